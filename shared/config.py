@@ -49,6 +49,11 @@ class SharedSettings(BaseSettings):
     )
     domain: str = Field("localhost", description="The domain of the apps' host names, `<app>.<domain>`.")
     notify: str = Field("", description="Apprise URLs that get messages about every app, separated by spaces.")
+    allow_addresses: str = Field(
+        "",
+        description="Networks, addresses and host names that sources, forges' APIs and messages may lead to although "
+        "they are of the machine or of a private network: `10.0.0.0/8 mail.internal`; `*` allows all.",
+    )
     build_port: int = Field(3000, description="The port of the service build.")
     deployer_port: int = Field(3001, description="The port of the service deployer.")
     monitor_port: int = Field(3002, description="The port of the service monitor.")

@@ -1,15 +1,21 @@
 """Appends to the Redis stream `events`, which keeps about the last 10 000 events, and follows it."""
 
+import logging
 from typing import Any
 
+from pydantic import ValidationError
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from shared.models import Event
 
+log = logging.getLogger(__name__)
+
 STREAM = "events"
 KEPT = 10_000
 IDLE_BLOCK_MS = 3000  # below the 5 s after which the client of Redis takes a command for lost
+UNUSABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""Raised by a consumer because of what an event holds; no later try would end otherwise."""
 
 
 def append(target: Redis, event: Event) -> Any:
@@ -32,16 +38,22 @@ class EventFollower:
 
     async def read(self, block_ms: int = IDLE_BLOCK_MS, count: int = 100) -> list[tuple[str, Event]]:
         """Returns up to `count` next events with their stream ids; an empty list after `block_ms` milliseconds without
-        one. Events that were read before (also by an earlier process) and not confirmed come first. Raises RedisError
-        if Redis does not answer.
+        one. Events that were read before (also by an earlier process) and not confirmed come first. An entry that is no
+        event is logged and acknowledged. Raises RedisError if Redis does not answer.
         """
         taken = await self._take("0", block_ms, count) if self._unconfirmed != set() else []
         entries = taken or await self._take(">", block_ms, count)
         self._unconfirmed = {entry_id for entry_id, _ in entries} or None
+        found = []
         for entry_id, fields in entries:
             if not fields:  # trimmed from the stream before it was confirmed
                 await self.confirm(entry_id)
-        return [(entry_id, Event.model_validate_json(fields["event"])) for entry_id, fields in entries if fields]
+                continue
+            try:
+                found.append((entry_id, Event.model_validate_json(fields["event"])))
+            except (KeyError, ValidationError) as error:
+                await self.skip(entry_id, error)
+        return found
 
     async def _take(self, start: str, block_ms: int, count: int) -> list[tuple[str, dict[str, str]]]:
         try:
@@ -55,6 +67,13 @@ class EventFollower:
             return []
         entries: list[tuple[str, dict[str, str]]] = reply[0][1] if reply else []
         return entries
+
+    async def skip(self, entry_id: str, error: Exception) -> None:
+        """Logs that this group cannot use the event because of `error`, and acknowledges it: read again and again, it
+        would stop all that come after it. Raises RedisError.
+        """
+        log.error("%s: the event %s cannot be used and is skipped", self._group, entry_id, exc_info=error)
+        await self.confirm(entry_id)
 
     async def confirm(self, entry_id: str) -> None:
         """Acknowledges the event with this stream id, so that it is not read again. Raises RedisError."""

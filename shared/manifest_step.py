@@ -82,6 +82,14 @@ class _Equipped(Strict):
     environment: Variables = {}
     secrets: SecretNames = []
 
+    @field_validator("environment")
+    @classmethod
+    def _are_names(cls, environment: dict[str, str]) -> dict[str, str]:
+        for name in environment:
+            if not name or "=" in name:
+                raise ValueError(f"{name!r} is no name of a variable; use letters, digits and _")
+        return environment
+
     @field_validator("secrets")
     @classmethod
     def _not_variables_too(cls, secrets: list[str], info: ValidationInfo) -> list[str]:

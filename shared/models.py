@@ -11,6 +11,7 @@ from shared.manifest import Manifest
 Item = TypeVar("Item")
 AppName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$", max_length=39)]
 Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
+BuildId = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]*-[0-9]+$", max_length=60)]
 
 
 class Model(BaseModel):
@@ -147,11 +148,11 @@ class ReleaseState(StrEnum):
 def release_number(release: str) -> int:
     """Returns the number in a release id, which counts up per app: `notes-r9` → 9; 0 for any other text."""
     number = release.rpartition("-r")[2]
-    return int(number) if number.isdecimal() else 0
+    return int(number) if number.isdecimal() and len(number) <= 15 else 0
 
 
 class ReleaseRequest(Model):
-    build: str = Field(description="Id of a build that passed every gate, `notes-17`.", examples=["notes-17"])
+    build: BuildId = Field(description="Id of a build that passed every gate, `notes-17`.", examples=["notes-17"])
 
 
 class ReleaseFailure(View):

@@ -43,6 +43,7 @@ from services.build.triggers.remote_sync import RemoteSync
 from shared.clock import now
 from shared.models import BuildState
 from shared.runtime.keyed_tasks import KeyedTasks
+from shared.security.outgoing import AddressGuard
 from shared.security.vault import Vault
 
 APPS = (1, 10, 100, 400)
@@ -85,7 +86,7 @@ class BuildLoops:
             on_abandoned=lambda: None,
             is_connected=lambda push: False,
         )
-        fetcher = Fetcher(self.repositories, vault, path, loopback=False)
+        fetcher = Fetcher(self.repositories, vault, path, AddressGuard())
         sync = RemoteSync(self.store, deliveries, handler, fetcher, KeyedTasks("fetch"), now, wake=lambda: None)
         statuses = KeyedTasks("statuses")
         outbox = StatusOutbox(self.store, StatusStore(redis), vault, http, statuses, "http://build")

@@ -24,9 +24,6 @@ class Settings(SharedSettings):
     build_steps: int = Field(
         2, ge=1, description="The number of steps of one build that run at the same time, where the manifest allows it."
     )
-    build_loopback_sources: bool = Field(
-        False, description="For tests only: a source may use `http://` on a loopback address."
-    )
     pull: Literal["missing", "daily", "always"] = Field(
         "missing",
         description="When the images that apps' Dockerfiles start from are pulled again, so that security updates "

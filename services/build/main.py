@@ -61,6 +61,7 @@ from shared.manifest import MIB
 from shared.registry import Registry
 from shared.runtime.keyed_tasks import KeyedTasks
 from shared.runtime.loops import Loop
+from shared.security.outgoing import AddressGuard, GuardedTransport
 from shared.security.vault import Vault
 from shared.store import connect
 from shared.web.app import configure_logging, create_app
@@ -142,14 +143,15 @@ def build_app(settings: Settings) -> FastAPI:
         is_connected=git.is_connected,
     )
     pushes = PushSocket(settings.push_socket, push_handler.report, pre_receive.judge)
-    loopback = settings.build_loopback_sources
+    guard = AddressGuard(settings.allow_addresses)
+    forges = httpx.AsyncClient(trust_env=False, transport=GuardedTransport(guard))
     vault, deliveries = Vault(settings.home / "key", "build:sources"), DeliveryStore(redis)
     fetches = KeyedTasks("fetch", fetch_due.set, at_a_time=FETCHES)
     statuses = KeyedTasks("statuses", at_a_time=STATUSES)
-    fetcher = Fetcher(repositories, vault, path, loopback=loopback)
+    fetcher = Fetcher(repositories, vault, path, guard)
     remote_sync = RemoteSync(store, deliveries, push_handler, fetcher, fetches, now, wake=fetch_due.set)
     webhook_handler = WebhookHandler(store, deliveries, vault, wake=remote_sync.on_delivery, now=now)
-    outbox = StatusOutbox(store, StatusStore(redis), vault, http, statuses, url)
+    outbox = StatusOutbox(store, StatusStore(redis), vault, forges, statuses, url)
 
     async def forget_app(app: str) -> None:
         await history.forget(app)
@@ -177,7 +179,7 @@ def build_app(settings: Settings) -> FastAPI:
     async def resources() -> AsyncIterator[None]:
         install_hooks(settings.hooks)
         isolate(settings.build_releases)
-        async with redis, http, workers.working(), pushes.listening():
+        async with redis, http, forges, workers.working(), pushes.listening():
             yield
             await fetches.close()
             await statuses.close()
@@ -196,7 +198,7 @@ def build_app(settings: Settings) -> FastAPI:
                 store, push_handler, remote_sync, logs, pages, schedule_due.set, deployer_client.refusal_to_cancel
             ),
             reports_router(store, reports, repositories, pages),
-            apps_router(store, repositories, remote_sync, removals, removal_due.set, vault, now, loopback=loopback),
+            apps_router(store, repositories, remote_sync, removals, removal_due.set, vault, now, guard=guard),
             manifest_router(),
             flaky_tests_router(store, history, now),
             secrets_router(store, secrets, secret_vault, now),

@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse
 from services.flags.auth import actor
 from services.flags.cache import FlagCache
 from services.flags.change import Decide, Precondition, deleted, flag_ids, patched, put
-from services.flags.flag import Definition, FlagKey, Patch
+from services.flags.flag import Definition, FlagKey, Patch, StoredKey
 from services.flags.page import HISTORY_SHOWN, FlagPages
 from services.flags.store import FlagStore
 from services.flags.view import ChangeView, FlagView, Views, change_view
@@ -30,9 +30,11 @@ Where = Annotated[Environment | None, Query(description="One environment; withou
 In = Annotated[Environment, Query(description="The environment to read.")]
 Limit = Annotated[int, Query(ge=1, le=200)]
 ListCursor = Annotated[
-    str | None, Query(pattern=r"^\d{1,16}-[A-Za-z0-9_.-]{1,128}$", description="`next` of the previous page.")
+    str | None, Query(pattern=r"^[0-9]{1,16}-[A-Za-z0-9_.-]{1,128}$", description="`next` of the previous page.")
 ]
-Cursor = Annotated[str | None, Query(pattern=r"^\d{1,20}(-\d{1,20})?$", description="`next` of the previous page.")]
+Cursor = Annotated[
+    str | None, Query(pattern=r"^[0-9]{1,19}(-[0-9]{1,19})?$", description="`next` of the previous page.")
+]
 Seen = Annotated[str | None, Query(max_length=64, description="Digest of a page: 204 if it is the same.")]
 
 
@@ -122,7 +124,9 @@ def flags_router(cache: FlagCache, store: FlagStore, views: Views, pages: FlagPa
         return await found(response, key, environment)
 
     @router.delete("/flags/{key}", summary="Delete a flag", status_code=204)
-    async def delete_flag(request: Request, key: FlagKey, condition: Condition, environment: Where = None) -> Response:
+    async def delete_flag(
+        request: Request, key: StoredKey, condition: Condition, environment: Where = None
+    ) -> Response:
         """Deletes the flag and the Redis keys that hold its value; its history stays."""
         if not await write(request, key, deleted(flag_ids(key, environment), condition)):
             await views.one(key, environment)

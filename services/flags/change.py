@@ -87,7 +87,7 @@ def patched(ids: Sequence[FlagId], patch: Patch, condition: Precondition) -> Dec
         if current is None:
             return None
         result = merged(current, patch)
-        check(result)
+        check(result, current)
         return result
 
     return _each(ids, condition, after)

@@ -15,6 +15,7 @@ from pydantic import JsonValue
 from pydantic_core import to_json
 
 from services.flags.flag import Flag
+from services.flags.json_operators import use_json_operators
 
 Resolve = Callable[[str, EvaluationContext], FlagResolutionDetails[Any]]
 
@@ -78,6 +79,7 @@ class FlagEvaluator:
         """Hash of key and definition, 256 bits."""
         self.depends_on_time = '"$flagd' in definition
         """True if a targeting rule uses `$flagd.timestamp`: the same context may get another value later."""
+        use_json_operators()
         core = FlagdCore()
         core.set_flags(f'{{"flags":{{{json.dumps(flag.key)}:{definition}}}}}')  # as text: a dict would be changed
         self._resolve = _resolver(core, flag)

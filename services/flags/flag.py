@@ -11,6 +11,7 @@ from shared.errors import Invalid
 from shared.models import Environment
 
 KEY_PATTERN = r"^[A-Za-z0-9_.-]{1,128}$"
+PATH_SEGMENTS = (".", "..")  # which every client resolves in a URL, so that it would address something else
 
 Metadata = dict[str, bool | int | float | str]
 
@@ -18,10 +19,14 @@ Metadata = dict[str, bool | int | float | str]
 def _is_free(key: str) -> str:
     if key == "events":
         raise ValueError("`events` is a key of the platform itself; choose another")
+    if key in PATH_SEGMENTS:
+        raise ValueError(f"`{key}` as a part of a URL means another place; choose another")
     return key
 
 
-FlagKey = Annotated[str, StringConstraints(pattern=KEY_PATTERN), AfterValidator(_is_free)]
+StoredKey = Annotated[str, StringConstraints(pattern=KEY_PATTERN)]
+"""Key of a flag that may be there: earlier versions took some that FlagKey refuses."""
+FlagKey = Annotated[StoredKey, AfterValidator(_is_free)]
 
 
 class Definition(BaseModel):

@@ -1,40 +1,37 @@
 """Validates definitions: finds every fault, with its path and a remedy."""
 
 import json
-import math
 import re
 from collections.abc import Iterator
 
-from openfeature.contrib.tools.flagd.core.targeting.targeting import OPERATORS
-from pydantic import JsonValue
 from pydantic_core import PydanticSerializationError
 
-from services.flags.flag import KEY_PATTERN, Definition, Metadata, kind_of, rules_aside
+from services.flags.flag import KEY_PATTERN, PATH_SEGMENTS, Definition, Metadata, kind_of, rules_aside
+from services.flags.rule_validation import rule_faults
 from shared.errors import Invalid
 
 MAX_BYTES = 64 * 1024
-MAX_DEPTH = 32
-# JsonLogic's own operators, which the evaluator handles apart from its table; `log` would print to this service's log.
-KNOWN_OPERATORS = (OPERATORS.keys() | {"if", "?:", "and", "or", "filter", "reduce", "map", "all", "some", "none"}) - {
-    "log"
-}
 
 
-def check(definition: Definition) -> None:
+def check(definition: Definition, before: Definition | None = None) -> None:
     """Raises Invalid with every fault of the definition and its path; returns if there is none. One malformed flag
-    would stop flagd's evaluation of all flags.
+    would stop flagd's evaluation of all flags. Rules that are those of `before`, and its variants, are not looked at:
+    a flag whose rules were stored before they were checked like this can still be turned off.
     """
-    if found := list(faults(definition)):
+    same = before is not None and (before.targeting, before.variants) == (definition.targeting, definition.variants)
+    if found := list(faults(definition, rules=not same)):
         invalid = Invalid(*found[0])
         invalid.extra["errors"] = [{"field": path, "detail": fault} for path, fault in found]
         raise invalid
 
 
-def faults(definition: Definition) -> Iterator[tuple[str, str]]:
-    """Yields (path, fault with remedy) for each fault of the definition. The size is checked only if nothing else is
-    wrong.
+def faults(definition: Definition, *, rules: bool = True) -> Iterator[tuple[str, str]]:
+    """Yields (path, fault with remedy) for each fault of the definition, of its targeting only if `rules`. The size is
+    checked only if nothing else is wrong.
     """
-    found = [*_faults_of_variants(definition), *_faults_of_rules(definition), *_faults_of_metadata(definition.metadata)]
+    found = [*_faults_of_variants(definition), *_faults_of_metadata(definition.metadata)]
+    if rules:
+        found += _faults_of_rules(definition)
     yield from found or _faults_of_size(definition)
 
 
@@ -57,9 +54,9 @@ def _faults_of_variants(definition: Definition) -> Iterator[tuple[str, str]]:
 def _faults_of_rules(definition: Definition) -> Iterator[tuple[str, str]]:
     aside = rules_aside(definition.targeting)
     if aside is None:
-        yield from _faults(definition.targeting or {}, "targeting", 0)
+        yield from rule_faults(definition.targeting or {}, "targeting", definition.variants)
     else:  # setting them aside must not make them too deep
-        yield from _faults(aside, "targeting.if.1", 0)
+        yield from rule_faults(aside, "targeting.if.1", definition.variants)
 
 
 def _faults_of_metadata(metadata: Metadata) -> Iterator[tuple[str, str]]:
@@ -67,7 +64,7 @@ def _faults_of_metadata(metadata: Metadata) -> Iterator[tuple[str, str]]:
         yield "metadata", "an entry has no name; give it one"
     mirror = metadata.get("mirror", "unused")
     # The name becomes a pattern of the app user's rights in Redis, so nothing that such a pattern reads may be in it.
-    if not isinstance(mirror, str) or not re.fullmatch(KEY_PATTERN, mirror) or mirror == "events":
+    if not isinstance(mirror, str) or not re.fullmatch(KEY_PATTERN, mirror) or mirror in ("events", *PATH_SEGMENTS):
         yield "metadata.mirror", "use letters, digits, `_`, `.` and `-`; `:` and `events` are the platform's"
 
 
@@ -83,23 +80,3 @@ def _faults_of_size(definition: Definition) -> Iterator[tuple[str, str]]:
         return
     if size > MAX_BYTES:
         yield "variants", f"the flag has {size} bytes, the limit is {MAX_BYTES}; move large values to the app"
-
-
-def _faults(rule: JsonValue, path: str, depth: int) -> Iterator[tuple[str, str]]:
-    """Yields (path, fault with remedy) for each part of the rule on which the evaluator would fail, or which it would
-    silently treat as a constant; for instance an unknown operator.
-    """
-    if depth > MAX_DEPTH:
-        yield path, f"the rule is nested deeper than {MAX_DEPTH}; split it"
-    elif isinstance(rule, list):
-        for index, part in enumerate(rule):
-            yield from _faults(part, f"{path}.{index}", depth + 1)
-    elif isinstance(rule, dict):
-        if depth == 0 and len(rule) > 1:
-            yield path, "a rule is an object with exactly one operator"
-        for operator, arguments in rule.items():
-            if len(rule) == 1 and operator not in KNOWN_OPERATORS:
-                yield f"{path}.{operator}", "no operator of JsonLogic or flagd; check the spelling"
-            yield from _faults(arguments, f"{path}.{operator}", depth + 1)
-    elif isinstance(rule, float) and not math.isfinite(rule):
-        yield path, "NaN and Infinity are no JSON; use a finite number"

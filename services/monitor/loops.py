@@ -16,7 +16,7 @@ from services.monitor.samples.inventory import ILL
 from services.monitor.samples.sample_cache import SampleCache
 from services.monitor.scaling.scaling_input import EnvironmentKey, Kill, kill_of
 from shared.errors import Problem
-from shared.events import IDLE_BLOCK_MS, EventFollower
+from shared.events import IDLE_BLOCK_MS, UNUSABLE, EventFollower
 from shared.http import ServiceClient
 from shared.models import Environment, EnvironmentView, Event, InstanceStats, Page
 from shared.proxy_models import RolloutAction
@@ -152,24 +152,31 @@ class RegistryFollower:
 
     async def step(self, block_ms: int = IDLE_BLOCK_MS) -> None:
         """Handles the next events, waiting up to `block_ms` milliseconds for them. If one cannot be handled yet, the
-        error is raised and the next call reads it again.
+        error is raised and the next call reads it again; one that can never be handled is logged and skipped.
         """
         for entry_id, event in await self._events.read(block_ms):
-            if event.type.startswith(self.CHANGES):
-                self._evaluator.expect_change()
-            if kill := kill_of(event, self._clock()):
-                self._on_kill(*kill)
-            if event.type in self.ILL:
-                await self._on_ill(event)
-            elif event.type in self.ENDED and _environment(event) == Environment.PRODUCTION:
-                self._evaluator.end(event.id, event.reason or f"{event.id}: {event.type}")
-            elif event.type == "environment.stopped" and _environment(event) == Environment.PRODUCTION:
-                self._evaluator.end(str((event.model_extra or {}).get("release", "")), event.reason)
-            elif event.type in self.REMOVED:
-                if event.type == "app.removed" or _environment(event) == Environment.PRODUCTION:
-                    self._evaluator.forget(event.app)
-                await self._on_removed(event)
-            await self._events.confirm(entry_id)
+            try:
+                await self._handle(event)
+            except UNUSABLE as error:
+                await self._events.skip(entry_id, error)
+            else:
+                await self._events.confirm(entry_id)
+
+    async def _handle(self, event: Event) -> None:
+        if event.type.startswith(self.CHANGES):
+            self._evaluator.expect_change()
+        if kill := kill_of(event, self._clock()):
+            self._on_kill(*kill)
+        if event.type in self.ILL:
+            await self._on_ill(event)
+        elif event.type in self.ENDED and _environment(event) == Environment.PRODUCTION:
+            self._evaluator.end(event.id, event.reason or f"{event.id}: {event.type}")
+        elif event.type == "environment.stopped" and _environment(event) == Environment.PRODUCTION:
+            self._evaluator.end(str((event.model_extra or {}).get("release", "")), event.reason)
+        elif event.type in self.REMOVED:
+            if event.type == "app.removed" or _environment(event) == Environment.PRODUCTION:
+                self._evaluator.forget(event.app)
+            await self._on_removed(event)
 
     async def _on_ill(self, event: Event) -> None:
         extra: dict[str, Any] = event.model_extra or {}

@@ -35,6 +35,7 @@ from shared.events import EventFollower
 from shared.http import ServiceClient
 from shared.registry import Registry
 from shared.runtime.loops import Loop
+from shared.security.outgoing import AddressGuard
 from shared.store import connect
 from shared.web.app import configure_logging, create_app
 from shared.web.server import serve
@@ -66,7 +67,8 @@ def build_app(settings: Settings) -> FastAPI:
     sampler = Sampler(deployer, samples, now)
     evaluator = Evaluator(deployer, proxy, samples, traffic, alerts, now, wake)
     deliveries, silences = OutboxStore(redis), NotifierStore(redis)
-    notified = notifications(deliveries, silences, AppriseNotifier(), settings, EventFollower(redis, GROUP), now)
+    notifier = AppriseNotifier(AddressGuard(settings.allow_addresses), trusted=settings.notify.split())
+    notified = notifications(deliveries, silences, notifier, settings, EventFollower(redis, GROUP), now)
 
     pages, policies = MonitorPages(settings), PolicyStore(redis)
     scaling = Scaling(deployer, samples, policies, now)

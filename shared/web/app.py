@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
@@ -33,12 +32,27 @@ from shared.runtime.shutdown import at_the_end
 from shared.security.auth import TokenAuth
 from shared.store import redis_unavailable
 from shared.web.request_log import RequestLog
+from shared.web.security_headers import SecurityHeaders, protect
 
 log = logging.getLogger(__name__)
 
 PAGES = Path(__file__).parent / "pages"
 PUBLIC = re.compile(r"/health|/openapi\.json|/docs|/docs/oauth2-redirect|/static/.*|/favicon\.ico")
 Check = Callable[[], Awaitable[str | None]]
+DOCS = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Slipway {service}</title>
+<link rel="icon" href="/static/favicon.svg">
+<link rel="stylesheet" href="/static/vendor/swagger-ui/swagger-ui.css">
+<script src="/static/vendor/swagger-ui/swagger-ui-bundle.js" defer></script>
+<script src="/static/docs.js" defer></script>
+</head>
+<body><div id="swagger-ui"></div></body>
+</html>
+"""
 
 
 class Health(View):
@@ -119,6 +133,7 @@ def create_app(
     # The middleware added last runs first.
     app.add_middleware(TokenAuth, token=settings.platform_token(), is_public=is_public, accepts=accepts)
     app.add_middleware(RequestLog, metrics=metrics)
+    app.add_middleware(SecurityHeaders)
     _answer_problems(app)
     app.openapi = lambda: _openapi(app, own_public)  # type: ignore[method-assign]
     return app
@@ -153,14 +168,7 @@ def _platform_router(
 
     @router.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
-        return get_swagger_ui_html(
-            openapi_url="/openapi.json",
-            title=f"Slipway {service}",
-            swagger_js_url="/static/vendor/swagger-ui/swagger-ui-bundle.js",
-            swagger_css_url="/static/vendor/swagger-ui/swagger-ui.css",
-            swagger_favicon_url="/static/favicon.svg",
-            swagger_ui_parameters={"persistAuthorization": True, "tryItOutEnabled": True},
-        )
+        return HTMLResponse(DOCS.format(service=service))
 
     return router
 
@@ -233,7 +241,9 @@ def _answer_problems(app: FastAPI) -> None:
     async def on_bug(request: Request, error: Exception) -> JSONResponse:
         request_id = getattr(request.state, "request_id", "")
         detail = f"an error of the platform itself; its log has the details under request {request_id}"
-        return problem_response(Problem(detail, status=500, request_id=request_id))
+        response = problem_response(Problem(detail, status=500, request_id=request_id))
+        protect(response.headers)  # this handler's answers pass no middleware
+        return response
 
 
 def configure_logging() -> None:

@@ -19,7 +19,7 @@ NEXT = "Value of `next` in the page before."
 Limit = Annotated[int, Field(ge=1, le=100, description="Largest number of items to return.")]
 NumberCursor = Annotated[int | None, Field(ge=0, lt=10**15, description=NEXT)]
 NameCursor = Annotated[str | None, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,199}$", description=NEXT)]
-TimeCursor = Annotated[str | None, Field(pattern=r"^\d{13}-.+$", max_length=2000, description=NEXT)]
+TimeCursor = Annotated[str | None, Field(pattern=r"^[0-9]{13}-.+$", max_length=2000, description=NEXT)]
 
 
 def time_key(at: datetime, name: str) -> str:

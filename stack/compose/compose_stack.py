@@ -64,6 +64,7 @@ def compose_stack(home: Path, variables: Mapping[str, str] = MappingProxyType({}
         "COMPOSE_PROJECT_NAME": project,
         "SLIPWAY_NETWORK": project,
         "SLIPWAY_PUBLIC_ADDRESS": "127.0.0.1",
+        "SLIPWAY_ALLOW_ADDRESSES": settings.allow_addresses,
         **variables,
     }
     group = SOCKET.stat().st_gid

@@ -176,12 +176,18 @@ class DemoScenario:
         raise StepFailed("production has no instance that is ready")
 
     def _mailed(self, what: str, *words: str) -> str:
-        """Waits for a mail with all `words`, and returns the demo's text about its delay. Raises TimeoutError."""
+        """Waits for a mail with all `words`, and returns the demo's text about its delay. Raises StepFailed with
+        what the monitor says of its last message if the mail does not come.
+        """
 
         def arrived() -> bool:
             return any(all(word in f"{mail.subject}\n{mail.text}" for word in words) for mail in self._mail.messages)
 
-        seconds = wait_for(arrived, f"mail about {what}", 20)
+        try:
+            seconds = wait_for(arrived, f"mail about {what}", 20)
+        except TimeoutError as error:
+            last = self._app.call("monitor", "GET", "/deliveries?limit=1")["items"]
+            raise StepFailed(f"{error}; {last[0]['state']}: {last[0]['reason']}" if last else str(error)) from error
         return f"mail to {TEAM} {'at once' if seconds < 0.1 else f'after {seconds:.1f} s more'}"
 
     def _commit_new_version(self) -> None:

@@ -21,6 +21,7 @@ from shared.config import SERVICES, ServiceName, SharedSettings
 from stack.local.programs import GROUP, ROOT
 
 READY_WITHIN_S = 60
+OF_THIS_MACHINE = "127.0.0.0/8 172.16.0.0/12"  # the second one as containers see it
 
 
 class LocalStack:
@@ -87,12 +88,13 @@ class LocalStack:
 
 def settings_on_free_ports(home: Path) -> SharedSettings:
     """Returns settings for a stack that can run next to others: its ports are free now, outside Linux' ephemeral range
-    and outside the range of the apps' instances.
+    and outside the range of the apps' instances. Mail servers, webhooks and repositories of this machine may be called.
     """
     names = [*(f"{service}_port" for service in SERVICES), "public_port", "production_port", "canary_port", "redis"]
     ports = dict(zip(names, free_ports(len(names)), strict=True))
     redis_url = f"redis://127.0.0.1:{ports.pop('redis')}/0"
-    return SharedSettings.model_validate({"home": home, "redis_url": redis_url, **ports})
+    own = {"home": home, "redis_url": redis_url, "allow_addresses": OF_THIS_MACHINE}
+    return SharedSettings.model_validate({**own, **ports})
 
 
 def environment(settings: SharedSettings) -> dict[str, str]:

@@ -15,7 +15,7 @@ from stack.clients.load import Load
 from stack.clients.mail_sink import MailSink, mail_sink
 from stack.clients.probe_client import wait_for
 from stack.local.local_stack import LocalStack
-from tests.support.browser import SCREENS, Scheme, Window, browser, chromium, profile, window
+from tests.support.browser import SCREENS, Scheme, Window, browser, chromium, profile, wait_until, window
 from tests.support.stack.new_app import new_app
 
 APP = "paged"
@@ -89,7 +89,7 @@ def _lived_in(app: Deployable, sink: MailSink) -> Deployable:
     repository = app.repository
     manifest = repository.folder / "slipway.yml"
     told = f"notify: ['{sink.url('team@example.com')}']"
-    manifest.write_text(f"app: {APP}\n{told}\nrun: {{command: python app.py}}\n")
+    manifest.write_text(f"app: {APP}\n{told}\nrun: {{command: python app.py, health: /up}}\n")
     good = repository.commit("production")
     app.deliver(Environment.PRODUCTION)
     (repository.folder / "VERSION").write_text("2")
@@ -100,7 +100,7 @@ def _lived_in(app: Deployable, sink: MailSink) -> Deployable:
         wait_for(lambda: app.rollout()["state"] == "aborted", "the canary aborted", 30)
     repository.go_back_to(good)
     step = "{name: test, stage: test, commands: ['echo no; exit 1']}"
-    manifest.write_text(f"app: {APP}\n{told}\nsteps: [{step}]\nrun: {{command: python app.py}}\n")
+    manifest.write_text(f"app: {APP}\n{told}\nsteps: [{step}]\nrun: {{command: python app.py, health: /up}}\n")
     repository.commit("a step that fails")
     repository.push("release").finish()
     variants = {"on": True, "off": False}
@@ -177,12 +177,12 @@ def test_all_figures_come_anew_with_one_request_and_charts_stay(
 ) -> None:
     with window(profiles["desktop", "light"]) as opened:
         opened.page.goto(stack.settings.url("monitor"))
-        opened.page.wait_for_function("document.querySelectorAll('figure[data-chart] canvas').length >= 2")
+        wait_until(opened.page, "document.querySelectorAll('figure[data-chart] canvas').length >= 2")
         assert opened.page.locator("main [hx-trigger]").count() == 1, "however many environments there are"
         opened.page.evaluate("for (const e of document.querySelectorAll('[id^=figures-], canvas')) e.dataset.old = 1")
         asked: list[str] = []
         opened.page.on("request", lambda request: asked.append(request.url) if request.url.endswith("/") else None)
-        opened.page.wait_for_function("!document.querySelector('[id^=figures-][data-old]')", timeout=10_000)
+        wait_until(opened.page, "!document.querySelector('[id^=figures-][data-old]')")
         assert len(asked) == 1
         assert opened.page.locator("canvas[data-old]").count() >= 2
         assert opened.complaints == []

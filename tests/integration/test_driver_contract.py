@@ -338,6 +338,8 @@ async def test_what_can_be_started_passes_the_check_and_what_cannot_says_why(
         driver.gone.add("/nowhere")
     with pytest.raises(DriverError, match=r"artifact is gone|no image|no directory"):
         await driver.preflight(replace(spec, artifact=gone))
+    with pytest.raises(DriverError, match=r"resources\.memory is \d+ MiB, but the machine has \d+ MiB"):
+        await driver.preflight(replace(spec, memory=2**60))
 
 
 def test_an_unknown_driver_raises(tmp_path: Path) -> None:

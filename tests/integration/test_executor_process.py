@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import socket
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from services.build.executors.executor import Order, SealRequest, ServiceOrder, Workspace
+from services.build.executors.executor import Order, SealRequest, ServiceOrder, Unsealed, Workspace
 from services.build.executors.process.executor import MARKER, ProcessExecutor, passed_on
 from services.build.system.stop import Stop
 from shared.host.directory_digest import directory_digest
@@ -152,6 +153,24 @@ async def test_the_venv_of_a_build_holds_no_copy_of_pip(
     other = workspace_in(tmp_path / "other", 8)
     assert (await executor.prepare(other, Printed(), Stop())).reason == ""
     assert await run(executor, other, f"python -c '{SHARED}'", "python -c 'import setuptools'") == [shared]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket"])
+async def test_what_no_copy_can_hold_is_refused_by_name(
+    executor: ProcessExecutor, workspace: Workspace, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = workspace.folder / "run"
+    folder.mkdir()
+    (folder / "link").symlink_to("app.py")
+    monkeypatch.chdir(folder)  # the path of a socket has at most 107 bytes
+    if kind == "pipe":
+        os.mkfifo("at\nwork")
+    else:
+        with socket.socket(socket.AF_UNIX) as opened:
+            opened.bind("at\nwork")
+    with pytest.raises(Unsealed, match=r"its steps left 'run/at\\nwork', a named pipe or socket") as caught:
+        await executor.seal(workspace, DELIVERY, Printed(), Stop())
+    assert "remove it at the end of the step" in str(caught.value)
 
 
 @pytest.mark.parametrize(

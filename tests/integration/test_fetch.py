@@ -11,6 +11,7 @@ import pytest
 from services.build.git.git_fetch import Fetcher, FetchFailed
 from services.build.git.remote_source import Forge, Source
 from services.build.git.repository import Repositories
+from shared.security.outgoing import AddressGuard
 from shared.security.vault import Vault
 from tests.support.build.outside import FORGE_TOKEN, OutsideDeveloper, OutsideForge
 from tests.support.ports import free_port
@@ -26,8 +27,8 @@ class Here:
         self.repositories = Repositories(folder / "repositories", os.environ["PATH"])
         self.vault = Vault(folder / "key", "trial")
 
-    def fetcher(self, *, loopback: bool = True, timeout_s: float = 60) -> Fetcher:
-        return Fetcher(self.repositories, self.vault, os.environ["PATH"], loopback=loopback, timeout_s=timeout_s)
+    def fetcher(self, *, allowed: str = "127.0.0.0/8", timeout_s: float = 60) -> Fetcher:
+        return Fetcher(self.repositories, self.vault, os.environ["PATH"], AddressGuard(allowed), timeout_s=timeout_s)
 
     def source(self, url: str, token: str = FORGE_TOKEN) -> Source:
         return Source(forge=Forge.GITEA, url=url, token=self.vault.seal(token) if token else "")
@@ -146,7 +147,7 @@ async def test_a_fetch_that_is_cancelled_leaves_no_process(
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("http://127.0.0.1:1/a.git", "transport 'http' not allowed"),
+        ("http://127.0.0.1:1/a.git", "is an address of the machine"),
         ("ext::touch% pwned", "transport 'ext' not allowed"),
         ("file:///tmp", "transport 'file' not allowed"),
         ("--upload-pack=touch pwned", "strange pathname '--upload-pack=touch pwned' blocked"),
@@ -155,7 +156,7 @@ async def test_a_fetch_that_is_cancelled_leaves_no_process(
 async def test_git_itself_refuses_other_protocols(here: Here, url: str, said: str) -> None:
     """Also where the check of the URL were passed by."""
     with pytest.raises(FetchFailed, match=said):
-        await here.fetcher(loopback=False).fetch("notes", here.source(url, token=""), BRANCHES)
+        await here.fetcher(allowed="").fetch("notes", here.source(url, token=""), BRANCHES)
     assert not list(here.repositories.path("notes").glob("pwned"))
 
 
@@ -166,8 +167,14 @@ async def test_a_token_that_cannot_be_opened_is_said(here: Here, forge: OutsideF
         await here.fetcher().fetch("notes", source, BRANCHES)
 
 
-async def test_a_redirect_to_another_host_takes_no_token_along(here: Here, tmp_path: Path) -> None:
-    """git asks the helper for that host's credentials, and the helper has none."""
+async def test_a_name_is_resolved_once_and_its_address_checked(here: Here) -> None:
+    with pytest.raises(FetchFailed, match=r"localhost \(127\.0\.0\.1|::1\) is an address of the machine"):
+        await here.fetcher(allowed="").fetch("notes", here.source("https://localhost:1/a.git", token=""), BRANCHES)
+    with pytest.raises(FetchFailed, match=r"nowhere\.invalid has no address"):
+        await here.fetcher().fetch("notes", here.source("https://nowhere.invalid/a.git", token=""), BRANCHES)
+
+
+async def test_a_redirect_is_told_and_not_followed(here: Here, tmp_path: Path) -> None:
     (tmp_path / "forge").mkdir()
     heard: list[str] = []
 
@@ -183,7 +190,7 @@ async def test_a_redirect_to_another_host_takes_no_token_along(here: Here, tmp_p
     port = free_port()
     server = await asyncio.start_server(redirect, "localhost", port)
     async with server:
-        with pytest.raises(FetchFailed):
+        with pytest.raises(FetchFailed, match=r"it redirects; set source\.url"):
             await here.fetcher().fetch("notes", here.source(f"http://127.0.0.1:{port}/a.git"), BRANCHES)
-    assert any(" /b.git" in request for request in heard)
+    assert not [request for request in heard if " /b.git" in request]
     assert not [request for request in heard if "authorization" in request.lower()]

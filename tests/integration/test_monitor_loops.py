@@ -513,3 +513,19 @@ async def test_an_event_about_a_canarys_instance_acts_at_once(monitor: Monitor, 
     assert reasons == [("notes-r9", "health: notes-r9-1 missed 3 probes")]
     pending: Any = await redis.xpending(events.STREAM, "monitor")
     assert pending["pending"] == 0
+
+
+async def test_an_event_with_nonsense_in_its_fields_stops_no_other(
+    monitor: Monitor, world: World, redis: Redis
+) -> None:
+    follower = monitor.follower(redis)
+    nonsense: dict[str, Any] = {"environment": [], "oom_killed": True, "memory_limit": "64m", "max_memory": None}
+    for extra in (nonsense, {}):
+        failed = {"type": "instance.failed", "app": "notes", "at": START, "id": "notes-r9-1", "reason": "exit code 3"}
+        await events.append(redis, Event(**failed, **extra))
+    for _ in range(3):
+        await follower.step(block_ms=1)
+    await monitor.aborts.step()
+    assert [abort["release"] for abort in world.aborts] == ["notes-r9"]
+    pending: Any = await redis.xpending(events.STREAM, "monitor")
+    assert pending["pending"] == 0

@@ -28,7 +28,7 @@ def sink() -> Iterator[MailSink]:
 
 @pytest.fixture
 async def http(tmp_path: Path, redis_server: str, redis: Redis, sink: MailSink) -> AsyncIterator[httpx.AsyncClient]:
-    settings = Settings(home=tmp_path, token=SecretStr("token"), redis_url=redis_server)
+    settings = Settings(home=tmp_path, token=SecretStr("token"), redis_url=redis_server, allow_addresses="127.0.0.1")
     settings.notify = sink.url("ops@example.com")
     settings.deployer_port, settings.proxy_port = free_port(), free_port()
     app: Any = build_app(settings)

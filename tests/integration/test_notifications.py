@@ -319,3 +319,16 @@ async def test_redis_that_is_killed_and_comes_back_loses_and_doubles_nothing(sin
             await until(monitor, lambda states: states == ["delivered"] * 30)
         await server.client.aclose()
     assert len({mail.subject for mail in sink.messages}) == 30
+
+
+async def test_an_event_with_nonsense_in_its_fields_stops_no_other(
+    redis: Redis, tmp_path: Path, sink: MailSink
+) -> None:
+    monitor = Monitor(redis, tmp_path, sink.url("ops@example.com"))
+    async with monitor.up():
+        for kind in ("alert.firing", "alert.resolved", "release.live", "scaling.decided"):
+            nonsense = {"environment": [], "release": {}, "rule": 7, "value": "much", "notify": ["\0"], "inputs": []}
+            await happen(redis, kind, id="notes-r9", **nonsense)
+        await fail_a_build(redis)
+        await until(monitor, lambda states: "delivered" in states)
+    assert (await redis.xpending(STREAM, GROUP))["pending"] == 0

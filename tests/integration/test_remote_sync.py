@@ -25,6 +25,7 @@ from shared.clock import now
 from shared.errors import Invalid, NotFound, Unavailable
 from shared.models import Environment, Event
 from shared.runtime.keyed_tasks import KeyedTasks
+from shared.security.outgoing import AddressGuard
 from shared.security.vault import Vault
 from tests.support.build.outside import FORGE_TOKEN, OutsideDeveloper, OutsideForge
 
@@ -50,7 +51,7 @@ class World:
         return now() + self.ahead
 
     def restart(self) -> None:
-        fetcher = Fetcher(self.repositories, self.vault, os.environ["PATH"], loopback=True)
+        fetcher = Fetcher(self.repositories, self.vault, os.environ["PATH"], AddressGuard("127.0.0.0/8"))
         self.remote_sync = RemoteSync(
             self.store,
             self.deliveries,

@@ -22,7 +22,7 @@ AT_A_TIME = 16
 
 @pytest.fixture
 def build_settings() -> dict[str, str]:
-    return {"SLIPWAY_BUILD_LOOPBACK_SOURCES": "true"}
+    return {"SLIPWAY_ALLOW_ADDRESSES": "127.0.0.0/8"}
 
 
 def has_source(service: BuildService, forge: OutsideForge) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -57,6 +58,14 @@ class Window:
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
             self.page.screenshot(path=folder / f"{name}.png", full_page=True)
+
+
+def wait_until(page: Page, expression: str, timeout_s: float = 10.0) -> None:
+    """Waits until the expression holds in the page. Playwright's own way evaluates it by `eval`, which pages forbid."""
+    deadline = time.monotonic() + timeout_s
+    while not page.evaluate(expression):
+        assert time.monotonic() < deadline, f"not within {timeout_s:g} s: {expression}"
+        page.wait_for_timeout(50)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Annotated, Any
@@ -26,12 +27,15 @@ from services.build.triggers.push_handler import PushHandler
 from services.build.triggers.remote_sync import RemoteSync
 from shared.errors import Conflict, NotFound, Problem
 from shared.models import BuildState, Commit, Model, Page
+from shared.security.outgoing import AddressGuard
 from shared.security.vault import Vault
 from shared.store import RedisError
 from shared.web.pages import wants_page
 from shared.web.paging import Limit, NameCursor, page_of
 
 PUBLIC = rf"/apps/[^/]+/badge\.svg|{PUBLIC_WEBHOOKS}"
+From = Annotated[int, Query(alias="from", ge=0, lt=10**15, description="Byte of the log at which to begin.")]
+_OFFSET = re.compile("[0-9]{1,15}")
 BUILD_EXAMPLE = {"branch": "release"}
 APP_EXAMPLE = {
     "branches": {"release": "production", "dev": "canary"},
@@ -72,16 +76,16 @@ def apps_router(
     vault: Vault,
     now: Callable[[], datetime],
     *,
-    loopback: bool = False,
+    guard: AddressGuard,
 ) -> APIRouter:
-    """Returns the routes of apps. `wake_removals` wakes the loop that removes apps; `loopback` allows http:// sources
-    on a loopback address (tests)."""
+    """Returns the routes of apps. `wake_removals` wakes the loop that removes apps; `guard` says which addresses a
+    source may lead to."""
     router = APIRouter(prefix="/apps", tags=["apps"])
 
     @router.post("", status_code=201, response_model=AppView, summary="Make an app")
     async def make(new: Annotated[NewApp, Body(examples=[{"name": "notes", **APP_EXAMPLE}])]) -> AppView:
         """Makes an app before its first push; the first push makes it too, with the default branches and gates."""
-        app = new.make(now(), vault, loopback=loopback)
+        app = new.make(now(), vault, guard=guard)
         await store.add_app(app)
         remote_sync.request_fetch(app)
         return app.view()
@@ -107,7 +111,7 @@ def apps_router(
         """
         before = await store.app(app)
         before.check_stays()
-        changed = settings.applied_to(before, vault, loopback=loopback)
+        changed = settings.applied_to(before, vault, guard=guard)
         if changed.gate is not None:  # the hook asks from now on; the answer depends on the app's record
             await repositories.in_thread(repositories.gate, app, True)
         await store.change_app(changed)
@@ -176,7 +180,7 @@ def build_router(
     async def log(
         request: Request,
         build: Found,
-        start: Annotated[int, Query(alias="from", ge=0, description="Byte of the log at which to begin.")] = 0,
+        start: From = 0,
         line: Annotated[int, Query(ge=1, le=10**9, description="Line of the log that the page shows.")] = 1,
     ) -> Response:
         """Returns the log so far as plain text, from byte `from` on. 410 if retention has deleted it. If `Accept`
@@ -192,7 +196,7 @@ def build_router(
     @router.get("/builds/{build_id}/events", response_class=EventSourceResponse, summary="Follow a build")
     async def events(
         build: Found,
-        start: Annotated[int, Query(alias="from", ge=0, description="Byte of the log at which to begin.")] = 0,
+        start: From = 0,
         last_event_id: Annotated[str | None, Header()] = None,
     ) -> AsyncIterator[ServerSentEvent]:
         """Streams server-sent events: `log` (new lines; the event's id is the byte after them), `state` (the build, on
@@ -207,7 +211,7 @@ def build_router(
                 return False  # the log goes on
             return latest.ended
 
-        at = int(last_event_id) if last_event_id and last_event_id.isdecimal() else start
+        at = int(last_event_id) if last_event_id and _OFFSET.fullmatch(last_event_id) else start
         async for lines in logs.follow(build.id, ended, at):
             if lines:
                 at += len(lines)

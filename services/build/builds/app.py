@@ -10,6 +10,7 @@ from services.build.git.remote_source import Source, SourceSettings, SourceView,
 from shared.errors import Conflict, Invalid
 from shared.manifest import Excluded, Flaky, Gates
 from shared.models import AppName, Environment, Model, View
+from shared.security.outgoing import AddressGuard
 from shared.security.vault import Vault
 
 Branches = dict[str, Environment]
@@ -126,15 +127,15 @@ class AppSettings(Model):
             raise ValueError("must be a folder inside the repository, like services/web, without `..`")
         return root or None
 
-    def applied_to(self, app: App, vault: Vault, *, loopback: bool) -> App:
-        """Returns the app with these settings; `loopback` allows http:// sources on a loopback address (tests). Raises
+    def applied_to(self, app: App, vault: Vault, *, guard: AddressGuard) -> App:
+        """Returns the app with these settings; `guard` says which addresses a source may lead to. Raises
         Invalid for an invalid source, and for a source together with `gate`."""
         given = {name: getattr(self, name) for name in ("branches", "gates", "flaky", "exclude", "baseline")}
         update: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         if "root" in self.model_fields_set:
             update["root"] = self.root
         if "source" in self.model_fields_set:
-            update["source"] = self.source and changed_source(self.source, app.source, vault, loopback=loopback)
+            update["source"] = self.source and changed_source(self.source, app.source, vault, guard=guard)
         if "gate" in self.model_fields_set:
             update["gate"] = None if self.gate == "none" else self.gate
         changed = app.model_copy(update=update)
@@ -146,8 +147,8 @@ class AppSettings(Model):
 class NewApp(AppSettings):
     name: AppName
 
-    def make(self, now: datetime, vault: Vault, *, loopback: bool) -> App:
-        return self.applied_to(new_app(self.name, now), vault, loopback=loopback)
+    def make(self, now: datetime, vault: Vault, *, guard: AddressGuard) -> App:
+        return self.applied_to(new_app(self.name, now), vault, guard=guard)
 
 
 def new_app(name: str, now: datetime) -> App:

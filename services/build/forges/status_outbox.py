@@ -18,6 +18,7 @@ from services.build.git.remote_source import Source
 from shared.errors import NotFound
 from shared.runtime.backoff import backoff_s
 from shared.runtime.keyed_tasks import KeyedTasks
+from shared.security.outgoing import AddressRefused
 from shared.security.vault import Vault, VaultError
 
 log = logging.getLogger(__name__)
@@ -129,7 +130,8 @@ class StatusOutbox:
             async with asyncio.timeout(TIMEOUT_S):
                 answer = await self._http.post(request.url, headers=request.headers, json=request.body)
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
-            raise StatusNotSent(type(error).__name__) from None
+            refused = isinstance(error.__cause__, AddressRefused)
+            raise StatusNotSent(str(error) if refused else type(error).__name__) from None
         if answer.status_code in REFUSALS:
             # GitLab refuses a state that the commit has already with 400, which is no fault.
             level = logging.DEBUG if "Cannot transition status" in answer.text[:2000] else logging.WARNING

@@ -6,11 +6,12 @@ import time
 from collections.abc import Collection, Mapping
 from urllib.parse import urlsplit
 
-from services.build.git.remote_source import USERNAMES, Source
+from services.build.git.remote_source import PORTS, USERNAMES, Source, host_and_port
 from services.build.git.repository import GIT_ENVIRONMENT, Repositories, config_variables
 from services.build.logs.line_splitter import LineSplitter
 from services.build.system.command import piped, start, terminate, wait_for_exit
 from services.build.system.stop import Stop
+from shared.security.outgoing import AddressGuard, AddressRefused, NoAddress
 from shared.security.vault import Vault, VaultError
 
 TIMEOUT_S = 120.0
@@ -19,6 +20,7 @@ REASON_CHARACTERS = 300
 _HEAD = re.compile(r"([0-9a-f]{40})\trefs/heads/(\S+)")
 # git asks it for the credentials of that one origin. What it answers is in the environment, not in any command line.
 _HELPER = '!f() { test "$1" = get && printf "username=%s\\npassword=%s\\n" "$SLIPWAY_USER" "$SLIPWAY_PASSWORD"; }; f'
+_REDIRECTED = re.compile(r"returned error: 30\d")
 _DENIED = ("authentication failed", "could not read username", "could not read password", "permission denied", " 403")
 
 
@@ -28,24 +30,23 @@ class FetchFailed(Exception):
 
 class Fetcher:
     """Fetches from sources by git. For ssh it uses the keys and known hosts of the user that runs the service.
-    `path_variable` is git's PATH; `loopback` also allows http://, for sources on a loopback address (tests);
-    `timeout_s` limits a whole fetch."""
+    `path_variable` is git's PATH; `guard` says which addresses may be called; `timeout_s` limits a whole fetch."""
 
     def __init__(
         self,
         repositories: Repositories,
         vault: Vault,
         path_variable: str,
+        guard: AddressGuard,
         *,
-        loopback: bool = False,
         timeout_s: float = TIMEOUT_S,
     ) -> None:
         self._repositories = repositories
         self._vault = vault
+        self._guard = guard
         self._environment = {
             **GIT_ENVIRONMENT,
             "PATH": path_variable,
-            "GIT_ALLOW_PROTOCOL": "https:ssh:http" if loopback else "https:ssh",
             "GIT_TERMINAL_PROMPT": "0",
             "GIT_ASKPASS": "true",  # the helper alone knows
             "GIT_SSH_COMMAND": "ssh -o BatchMode=yes -o ConnectTimeout=10",
@@ -61,7 +62,11 @@ class Fetcher:
             token = self._vault.open(source.token) if source.token else ""
         except VaultError as error:
             raise FetchFailed(f"source.token cannot be read: {error}") from None
-        environment = {**self._environment, **_config(source, token)}
+        try:
+            pinned = await self._pinned(source.url)
+        except AddressRefused as error:
+            raise FetchFailed(str(error)) from error
+        environment = {**self._environment, **_config(source, token, pinned)}
         deadline = time.monotonic() + self._timeout_s
         await self._repositories.in_thread(self._repositories.ensure, app)
         local = await self._repositories.in_thread(self._repositories.heads, app)
@@ -73,6 +78,22 @@ class Fetcher:
             refs = [f"+refs/heads/{branch}:refs/heads/{branch}" for branch in changed]
             options = ["--quiet", "--no-tags", "--atomic", "--no-write-fetch-head", "--no-auto-maintenance"]
             await self._git(app, ["fetch", *options, "--", source.url, *refs], environment, token, deadline)
+
+    async def _pinned(self, url: str) -> str:
+        """Returns where git connects to, as curl's option: `host:port:address`; empty for ssh, which may know the host
+        by another name. Raises AddressRefused.
+        """
+        scheme, host, port = host_and_port(url)
+        if scheme not in PORTS:
+            return ""  # git itself refuses it
+        try:
+            addresses = await self._guard.resolve(host, port)
+        except NoAddress:
+            if scheme != "ssh":
+                raise
+            return ""  # a name of ssh's configuration, which is the operator's
+        written = [f"[{address}]" if ":" in address else address for address in addresses]
+        return "" if scheme == "ssh" else f"{host}:{port}:{','.join(written)}"
 
     async def _git(
         self, app: str, arguments: list[str], environment: Mapping[str, str], token: str, deadline: float
@@ -103,21 +124,27 @@ class Fetcher:
         return lines
 
 
-def _config(source: Source, token: str) -> dict[str, str]:
-    """Returns environment variables with git's configuration and credentials for the source."""
+def _config(source: Source, token: str, pinned: str) -> dict[str, str]:
+    """Returns environment variables with git's configuration and credentials for the source. What git asks for may
+    lead nowhere else: it follows no redirect, and connects to the `pinned` address.
+    """
     config = {
         "safe.directory": "*",
         "credential.helper": "",
         "http.lowSpeedLimit": "1000",
         "http.lowSpeedTime": "30",
         "core.hooksPath": os.devnull,
+        "http.followRedirects": "false",
     }
+    if pinned:
+        config["http.curloptResolve"] = pinned
     secret = {}
     parts = urlsplit(source.url)
     if token and parts.scheme in ("https", "http"):
         config[f"credential.{parts.scheme}://{parts.netloc}.helper"] = _HELPER
         secret = {"SLIPWAY_USER": source.username or USERNAMES[source.forge], "SLIPWAY_PASSWORD": token}
-    return {**config_variables(config), **secret}
+    protocols = "https:ssh:http" if parts.scheme == "http" else "https:ssh"  # http: see remote_source
+    return {"GIT_ALLOW_PROTOCOL": protocols, **config_variables(config), **secret}
 
 
 def _reason(lines: list[str], token: str) -> str:
@@ -126,4 +153,6 @@ def _reason(lines: list[str], token: str) -> str:
     said = (said.replace(token, "***") if token else said)[:REASON_CHARACTERS]
     if any(sign in said.lower() for sign in _DENIED):
         return f"{said}; set source.username and source.token by PUT /apps/{{app}} to what may read the repository"
+    if _REDIRECTED.search(said):
+        return f"{said}: it redirects; set source.url by PUT /apps/{{app}} to the address that it leads to"
     return said

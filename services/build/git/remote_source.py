@@ -10,12 +10,15 @@ from pydantic import Field, SecretStr
 
 from shared.errors import Invalid
 from shared.models import Model, View
+from shared.security.outgoing import AddressGuard, AddressRefused
 from shared.security.vault import Vault
 
 _SCP = re.compile(r"(?P<user>\w[\w.-]*)@(?P<host>[A-Za-z0-9][A-Za-z0-9.-]*):(?P<path>[^-:/\s]\S*)", re.ASCII)
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
 _USER = re.compile(r"\w[\w.-]*", re.ASCII)
 _PRINTABLE = re.compile(r"[!-~]{1,500}")
+
+PORTS = {"https": 443, "http": 80, "ssh": 22}
 
 
 class Forge(StrEnum):
@@ -79,12 +82,12 @@ class ForgeRepository:
     """Path without `.git`, such as `owner/notes`."""
 
 
-def changed_source(settings: SourceSettings, before: Source | None, vault: Vault, *, loopback: bool) -> Source:
-    """Returns the source that replaces `before`. `loopback` allows http:// to a loopback address (tests). Raises
-    Invalid with the field and the remedy, also if a stored token would go to another host."""
-    check_url(settings.url, loopback=loopback)
+def changed_source(settings: SourceSettings, before: Source | None, vault: Vault, *, guard: AddressGuard) -> Source:
+    """Returns the source that replaces `before`. `guard` says which addresses it may lead to. Raises Invalid
+    with the field and the remedy, also if a stored token would go to another host."""
+    check_url(settings.url, guard=guard)
     if settings.api_url is not None:
-        _check_web("source.api_url", settings.api_url, loopback=loopback)
+        _check_web("source.api_url", settings.api_url, guard=guard)
     source = Source(
         forge=settings.forge, url=settings.url, username=settings.username or None, api_url=settings.api_url
     )
@@ -102,12 +105,14 @@ def changed_source(settings: SourceSettings, before: Source | None, vault: Vault
     return source
 
 
-def check_url(url: str, *, loopback: bool) -> None:
-    """Raises Invalid for a clone URL with credentials, options, or another protocol than https and ssh; `loopback` also
-    allows http:// to a loopback address (tests)."""
-    if _PRINTABLE.fullmatch(url) and _SCP.fullmatch(url):
+def check_url(url: str, *, guard: AddressGuard) -> None:
+    """Raises Invalid for a clone URL with credentials, options, or another protocol than https and ssh, or
+    with an address that the guard refuses. A loopback address that it allows may have http://.
+    """
+    if _PRINTABLE.fullmatch(url) and (match := _SCP.fullmatch(url)):
+        _check_host("source.url", match["host"], guard)
         return
-    _check_web("source.url", url, loopback=loopback, protocols=("https", "ssh"))
+    _check_web("source.url", url, guard=guard, protocols=("https", "ssh"))
     if not urlsplit(url).path.strip("/"):
         raise Invalid("source.url", "names no repository; write it like https://forge.example/owner/repository.git")
 
@@ -121,6 +126,14 @@ def place(source: Source) -> ForgeRepository:
     return ForgeRepository(root, _bare(parts.path))
 
 
+def host_and_port(url: str) -> tuple[str, str, int]:
+    """Returns protocol, host and port of a clone URL."""
+    if match := _SCP.fullmatch(url):
+        return "ssh", match["host"], PORTS["ssh"]
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname or "", parts.port or PORTS.get(parts.scheme, 0)
+
+
 def _hosts(source: Source) -> tuple[str, str]:
     """Returns the base URLs of the repository's host and of the API: only these get the token."""
     parts = urlsplit(source.api_url or "")
@@ -131,7 +144,7 @@ def _bare(path: str) -> str:
     return path.strip("/").removesuffix(".git")
 
 
-def _check_web(field: str, url: str, *, loopback: bool, protocols: tuple[str, ...] = ("https",)) -> None:
+def _check_web(field: str, url: str, *, guard: AddressGuard, protocols: tuple[str, ...] = ("https",)) -> None:
     remedy = f"write it like {' or '.join(f'{protocol}://' for protocol in protocols)}host/path"
     if not _PRINTABLE.fullmatch(url):
         raise Invalid(field, f"holds white space or other signs that no URL has, or is too long; {remedy}")
@@ -140,7 +153,7 @@ def _check_web(field: str, url: str, *, loopback: bool, protocols: tuple[str, ..
         port, host = parts.port, parts.hostname or ""
     except ValueError:
         raise Invalid(field, f"is no URL; {remedy}") from None
-    http_here = loopback and parts.scheme == "http" and _is_loopback(host)
+    http_here = parts.scheme == "http" and _is_loopback(host)  # which the guard has to allow
     if parts.scheme not in protocols and not http_here:
         raise Invalid(field, f"is not of a protocol that is allowed; {remedy}")
     if not _HOST.fullmatch(host) or port == 0:
@@ -149,6 +162,14 @@ def _check_web(field: str, url: str, *, loopback: bool, protocols: tuple[str, ..
         raise Invalid(field, "holds credentials; give them as username and token")
     if parts.query or parts.fragment or "?" in url or "#" in url:
         raise Invalid(field, f"has a query or a fragment; {remedy}")
+    _check_host(field, host, guard)
+
+
+def _check_host(field: str, host: str, guard: AddressGuard) -> None:
+    try:
+        guard.check(host)
+    except AddressRefused as error:
+        raise Invalid(field, str(error)) from error
 
 
 def _has_credentials(parts: SplitResult) -> bool:

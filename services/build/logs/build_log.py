@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -184,7 +185,7 @@ class BuildLogs:
         """Returns at most `limit` bytes from byte `start` on (-1: all); empty bytes if there is no log."""
         try:
             with self.path(build).open("rb") as file:
-                file.seek(start)
+                file.seek(min(start, os.fstat(file.fileno()).st_size))  # no system seeks to any number
                 return file.read(limit)
         except FileNotFoundError:
             return b""

@@ -12,13 +12,12 @@ from services.build.inference.inference import Inference, LanguagePart, NotInfer
 from services.build.inference.tree import LARGEST_LOCK_BYTES, LOCKS, Tree, worth_reading
 from services.build.logs.build_log import BuildLog
 from services.build.manifest.manifest_faults import Fault, loosened, loosened_flaky, missing_secrets
-from services.build.manifest.manifest_parser import NAME, BadManifest, parse_manifest, with_lines
+from services.build.manifest.manifest_parser import NAME, BadManifest, parse_manifest, shown, with_lines
 from services.build.manifest.step_graph import service_faults
 from services.build.secrets.secret import Secrets
 from shared.manifest import MIB, Manifest
 
 LARGEST_AT_ROOT_BYTES = MIB  # of the files that tell what an app is: they are read into memory
-SHOWN = 160
 NEAR_MISSES = {"slipway.yaml", "slipway.yml", ".slipway.yml", ".slipway.yaml", "slipway.json", "slipway.toml"}
 
 
@@ -83,12 +82,6 @@ async def read_manifest(
     for sentence in found.said:
         log.say(f"    {shown(sentence)}")
     return loaded
-
-
-def shown(text: str) -> str:
-    """Returns the text on one line for a log: without control characters and lone surrogates, cut to 160 characters."""
-    text = "".join(each if each.isprintable() else " " for each in text)
-    return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
 
 
 def completed(manifest: Manifest, found: Inference, *, images: bool) -> LoadedManifest:

@@ -1,7 +1,8 @@
 """Parses `slipway.yml` into a Manifest, or reports all its faults with lines and remedies. Pure."""
 
 import difflib
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import yaml
@@ -14,6 +15,7 @@ from shared.manifest import Manifest, Service, Step
 NAME = "slipway.yml"
 LARGEST_BYTES = 64 * 1024
 DEEPEST = 20
+SHOWN = 160
 _OPENING = (
     yaml.FlowSequenceStartToken,
     yaml.FlowMappingStartToken,
@@ -21,6 +23,10 @@ _OPENING = (
     yaml.BlockMappingStartToken,
 )
 _CLOSING = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
+BINARY = "tag:yaml.org,2002:binary"
+# Control characters but tab and line feed, and halves of surrogate pairs. No variable, command or Redis holds NUL or a
+# half; terminals and logs would obey the others.
+_UNUSABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 APP_KEYS = {"branches", "environments", "root"}  # what people look for here, but the app holds
 
 
@@ -77,6 +83,8 @@ def _compose(data: bytes) -> yaml.Node:
     if not isinstance(root, yaml.MappingNode):
         raise BadManifest([Fault(NAME, "must be a mapping that begins with `app: <name>`")])
     _refuse_doubles(root, "")
+    if faults := list(_unusable(root, ())):
+        raise BadManifest(faults)
     return root
 
 
@@ -102,12 +110,36 @@ def _refuse_doubles(node: yaml.Node, path: str) -> None:
         for key, value in node.value:
             field = f"{path}{key.value}"
             if str(key.value) in seen:
-                raise BadManifest([Fault(field, "is there twice; keep one", key.start_mark.line + 1)])
+                raise BadManifest([Fault(shown(field), "is there twice; keep one", key.start_mark.line + 1)])
             seen.add(str(key.value))
             _refuse_doubles(value, f"{field}.")
     elif isinstance(node, yaml.SequenceNode):
         for position, value in enumerate(node.value):
             _refuse_doubles(value, f"{path}{position}.")
+
+
+def _unusable(node: yaml.Node, path: tuple[str, ...]) -> Iterator[Fault]:
+    """Yields a fault for each text with a character that an escape, or base64, brought into it."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield from _unusable(key, path)
+            yield from _unusable(value, (*path, str(key.value)))
+    elif isinstance(node, yaml.SequenceNode):
+        for position, value in enumerate(node.value):
+            yield from _unusable(value, (*path, str(position)))
+    elif isinstance(node, yaml.ScalarNode):
+        field, line = shown(".".join(path)) or NAME, node.start_mark.line + 1
+        if node.tag == BINARY:
+            yield Fault(field, "is binary; write it as text", line)
+        elif found := _UNUSABLE.search(node.value):
+            sign = f"U+{ord(found[0]):04X}"
+            yield Fault(field, f"holds the character {sign}, which no name, path or command can; leave it out", line)
+
+
+def shown(text: str) -> str:
+    """Returns the text on one line for a log: without control characters and lone surrogates, cut to 160 characters."""
+    text = "".join(each if each.isprintable() else " " for each in text)
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
 
 
 def _field(location: tuple[int | str, ...]) -> str:
@@ -143,7 +175,7 @@ def _line(root: yaml.Node, location: tuple[int | str, ...]) -> int:
             if pair is None:
                 break
             line, node = pair[0].start_mark.line + 1, pair[1]
-        elif isinstance(node, yaml.SequenceNode) and str(part).isdigit() and int(part) < len(node.value):
+        elif isinstance(node, yaml.SequenceNode) and str(part).isdecimal() and int(part) < len(node.value):
             node = node.value[int(part)]
             line = node.start_mark.line + 1
         else:

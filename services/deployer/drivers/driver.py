@@ -168,8 +168,8 @@ class Driver(Protocol):
     """
 
     async def preflight(self, spec: InstanceSpec) -> None:
-        """Raises DriverError with the reason if `start` is known to fail: the artifact is missing or changed, or a
-        volume belongs to another app. Changes nothing.
+        """Raises DriverError with the reason if `start` is known to fail: the artifact is missing or changed, a volume
+        belongs to another app, or the memory limit is above all of the machine's memory. Changes nothing.
         """
         ...
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import psutil
+
 from services.deployer.drivers.driver import DriverError
 from shared.manifest import size
 
@@ -27,4 +29,15 @@ def check_headroom(instance_id: str, before: int, memory: int, working_set: int)
         raise DriverError(
             f"{instance_id} uses {size(working_set)}, more than {HEADROOM:.0%} of {size(memory)}; "
             f"it keeps its limit of {size(before)}".replace("%", " %")
+        )
+
+
+def check_machine(memory: int, machine: int | None = None) -> None:
+    """Raises DriverError if a limit of `memory` bytes is above all that the machine has; without `machine`, its bytes
+    are those of this one. Such a limit would hold nothing.
+    """
+    total = psutil.virtual_memory().total if machine is None else machine
+    if memory > total:
+        raise DriverError(
+            f"resources.memory is {size(memory)}, but the machine has {size(total)} in all; lower it in slipway.yml"
         )

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 from dataclasses import replace
 from datetime import datetime
 
@@ -13,6 +14,8 @@ from services.deployer.releases.capability_hint import capability_hint
 from shared.manifest import health_check
 from shared.models import ReleaseFailure
 from shared.security.mask import Mask
+
+log = logging.getLogger(__name__)
 
 LOG_LINES = 5000
 LOOK_S = 5.0
@@ -50,3 +53,11 @@ async def failure_of(change: MoveInstance, world: World, driver: Driver, mask: M
         probe=mask(health.detail) if health else "",
         log=[mask(line) for line in output_excerpt(lines, health_check(run.health).path)],
     )
+
+
+def unforeseen(what: str, error: Exception) -> str:
+    """Logs an error of a driver that no contract names, and returns the reason that it gives `what` (`the start of
+    notes-r9-1`). It counts as a failure: tried again, it would come again, for ever.
+    """
+    log.error("%s failed in a way that nobody foresaw", what, exc_info=error)
+    return f"an error of the platform itself: {type(error).__name__}: {error}; the deployer's log has the details"

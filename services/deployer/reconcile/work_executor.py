@@ -17,11 +17,12 @@ from services.deployer.drivers.driver import (
     Unsupported,
     VolumeMount,
 )
+from services.deployer.failures.failure_evidence import unforeseen
 from services.deployer.plan import action
 from services.deployer.plan.action import Work
 from services.deployer.plan.observe import WAITS_FOR_PROXY, World
 from services.deployer.reconcile.proxy_client import NotYet, Proxy, ProxyRefused
-from services.deployer.releases.environment import AppFacts, EnvironmentId, sync_body
+from services.deployer.releases.environment import AppFacts, EnvironmentId, desired, sync_body
 from services.deployer.releases.instance import Instance
 from services.deployer.releases.release import ENDED, Release
 from services.deployer.store import Store
@@ -149,12 +150,15 @@ class WorkExecutor:
 
     async def _check(self, release: Release, world: World) -> None:
         try:
-            await self._context.driver.preflight(self._spec(release, f"{release.id}-1", 0, world))
+            memory = desired(world.override, release.manifest.resources).memory
+            await self._context.driver.preflight(self._spec(release, f"{release.id}-1", memory, world))
         except NoAnswer as error:
             self.engine_away = str(error)
             raise  # it says nothing about the release, and is asked again
         except DriverError as error:
             self.checked[release.id] = str(error)
+        except Exception as error:
+            self.checked[release.id] = unforeseen(f"the check of {release.id}", error)
         else:
             self.checked[release.id] = ""
         self.engine_away = ""
@@ -171,6 +175,8 @@ class WorkExecutor:
             raise  # it says nothing about the release, and is asked again
         except DriverError as error:
             self.start_errors[instance.id] = str(error)
+        except Exception as error:  # tried again, it would fail in the same way
+            self.start_errors[instance.id] = unforeseen(f"the start of {instance.id}", error)
         self.engine_away = ""
 
     def _spec(self, release: Release, instance_id: str, memory: int, world: World) -> InstanceSpec:

@@ -12,7 +12,7 @@ from services.monitor.notify.notifier_store import NotifierStore
 from services.monitor.notify.recipients import Recipients
 from services.monitor.notify.release_context import ReleaseContexts, addresses, addresses_of, commit_of, learned
 from services.monitor.notify.silence import Silence, muting
-from shared.events import IDLE_BLOCK_MS, EventFollower
+from shared.events import IDLE_BLOCK_MS, UNUSABLE, EventFollower
 from shared.models import Event
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,10 @@ class Dispatcher:
             block_ms = GROUPS_BLOCK_MS if self._may_have_groups else IDLE_BLOCK_MS
         for entry_id, event in await self._events.read(block_ms):
             self._may_have_groups = True
-            await self._settle(await self._outcome(entry_id, event), entry_id)
+            try:
+                await self._settle(await self._outcome(entry_id, event), entry_id)
+            except UNUSABLE as error:
+                await self._events.skip(entry_id, error)
         if self._may_have_groups:
             self._may_have_groups = await self._flush_groups()
 

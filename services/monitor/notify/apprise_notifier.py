@@ -7,6 +7,7 @@ These properties of apprise 2.2 explain this module:
   delivery of its own, and so do `cc` and `bcc`, which would otherwise get a copy of each mail.
 - A plugin answers only true or false; the reason is in its log, with URLs. That log is captured, and redacted.
 - `privacy=True` hides passwords and tokens, but neither the path of a webhook nor headers: those are hidden here.
+- Plugins resolve names and follow redirects themselves: what they connect to is checked when they connect.
 - The import takes 0.3 s and 35 MB: it is done in a thread, when it is needed.
 """
 
@@ -17,12 +18,13 @@ import logging
 import re
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from services.monitor.notify.message import Message, cleaned, signed
 from services.monitor.notify.notifier import Address, NotSent
+from shared.security.outgoing import AddressGuard
 
 log = logging.getLogger(__name__)
 
@@ -38,10 +40,20 @@ EXCEPTION = re.compile(r"\w+ Exception: ")  # apprise logs what was raised at DE
 
 class AppriseNotifier:
     """Sends messages in daemon threads, so that the process can end without waiting for a hanging server. `timeout_s`
-    limits one read or write; a whole send takes at most a few of them. `threads` limits concurrent sends.
+    limits one read or write; a whole send takes at most a few of them. `threads` limits concurrent sends. `guard` says
+    which addresses may be called; URLs of `trusted` (SLIPWAY_NOTIFY, which the operator wrote) may lead anywhere.
     """
 
-    def __init__(self, *, timeout_s: float = SEND_S, threads: int = THREADS) -> None:
+    def __init__(
+        self,
+        guard: AddressGuard,
+        *,
+        trusted: Collection[str] = (),
+        timeout_s: float = SEND_S,
+        threads: int = THREADS,
+    ) -> None:
+        self._guard = guard
+        self._trusted = tuple(trusted)
         self._timeout_s = timeout_s
         self._slots = asyncio.Semaphore(threads)
 
@@ -50,7 +62,19 @@ class AppriseNotifier:
 
     async def send(self, url: str, message: Message, delivery_id: str) -> None:
         async with self._slots:
-            await _in_daemon(lambda: _send(url, message, delivery_id, self._timeout_s))
+            await _in_daemon(lambda: self._send(url, message, delivery_id))
+
+    def _send(self, url: str, message: Message, delivery_id: str) -> None:
+        if any(url == address.url for trusted in self._trusted for address in _trusted_addresses(trusted)):
+            _send(url, message, delivery_id, self._timeout_s)
+            return
+        with self._guard.guarding() as refused:
+            try:
+                _send(url, message, delivery_id, self._timeout_s)
+            except NotSent as error:
+                if refused:
+                    raise NotSent(refused[0]) from error
+                raise
 
 
 async def _in_daemon(call: Callable[[], Answer]) -> Answer:
@@ -142,6 +166,11 @@ def _addresses(url: str) -> list[Address]:
         shown = f"{url.partition('://')[0]}://…" if "://" in url else "…"
         return [Address(url, _hash(url), shown, "", f"{shown} is no address that apprise knows; see its list of URLs")]
     return list({address.key: address for address in reversed(found)}.values())[::-1]
+
+
+@functools.cache
+def _trusted_addresses(url: str) -> list[Address]:
+    return _addresses(url)
 
 
 def _single_targets(plugin: Any) -> list[Any]:

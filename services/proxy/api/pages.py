@@ -59,7 +59,7 @@ def pages_router(rollouts: RolloutService, pages: ProxyPages) -> APIRouter:
         given = parse_qs((await request.body()).decode(errors="replace")).get("weight", [""])[0]
 
         async def set_weight() -> RolloutView:
-            if not (given.isdecimal() and int(given) <= 100):
+            if not (given.isdecimal() and len(given) <= 3 and int(given) <= 100):
                 raise Invalid("weight", f"`{given}` is no share; give a whole number from 0 to 100")
             return await rollouts.set(app, None, int(given))
 

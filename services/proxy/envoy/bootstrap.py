@@ -100,7 +100,7 @@ def _listener(name: str, host: str, port: int, folder: Path) -> Json:
         "server_header_transformation": "PASS_THROUGH",
         "http_protocol_options": {"accept_http_10": True},
         "upgrade_configs": [{"upgrade_type": "websocket"}],
-        "common_http_protocol_options": {"idle_timeout": "3600s"},
+        "common_http_protocol_options": {"idle_timeout": "300s"},  # of a connection on which nothing is asked
         "stream_idle_timeout": "3600s",  # 5 min by default, which would cut quiet event streams
         "request_headers_timeout": "30s",
         "http_filters": [

@@ -20,6 +20,7 @@ from services.deployer.drivers.driver import (
     Usage,
     VolumeMount,
 )
+from services.deployer.drivers.memory_use import check_machine
 from services.deployer.plan.action import Change, Wait
 from services.deployer.plan.observe import InstanceHealth, ObservationLimits, World
 from services.deployer.plan.plan import plan
@@ -173,6 +174,7 @@ class FakeDriver:
         self._logs: dict[str, list[str]] = {}
 
     async def preflight(self, spec: InstanceSpec) -> None:
+        check_machine(spec.memory)
         if self.is_away:
             raise NoAnswer("it does not answer")
         if spec.artifact.kind != "directory" or spec.artifact.ref in self.gone:

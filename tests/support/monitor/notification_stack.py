@@ -25,6 +25,7 @@ from services.monitor.notify.notifier_store import NotifierStore
 from shared.events import EventFollower, append
 from shared.models import Event
 from shared.runtime.loops import running
+from shared.security.outgoing import AddressGuard
 from shared.store import connect
 from tests.support.ports import free_port, wait_for_port
 
@@ -54,7 +55,7 @@ class Monitor:
         self.parts: Notifications = notifications(
             self.store,
             self.silences,
-            AppriseNotifier(timeout_s=timeout_s),
+            AppriseNotifier(AddressGuard("127.0.0.0/8"), timeout_s=timeout_s),
             Settings(home=home, token=SecretStr("token"), notify=notify),
             EventFollower(redis, GROUP),
             self.clock,

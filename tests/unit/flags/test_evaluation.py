@@ -60,6 +60,31 @@ def test_values_and_reasons(
     assert type(evaluation.value) is type(value)  # a float flag's 1 is 1.0, else a typed client takes it for an error
 
 
+@pytest.mark.parametrize(
+    ("condition", "value", "holds"),
+    [
+        ({"===": [{"var": "x"}, 1]}, True, False),
+        ({"===": [{"var": "x"}, 1]}, 1.0, True),
+        ({"===": [{"var": "x"}, True]}, True, True),
+        ({"===": [{"var": "x.0"}, {"var": "x.1"}]}, [[1, {"a": 0}], [1, {"a": False}]], False),
+        ({"===": [{"var": "x.0"}, {"var": "x.1"}]}, [[1, {"a": 0}], [1, {"a": 0}]], True),
+        ({"!==": [{"var": "x"}, 0]}, False, True),
+        ({"in": [{"var": "x"}, [0, 1]]}, True, False),
+        ({"in": [{"var": "x"}, [0, 1]]}, 1, True),
+        ({"in": [{"var": "x"}, "is true"]}, True, True),
+        ({"==": [{"cat": ["is ", {"var": "x"}]}, "is true"]}, True, True),
+        ({"==": [{"var": "x"}, 0]}, None, False),
+        ({"!=": [{"var": "x"}, 0]}, None, True),
+        ({"==": [{"var": "x"}, None]}, None, True),
+        ({"==": [{"var": "x"}, 1]}, True, True),  # JsonLogic's `==` converts, as JavaScript's does
+        ({"==": [{"var": "x"}, 1]}, "1", True),
+    ],
+)
+def test_values_compare_as_jsons_do(condition: dict[str, Any], value: JsonValue, holds: bool) -> None:
+    flag = evaluator(targeting={"if": [condition, "on", "off"]})
+    assert flag.evaluate(evaluation_context({"x": value})).value is holds
+
+
 def deep(levels: int) -> dict[str, Any]:
     context: dict[str, Any] = {}
     for _ in range(levels):

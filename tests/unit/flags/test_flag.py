@@ -4,10 +4,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from services.flags.evaluation import FlagEvaluator
-from services.flags.flag import Change, Definition, Flag, Patch, merged, mirrored, plain_value
+from services.flags.flag import Change, Definition, Flag, FlagKey, Patch, StoredKey, merged, mirrored, plain_value
 from services.flags.validation import check
 from shared.errors import Invalid
 from shared.models import Environment
@@ -40,12 +40,30 @@ FAULTS = [
     ({"targeting": {"$ref": "beta"}}, "targeting.$ref", "no operator"),
     ({"targeting": {"log": "x"}}, "targeting.log", "no operator"),
     ({"targeting": {"var": "x", "if": []}}, "targeting", "exactly one operator"),
+    ({"targeting": {"if": [{"==": [1, 1], "in": [1, [2]]}, "on"]}}, "targeting.if.0", "exactly one operator"),
+    ({"targeting": {"if": [{"and": [{}, True]}, "on"]}}, "targeting.if.0.and.0", "exactly one operator"),
+    ({"targeting": {"if": [True, "onn", "off"]}}, "targeting.if.1", "use one of on, off"),
+    ({"targeting": {"if": [True, True, "off"]}}, "targeting.if.1", "'true' is no variant"),
+    ({"targeting": {"if": [True, {"if": [False, "on", "of"]}, "off"]}}, "targeting.if.1.if.2", "'of' is no variant"),
+    ({"targeting": {"and": [{"var": "x"}, "onn"]}}, "targeting.and.1", "'onn' is no variant"),
+    ({"targeting": {"fractional": [["on", 50], ["of", 50]]}}, "targeting.fractional.1.0", "'of' is no variant"),
+    ({"targeting": {"fractional": [["on", 33.3], ["off", 67]]}}, "targeting.fractional.0.1", "whole numbers"),
+    ({"targeting": {"fractional": [["on", True], ["off", 67]]}}, "targeting.fractional.0.1", "whole numbers"),
+    ({"targeting": {"fractional": [["on", -1], ["off", 67]]}}, "targeting.fractional.0.1", "whole numbers"),
+    ({"targeting": {"fractional": [{"var": "x"}, ["on", 0], ["off", 0]]}}, "targeting.fractional", "add up to 0"),
+    ({"targeting": {"fractional": [["on", 2**31]]}}, "targeting.fractional", "add up to 2147483648"),
+    ({"targeting": {"fractional": [{"var": "x"}, ["on", 1, 2]]}}, "targeting.fractional.1", "[variant, weight]"),
+    ({"targeting": {"fractional": [{"var": "x"}, ["on"], "off"]}}, "targeting.fractional.2", "[variant, weight]"),
+    ({"targeting": {"if": [{"sem_ver": ["1.0.0", ">="]}, "on"]}}, "targeting.if.0.sem_ver", "3 arguments, not 2"),
+    ({"targeting": {"if": [{"sem_ver": [{"var": "v"}, "=>", "1.0.0"]}, "on"]}}, "targeting.if.0.sem_ver.1", "versions"),
+    ({"targeting": {"if": [{"sem_ver": [{"var": "v"}, "=", "new"]}, "on"]}}, "targeting.if.0.sem_ver.2", "like 2.0.0"),
     ({"targeting": {"<": [{"var": "x"}, float("nan")]}}, "targeting.<.1", "finite"),
     ({"targeting": nested(20)}, "targeting" + ".!.0" * 16 + ".!", "nested deeper"),
     ({"metadata": {"mirror": "registry:service"}}, "metadata.mirror", "the platform's"),
     ({"metadata": {"mirror": "events"}}, "metadata.mirror", "the platform's"),
     ({"metadata": {"mirror": "*"}}, "metadata.mirror", "letters"),
     ({"metadata": {"mirror": True}}, "metadata.mirror", "letters"),
+    ({"metadata": {"mirror": ".."}}, "metadata.mirror", "letters"),
     ({"metadata": {"": 1}}, "metadata", "no name"),
 ]
 
@@ -80,6 +98,16 @@ FRACTIONAL = {"fractional": [["on", 50], ["off", 50]]}
         {"targeting": FRACTIONAL},
         {"targeting": {"if": [{"sem_ver": [{"var": "version"}, ">=", "2.0.0"]}, "on", FRACTIONAL]}},
         {"targeting": {"==": [{"var": "x"}, None]}},
+        {"targeting": {"fractional": [{"var": "x"}, ["on", {"var": "share"}], ["off"]]}},
+        {"targeting": {"if": [{"var": "x"}, None, {"var": "y"}, {"cat": ["o", "n"]}, "off"]}},
+        {"targeting": {"if": [{"==": [{"fractional": [["a", 1], ["b", 1]]}, "a"]}, "on"]}},
+        {"targeting": {"if": [{"reduce": [[1], {"+": [1, 2]}, {"a": 1, "b": 2}]}, "on"]}},
+        {"targeting": {"if": [False, {}]}},
+        {
+            "variants": {"true": True, "false": False},
+            "defaultVariant": "true",
+            "targeting": {"if": [{"var": "x"}, True]},
+        },
         {"metadata": {"mirror": "featureFlag", "owner": "notes", "ticket": 12, "ratio": 0.5, "temporary": True}},
         {"variants": {"a": 1, "b": 2.5}, "defaultVariant": "a"},
         {"variants": {"a": {"x": [1, None]}, "b": {}}, "defaultVariant": "a"},
@@ -117,6 +145,20 @@ def test_a_patch_can_neither_take_the_state_nor_every_variant() -> None:
         check(
             merged(definition(), Patch.model_validate({"variants": {"on": None, "off": None}, "defaultVariant": None}))
         )
+
+
+def test_a_flag_whose_rules_were_stored_before_they_were_checked_can_be_turned_off() -> None:
+    before = definition(targeting={"if": [{"in": [1, [2]], "var": "x"}, "onn"]})
+    check(merged(before, Patch.model_validate({"state": "DISABLED"})), before)
+    with pytest.raises(Invalid, match="exactly one operator"):
+        check(merged(before, Patch.model_validate({"variants": {"more": True}})), before)
+
+
+@pytest.mark.parametrize(("key", "remedy"), [(".", "another place"), ("..", "another place"), ("events", "platform")])
+def test_a_key_that_no_url_can_carry_is_refused(key: str, remedy: str) -> None:
+    with pytest.raises(ValidationError, match=remedy):
+        TypeAdapter(FlagKey).validate_python(key)
+    assert TypeAdapter(StoredKey).validate_python(key) == key
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ EVERY_KIND = {
     "a": SWITCH | {"state": "DISABLED"},
     "b": SWITCH | {"defaultVariant": None},
     "c": SWITCH | {"targeting": {}},
-    "d": SWITCH | {"targeting": {"if": [False, {"fractional": [["on", 1], ["off", 2.5]]}]}},
+    "d": SWITCH | {"targeting": {"if": [False, {"fractional": [["on", 1], ["off", 2]]}]}},
     "e": {"state": "ENABLED", "variants": {"x": {"deep": [1, None, {"é": 1.0}]}, "y": {}}, "defaultVariant": "y"},
     "f": {"state": "ENABLED", "variants": {"x": 1, "y": 0.5}, "defaultVariant": "x"},
     "g": SWITCH | {"metadata": {"owner": "ann", "mirror": "m", "ticket": 12, "share": 0.5, "temporary": True}},

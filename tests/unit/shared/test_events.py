@@ -1,5 +1,7 @@
 """The stream: told once, read at least once, by each group for itself."""
 
+from typing import Any
+
 import pytest
 from redis.asyncio import Redis
 
@@ -52,3 +54,18 @@ async def test_an_event_that_was_trimmed_before_it_was_confirmed_does_not_stop_t
     await append(redis, Event(type="build.queued", app="notes", at=now(), id="notes-2"))
     later = [await follower.read(10) for _ in range(3)]
     assert "notes-2" in [event.id for batch in later for _, event in batch]
+
+
+@pytest.mark.parametrize("entry", [{"event": "{"}, {"event": '{"type": "x"}'}, {"event": "[]"}, {"other": "1"}])
+async def test_an_entry_that_is_no_event_is_logged_and_acknowledged(
+    redis: Redis, entry: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    follower = EventFollower(redis, "monitor")
+    await append(redis, Event(type="build.queued", app="notes", at=now(), id="notes-1"))
+    entry_id: Any = await redis.xadd("events", entry)
+    await append(redis, Event(type="build.queued", app="notes", at=now(), id="notes-2"))
+    found = await follower.read(10)
+    assert [event.id for _, event in found] == ["notes-1", "notes-2"]
+    assert f"the event {entry_id} cannot be used" in caplog.text
+    waiting = await redis.xpending_range("events", "monitor", "-", "+", 10)
+    assert [each["message_id"] for each in waiting] == [each for each, _ in found]

@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -103,6 +104,11 @@ class ProcessExecutor:
         if not delivery.uses_python and fresh is not None and await self._in_thread(names_below, venv) == fresh:
             await self._in_thread(remove, venv)
         try:
+            if special := await self._in_thread(_special_file, workspace.folder):
+                raise Unsealed(
+                    f"its steps left {special!a}, a named pipe or socket, which no copy of an artifact can hold; "
+                    "remove it at the end of the step that makes it"
+                )
             digest = await self._in_thread(directory_digest, workspace.folder)
         except (OSError, RecursionError) as error:
             raise Unsealed(
@@ -230,6 +236,16 @@ def names_below(folder: Path) -> frozenset[str]:
         folders[:] = [name for name in folders if name != SKIPPED]
         found |= {os.path.join(at, name) for name in (*folders, *files)}
     return frozenset(found)
+
+
+def _special_file(folder: Path) -> str | None:
+    """Returns the path below `folder` of something that is no file, folder or link; None if there is none."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            path = os.path.join(parent, name)
+            if stat.S_IFMT(os.lstat(path).st_mode) not in (stat.S_IFREG, stat.S_IFLNK):
+                return os.path.relpath(path, folder)
+    return None
 
 
 def _versions(environment: Mapping[str, str]) -> dict[str, str]:

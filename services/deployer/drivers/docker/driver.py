@@ -39,7 +39,7 @@ from services.deployer.drivers.driver import (
     UnknownInstance,
     Usage,
 )
-from services.deployer.drivers.memory_use import check_headroom
+from services.deployer.drivers.memory_use import check_headroom, check_machine
 from services.deployer.drivers.uncancellable import uncancellable
 from shared.clock import now
 from shared.host.docker_engine import STACK, engine_check
@@ -167,6 +167,7 @@ class DockerDriver:
     def _preflight(self, spec: InstanceSpec) -> None:
         self._verify(spec.artifact)
         with engine_trouble(f"{spec.id} cannot be started"):
+            check_machine(spec.memory, int(self._client().info()["MemTotal"]))
             for volume in spec.volumes:
                 volumes.check(self._client().volumes, self._stack, volume)
 
@@ -233,8 +234,7 @@ class DockerDriver:
             remove_unneeded(self._client(), self._stack, needed, now())
 
     def _own(self, ids: Iterable[str] | None) -> list[Container]:
-        """Returns the containers of the stack's instances, or of those in `ids` that have one. Skips containers that
-        are removed meanwhile, and copies: those with another name than `start` gives."""
+        """Returns the containers of the stack's instances, or of those in `ids`, without copies (another name)."""
         filters: dict[str, str | list[str] | bool] = {"label": self._stack.instances}
         if ids is not None:
             filters["name"] = [f"^/?{re.escape(self._stack.container_name(each))}$" for each in ids]

@@ -21,6 +21,7 @@ from services.deployer.drivers.driver import (
     UnknownInstance,
     Usage,
 )
+from services.deployer.drivers.memory_use import check_machine
 from services.deployer.drivers.process.end import POLL_S, end, kill, record_of, remains, running_in
 from services.deployer.drivers.process.end_watcher import EndWatcher
 from services.deployer.drivers.process.linux_process import TICKS_S, boot_id, session_members
@@ -68,6 +69,7 @@ class ProcessDriver:
         self._records = threading.Lock()
 
     async def preflight(self, spec: InstanceSpec) -> None:
+        check_machine(spec.memory)
         await self.verify(spec.artifact)
 
     async def start(self, spec: InstanceSpec) -> InstanceStatus:
@@ -244,8 +246,7 @@ class ProcessDriver:
             self._folder(instance_id).write(record.model_copy(update={"memory": memory}))
 
     def _enforce(self) -> None:
-        """Kills the instances that the guard reports as over their memory limit. It records each kill before it kills,
-        so that the kill is known even if the deployer dies in between."""
+        """Kills the instances that the guard reports as over their memory limit; records each kill before it kills."""
         with self._records:
             folders = [folder for folder in self._all_folders() if not folder.has_group]
             records = [record for folder in folders if (record := folder.unended())]
@@ -257,8 +258,7 @@ class ProcessDriver:
             kill(record)
 
     def _release_memory(self, instance_id: str) -> None:
-        """Writes the number of kills of an ended instance to its record, then removes its memory limit and thus the
-        kernel's count."""
+        """Records the number of kills of an ended instance, then removes its limit and thus the kernel's count."""
         with self._records, contextlib.suppress(UnknownInstance):
             record = self._read(instance_id)
             if (kills := self._oom_kills(record)) != record.oom_kills:

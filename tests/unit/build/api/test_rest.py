@@ -38,6 +38,7 @@ from shared.http import ServiceClient
 from shared.manifest import Manifest, Stage
 from shared.models import BuildState
 from shared.runtime.keyed_tasks import KeyedTasks
+from shared.security.outgoing import AddressGuard
 from shared.security.vault import Vault
 from tests.support.build.api import TOKEN, client_of
 from tests.support.build.builds import AT, build
@@ -64,7 +65,8 @@ async def client(
     repositories = Repositories(tmp_path / "repositories", "/usr/bin:/bin")
     push_handler = PushHandler(store, repositories, logs, wake=lambda: None, url="http://build", now=lambda: AT)
     vault, deliveries = Vault(tmp_path / "key", "trial"), DeliveryStore(redis)
-    fetcher = Fetcher(repositories, vault, "/usr/bin:/bin")
+    guard = AddressGuard()
+    fetcher = Fetcher(repositories, vault, "/usr/bin:/bin", guard)
     removals = AppRemovals(
         store,
         repositories,
@@ -90,7 +92,7 @@ async def client(
         builds_router(store, pages),
         reports_router(store, ReportFiles(tmp_path / "reports"), repositories, pages),
         build_router(store, push_handler, remote_sync, logs, pages, lambda: None, refusal_to_cancel),
-        apps_router(store, repositories, remote_sync, removals, lambda: None, vault, lambda: AT),
+        apps_router(store, repositories, remote_sync, removals, lambda: None, vault, lambda: AT, guard=guard),
         flaky_tests_router(store, history, lambda: AT),
         manifest_router(),
     ]

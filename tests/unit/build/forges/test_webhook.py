@@ -146,6 +146,7 @@ def test_a_ping_is_heard() -> None:
         (b'{"ref": "refs/heads/\\ud800", "after": "' + b"2" * 40 + b'"}', "`ref` is missing"),
         (b'{"ref": "refs/heads/a"}', "`after` is missing"),
         (b'{"ref": "refs/heads/a", "after": "HEAD"}', "`after` is missing"),
+        (b'{"ref": "refs/heads/a", "after": "' + b"2" * 40 + b'\\n"}', "`after` is missing"),
     ],
 )
 def test_a_bad_payload_is_refused_with_its_fault(body: bytes, fault: str) -> None:

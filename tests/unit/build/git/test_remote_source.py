@@ -7,6 +7,7 @@ import pytest
 
 from services.build.git.remote_source import Forge, Source, SourceSettings, changed_source, check_url, place
 from shared.errors import Invalid
+from shared.security.outgoing import AddressGuard
 from shared.security.vault import Vault
 
 URL = "https://forge.example/octo/notes.git"
@@ -22,7 +23,7 @@ def settings(**fields: Any) -> SourceSettings:
 
 
 def changed(vault: Vault, before: Source | None = None, **fields: Any) -> Source:
-    return changed_source(settings(**fields), before, vault, loopback=False)
+    return changed_source(settings(**fields), before, vault, guard=AddressGuard())
 
 
 @pytest.mark.parametrize(
@@ -36,7 +37,7 @@ def changed(vault: Vault, before: Source | None = None, **fields: Any) -> Source
     ],
 )
 def test_what_git_may_be_given(url: str) -> None:
-    check_url(url, loopback=False)
+    check_url(url, guard=AddressGuard())
 
 
 @pytest.mark.parametrize(
@@ -70,6 +71,8 @@ def test_what_git_may_be_given(url: str) -> None:
         "https://forge.example/a#b",
         "https://forge.example/a b",
         "https://forge.example/a\nb",
+        "https://forge.example/a\n",
+        "git@forge.example:a\n",
         "https://forge.example:x/a",
         "https://[::1/a",
         "https://förge.example/a",
@@ -79,14 +82,14 @@ def test_what_git_may_be_given(url: str) -> None:
 )
 def test_what_git_is_never_given(url: str) -> None:
     with pytest.raises(Invalid, match=r"^source\.url: "):
-        check_url(url, loopback=False)
+        check_url(url, guard=AddressGuard())
 
 
 def test_http_is_for_tests_on_a_loopback_address() -> None:
-    check_url("http://127.0.0.1:3000/git/notes.git", loopback=True)
+    check_url("http://127.0.0.1:3000/git/notes.git", guard=AddressGuard("127.0.0.0/8"))
     for url in ("http://forge.example/a", "http://10.0.0.1/a", "http://localhost.example/a"):
         with pytest.raises(Invalid):
-            check_url(url, loopback=True)
+            check_url(url, guard=AddressGuard("127.0.0.0/8"))
 
 
 def test_secrets_are_sealed_and_only_told_to_be_set(vault: Vault) -> None:

@@ -50,6 +50,13 @@ async def test_a_log_that_is_not_there_yet_is_empty(tmp_path: Path) -> None:
     assert [lines async for lines in BuildLogs(tmp_path).follow("notes-1", at_once)] == []
 
 
+@pytest.mark.parametrize("start", [7, 2**62, 2**64])
+def test_a_log_is_empty_from_beyond_its_end_on(tmp_path: Path, start: int) -> None:
+    logs = BuildLogs(tmp_path)
+    logs.path("notes-1").write_bytes(b"a line")
+    assert logs.read("notes-1", start) == b""
+
+
 async def test_followers_end_with_the_service_though_the_build_has_not(tmp_path: Path) -> None:
     logs = BuildLogs(tmp_path)
     logs.say("notes-1", "line")

@@ -22,6 +22,23 @@ def test_a_whole_manifest_is_read() -> None:
             b"app: notes\nrun:\n  command_from: x\n",
             "run.command_from (line 3): is not a key of the manifest; remove it",
         ),
+        (
+            b'app: notes\nrun:\n  command: "python app.py \\0"\n',
+            "run.command (line 3): holds the character U+0000, which no name",
+        ),
+        (b'app: notes\nnotify: ["json://a", "json://\\uD800"]\n', "notify.1 (line 2): holds the character U+D800"),
+        (b'app: notes\nhosts:\n- a.example\n- "a\\e[2J"\n', "hosts.1 (line 4): holds the character U+001B"),
+        (b'app: notes\n"ru\\x07n": {}\n', "slipway.yml (line 2): holds the character U+0007"),
+        (b'app: "notes\\x85"\n', "app (line 1): holds the character U+0085"),
+        (b"app: notes\nrun: {command: !!binary AA==}\n", "run.command (line 2): is binary; write it as text"),
+        (
+            b"app: notes\nsteps:\n- name: a\n  commands: [x]\n  environment: {A=B: c}\n",
+            "steps.0.environment (line 5): 'A=B' is no name of a variable",
+        ),
+        (
+            b"app: notes\nsteps:\n- name: a\n  commands: [x]\n  environment: {'': c}\n",
+            "steps.0.environment (line 5): '' is no name of a variable",
+        ),
         (b"app: other\n", "app (line 1): is 'other', but this was pushed to 'notes'"),
         (b"steps: []\n", "app (line 1): Field required"),
         (b"- a\n", "must be a mapping"),
@@ -40,6 +57,12 @@ def test_a_fault_names_its_place_and_the_remedy(text: bytes, fault: str) -> None
     with pytest.raises(BadManifest) as caught:
         parse_manifest(text, "notes")
     assert fault in str(caught.value)
+
+
+def test_text_of_several_lines_and_of_any_language_is_fine() -> None:
+    text = "app: notes\nsteps:\n- name: a\n  commands:\n  - |\n    echo 'Grüße 🚀'\n    echo \"\ta\"\n"
+    manifest = parse_manifest(text.encode(), "notes")
+    assert manifest.steps[0].commands == ["echo 'Grüße 🚀'\necho \"\ta\"\n"]
 
 
 def test_every_fault_is_named_at_once() -> None:

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from services.deployer.drivers.driver import InstanceSpec, InstanceStatus
-from services.deployer.plan.action import SetMemory, StartInstance, StopInstance, SyncProxy
+from services.deployer.plan.action import Check, SetMemory, StartInstance, StopInstance, SyncProxy
 from services.deployer.reconcile.proxy_client import NotYet, ProxyRefused
 from services.deployer.reconcile.work_executor import WorkContext, WorkExecutor
 from services.deployer.releases.environment import AppFacts, EnvironmentId
@@ -276,6 +276,24 @@ async def test_an_engine_that_is_away_speaks_against_no_release(executor: WorkEx
             executor.start([StartInstance(instance.id)], world)
             await asyncio.sleep(0.01)
     assert (driver.started, executor.start_errors) == ([instance.id], {})
+
+
+async def test_an_error_that_no_contract_names_ends_the_start(
+    executor: WorkExecutor, driver: FakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(spec: InstanceSpec) -> None:
+        raise ValueError("embedded null byte")
+
+    monkeypatch.setattr(driver, "start", fail)
+    monkeypatch.setattr(driver, "preflight", fail)
+    release = a_release(1, ReleaseState.STARTING)
+    instance = an_instance(release, 1, InstanceState.STARTING)
+    executor.start([Check(release.id), StartInstance(instance.id)], a_world([release], [instance], statuses={}))
+    async with asyncio.timeout(5):
+        while not (executor.start_errors and executor.checked):
+            await asyncio.sleep(0.01)
+    reason = "an error of the platform itself: ValueError: embedded null byte; the deployer's log has the details"
+    assert (executor.start_errors, executor.checked) == ({instance.id: reason}, {release.id: reason})
 
 
 async def test_when_work_that_pauses_is_to_be_tried_again_is_known(

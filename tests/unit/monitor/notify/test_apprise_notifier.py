@@ -4,7 +4,9 @@ import asyncio
 import socket
 import subprocess
 import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,9 @@ import pytest
 from services.monitor.notify.apprise_notifier import AppriseNotifier, redacted
 from services.monitor.notify.message import compose
 from services.monitor.notify.notifier import NotSent
+from shared.security.outgoing import AddressGuard
 from stack.clients.mail_sink import mail_sink
+from tests.support.monitor.notification_stack import webhook
 
 pytestmark = pytest.mark.anyio
 
@@ -26,13 +30,13 @@ TOKENS = (
 
 @pytest.mark.parametrize(("url", "shown"), TOKENS)
 async def test_what_is_shown_of_a_url(url: str, shown: str) -> None:
-    [address] = await AppriseNotifier().addresses(url)
+    [address] = await AppriseNotifier(AddressGuard("127.0.0.0/8")).addresses(url)
     assert address.shown == shown
 
 
 async def test_everyone_in_to_cc_and_bcc_is_a_recipient_of_their_own() -> None:
     with mail_sink() as sink:
-        notifier = AppriseNotifier()
+        notifier = AppriseNotifier(AddressGuard("127.0.0.0/8"))
         url = f"{sink.url('ann@example.com,Ann@Example.com')}&cc=bob@example.com&bcc=eve@example.com&retry=3"
         addresses = await notifier.addresses(url)
         assert [address.shown.rpartition("/")[2] for address in addresses] == [
@@ -47,7 +51,7 @@ async def test_everyone_in_to_cc_and_bcc_is_a_recipient_of_their_own() -> None:
 
 async def test_several_telephone_numbers_are_several_recipients() -> None:
     account = f"twilio://AC{'a' * 32}:{'b' * 32}@12345678901"
-    addresses = await AppriseNotifier().addresses(f"{account}/11111111111/22222222222")
+    addresses = await AppriseNotifier(AddressGuard("127.0.0.0/8")).addresses(f"{account}/11111111111/22222222222")
     assert [address.shown.rpartition("/")[2] for address in addresses] == ["+11111111111", "+22222222222"]
     assert all("bbbb" not in address.shown for address in addresses)
 
@@ -55,7 +59,7 @@ async def test_several_telephone_numbers_are_several_recipients() -> None:
 @pytest.mark.parametrize(("form", "has_html"), [("", True), ("&format=text", False)])
 async def test_a_mail_has_html_and_text_or_only_text_if_the_url_wants_that(form: str, has_html: bool) -> None:
     with mail_sink() as sink:
-        await AppriseNotifier().send(sink.url("ann@example.com") + form, MESSAGE, "d1")
+        await AppriseNotifier(AddressGuard("127.0.0.0/8")).send(sink.url("ann@example.com") + form, MESSAGE, "d1")
         [mail] = sink.messages
     assert ("badly &lt;b&gt;" in mail.html) is has_html
     assert "badly <b>" in mail.text and "a < b" in mail.text and "delivery d1" in mail.text
@@ -67,7 +71,7 @@ async def test_retries_in_the_url_do_not_multiply_ours() -> None:
         sink.stop()
         started = time.monotonic()
         with pytest.raises(NotSent, match="Connection refused"):
-            await AppriseNotifier().send(url, MESSAGE, "d1")
+            await AppriseNotifier(AddressGuard("127.0.0.0/8")).send(url, MESSAGE, "d1")
     assert time.monotonic() - started < 5
 
 
@@ -75,7 +79,9 @@ async def test_a_server_that_hangs_costs_its_time_out_and_no_more() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"mailto://127.0.0.1:{server.getsockname()[1]}/?from=a@b.example&to=c@d.example&cto=600"
         started = time.monotonic()
-        sending = asyncio.create_task(AppriseNotifier(timeout_s=0.5).send(url, MESSAGE, "d1"))
+        sending = asyncio.create_task(
+            AppriseNotifier(AddressGuard("127.0.0.0/8"), timeout_s=0.5).send(url, MESSAGE, "d1")
+        )
         await asyncio.sleep(0)
         assert time.monotonic() - started < 0.5  # nothing blocks the loop
         with pytest.raises(NotSent, match="timed out"):
@@ -97,3 +103,46 @@ def test_apprise_is_imported_only_when_it_is_needed() -> None:
     code = "import sys; from services.monitor.main import build_app; sys.exit('apprise' in sys.modules)"
     root = Path(__file__).parents[4]
     assert subprocess.run([sys.executable, "-c", code], cwd=root, timeout=60).returncode == 0
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0", "169.254.169.254"])
+async def test_an_address_of_the_machine_is_not_called_unless_the_operator_wrote_or_allows_it(host: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.2)
+        url = f"json://{host}:{server.getsockname()[1]}/?cto=1&rto=1"
+        with pytest.raises(NotSent, match="the operator can allow it by SLIPWAY_ALLOW_ADDRESSES"):
+            await AppriseNotifier(AddressGuard(), timeout_s=1).send(url, MESSAGE, "d1")
+        with pytest.raises(TimeoutError):
+            server.accept()
+
+
+async def test_a_url_of_the_operator_may_lead_anywhere() -> None:
+    with webhook() as (hook, requests):
+        [address] = await AppriseNotifier(AddressGuard()).addresses(hook)
+        await AppriseNotifier(AddressGuard(), trusted=[hook]).send(address.url, MESSAGE, "d1")
+        assert len(requests) == 1
+
+
+async def test_where_a_server_redirects_to_is_checked_too() -> None:
+    """A server of an allowed address sends to another one of the machine."""
+
+    class Redirect(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(307)
+            self.send_header("Location", f"http://127.0.0.2:{port}/")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *args: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Redirect) as server:
+        port = server.server_address[1]
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            with pytest.raises(NotSent) as caught:
+                await AppriseNotifier(AddressGuard("127.0.0.1"), timeout_s=2).send(
+                    f"json://127.0.0.1:{port}/?redirect=yes", MESSAGE, "d1"
+                )
+        finally:
+            server.shutdown()
+    assert "127.0.0.2 is an address of the machine" in str(caught.value)

@@ -10,6 +10,7 @@ import pytest
 from services.monitor.notify.apprise_notifier import AppriseNotifier
 from services.monitor.notify.message import compose
 from services.monitor.notify.notifier import Notifier, NotSent
+from shared.security.outgoing import AddressGuard
 from stack.clients.mail_sink import MailSink, mail_sink
 from tests.support.monitor.fakes import FakeNotifier
 
@@ -51,7 +52,7 @@ class FakeWorld:
 class AppriseWorld:
     def __init__(self, sink: MailSink) -> None:
         self.sink = sink
-        self.notifier: Notifier = AppriseNotifier(timeout_s=2.0)
+        self.notifier: Notifier = AppriseNotifier(AddressGuard("127.0.0.0/8"), timeout_s=2.0)
 
     def url(self, *people: str) -> str:
         return self.sink.url(",".join(f"{person}@example.com" for person in people)) + f"&+X-Token={SECRET}"

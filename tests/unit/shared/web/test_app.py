@@ -1,6 +1,7 @@
 """Every app made by `create_app` has health, readiness, errors, token check, metrics and pages."""
 
 import asyncio
+import re
 import socket
 from pathlib import Path
 
@@ -112,6 +113,29 @@ async def test_a_request_id_is_kept_if_harmless_and_made_if_not(tmp_path: Path, 
         made = await client.get("/health", headers={"X-Request-Id": "a b<script>"})
     assert kept.headers["x-request-id"] == "abc-1"
     assert made.headers["x-request-id"] != "a b<script>"
+
+
+async def test_every_answer_has_the_headers_that_protect_a_page(tmp_path: Path, redis: Redis) -> None:
+    _, client = make(tmp_path, redis)
+    async with client:
+        answers = [await client.get(path) for path in ("/health", "/bug", "/nowhere", "/docs", "/static/docs.js")]
+        answers.append(await client.get("/ready", headers={"Authorization": "Bearer wrong"}))
+    for answer in answers:
+        policy = dict(part.split(" ", 1) for part in answer.headers["content-security-policy"].split("; "))
+        assert (policy["script-src"], policy["default-src"]) == ("'self'", "'none'")
+        assert (policy["frame-ancestors"], policy["form-action"]) == ("'none'", "'self'")
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["referrer-policy"] == "same-origin"
+    stored = {answer.headers.get("cache-control") for answer in answers if "etag" not in answer.headers}
+    assert stored == {"no-store"}
+
+
+def test_no_page_needs_a_script_that_stands_in_the_page() -> None:
+    root = Path(__file__).parents[4]
+    pages = [*root.glob("services/**/*.html"), *root.glob("shared/**/*.html")]
+    inline = re.compile(r"<script(?![^>]*\ssrc=)|\son\w+=|javascript:|hx-on|hx-trigger=\"[^\"]*\[")
+    assert len(pages) > 10
+    assert [(page.name, found[0]) for page in pages if (found := inline.search(page.read_text()))] == []
 
 
 async def test_docs_and_their_files_are_served_from_here(tmp_path: Path, redis: Redis) -> None:
