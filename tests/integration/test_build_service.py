@@ -15,8 +15,9 @@ RUN = "run: {command: python app.py}\n"
 PASSING = "<testsuite><testcase name='adds'/></testsuite>"
 FAILING = "<testsuite><testcase name='adds'><failure/></testcase></testsuite>"
 COVERAGE = (
-    '<coverage line-rate="{rate}"><packages><package><classes><class filename="a.py"><lines>'
-    '<line number="1" hits="1"/><line number="2" hits="0"/></lines></class></classes></package></packages></coverage>'
+    '<coverage line-rate="0.99"><packages><package><classes><class filename="a.py"><lines>'
+    '<line number="1" hits="{hits}"/><line number="2" hits="0"/></lines></class></classes></package></packages>'
+    "</coverage>"
 )
 _apps = itertools.count(1)
 
@@ -106,7 +107,7 @@ def test_a_failing_test_names_its_gate_and_nothing_is_deployed(
     [
         ("junit", "cp fixture.xml out/report", "test_failures: no readable figure: out/report is a copy of a file of"),
         ("junit", reporting("<testsuite/>"), "test_failures: no readable figure: out/report holds no test"),
-        ("coverage", reporting(COVERAGE.format(rate="NaN")), 'says line-rate="NaN", which is not a number'),
+        ("coverage", reporting(COVERAGE.format(hits="NaN")), 'says hits="NaN", which is not a count'),
         ("sarif", "true", "gate coverage: no readable figure: no step reports it"),
     ],
     ids=["copied", "empty", "nan", "missing"],
@@ -122,7 +123,7 @@ def test_a_report_that_proves_nothing_is_refused(
 
 
 def test_coverage_is_counted_from_lines(pushed: Callable[..., str], app: str) -> None:
-    shown = pushed(reporting(COVERAGE.format(rate="0.99")), report="coverage", gates="{coverage: 50.5}")
+    shown = pushed(reporting(COVERAGE.format(hits="1")), report="coverage", gates="{coverage: 50.5}")
     assert f"{app}-1 failure: gate coverage: 50, at least 50.5" in shown
 
 
