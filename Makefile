@@ -40,7 +40,7 @@ test-unit: $(VENV)/dev ## every unit test and the layout, in some 80 s: no engin
 test: $(VENV)/dev ## before a push, in five minutes: unit, integration, a smoke test of each promise; no Docker, no root
 	$(PYTEST) -m "not docker and (unit or smoke or not slow)"
 
-test-all: $(VENV)/dev ## every test, in some 22 minutes; with Docker, Chromium, Node and root none is skipped
+test-all: $(VENV)/dev ## every test, in some 19 minutes; with Docker, Chromium, Node and root none is skipped
 	$(PYTEST) --durations=30
 
 soak: $(VENV)/dev ## the long forms, in an hour: longer outages, more kills, pushes and releases, a slower leak, also in containers
