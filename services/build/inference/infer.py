@@ -23,6 +23,8 @@ def infer(tree: Tree, *, images: bool, present: Mapping[str, str], written: str 
     said = [*procfile.not_run(tree), *(app.said if app else ())]
     if images and DOCKERFILE in tree:
         return _by_dockerfile(tree, app, web, said)
+    if DOCKERFILE in tree:
+        said.append(f"{DOCKERFILE} is ignored: apps are processes here (SLIPWAY_DRIVER=docker makes them containers)")
     command, problem, final = web, "", None
     if command is None:
         command, problem, final = _command(tree, app)

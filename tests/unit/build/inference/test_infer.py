@@ -360,6 +360,12 @@ def test_a_dockerfile_builds_where_artifacts_are_images() -> None:
     assert inferred({**beside, "Procfile": "web: run it"}, images=True).command.value == "run it"  # type: ignore[union-attr]
 
 
+def test_a_dockerfile_is_used_or_said_to_be_ignored() -> None:
+    files = {"Dockerfile": "FROM scratch", "index.html": ""}
+    assert [said.partition(" is ignored")[0] for said in inferred(files).said] == ["Dockerfile"]
+    assert inferred(files, images=True).said == ()
+
+
 def test_what_is_ignored_is_said() -> None:
     files = {
         "Procfile": "web: x\nworker: y\nrelease: z\n",
