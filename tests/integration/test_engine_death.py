@@ -318,10 +318,19 @@ async def test_what_a_restart_policy_brings_back_with_the_engine_is_ended_unless
             assert len(await driver.running()) == 3
             await asyncio.to_thread(second.shut_down)
             await asyncio.to_thread(second.start)
-            assert {each["Names"][0] for each in client.api.containers()} >= {"/planted", f"/{again['name']}"}
-            await until(only_what_is_recorded_runs, 30)
-            names = {each.name for each in client.containers.list(all=True)}
-            assert not names & {"planted", again["name"]}
+
+            def names(*, everything: bool) -> set[str]:
+                return {each["Names"][0] for each in client.api.containers(all=everything)}
+
+            async def are_back() -> bool:
+                return names(everything=False) >= {"/planted", f"/{again['name']}"}
+
+            async def are_gone() -> bool:
+                return not names(everything=True) & {"/planted", f"/{again['name']}"}
+
+            await until(are_back, 30)
+            await until(only_what_is_recorded_runs, 60)
+            await until(are_gone, 30)
         finally:
             client.close()
 

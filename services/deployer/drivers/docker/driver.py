@@ -28,7 +28,7 @@ from services.deployer.drivers.docker.container import (
     status_of,
 )
 from services.deployer.drivers.docker.container_usage import ContainerUsage, listening_in
-from services.deployer.drivers.docker.events import Deaths, EngineEventFollower, Stream
+from services.deployer.drivers.docker.events import Deaths, EngineEventFollower, Stream, with_late_kill
 from services.deployer.drivers.docker.images import remove_unneeded
 from services.deployer.drivers.driver import (
     ArtifactGone,
@@ -243,7 +243,7 @@ class DockerDriver:
 
     def _statuses(self, ids: list[str] | None) -> dict[str, InstanceStatus]:
         with engine_trouble("the containers cannot be listed"):
-            containers = [each for each in self._own(ids) if has_started(each.attrs)]
+            containers = [with_late_kill(each, now()) for each in self._own(ids) if has_started(each.attrs)]
             ended = any(not each.attrs["State"]["Running"] for each in containers)
             shut_down_until = self._shut_down_until() if ended else None
         return {each.labels[INSTANCE]: self._status(each, shut_down_until) for each in containers}

@@ -3,10 +3,16 @@
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 from typing import Any, Protocol
 
-from services.deployer.drivers.docker.container import INSTANCE
+from docker.errors import NotFound
+from docker.models.containers import Container
+
+from services.deployer.drivers.docker.container import INSTANCE, moment
+from services.deployer.drivers.driver import KILLED
 
 log = logging.getLogger(__name__)
 
@@ -15,6 +21,7 @@ NS_PER_S = 10**9
 # An end follows the kill at the limit that caused it within 50 ms.
 SAME_NS = NS_PER_S
 REMEMBERED = 1000
+LATE_KILL_S = 0.5
 
 
 class Stream(Protocol):
@@ -61,6 +68,20 @@ class Deaths:
             return None
         killed = self._killed_ns.get(container)
         return killed is not None and abs(ended - killed) <= SAME_NS
+
+
+def with_late_kill(container: Container, now: datetime) -> Container:
+    """Returns the container, read again once its end by SIGKILL is half a second old: a busy engine tells only after
+    the end that a kill at the memory limit was the cause.
+    """
+    state = container.attrs["State"]
+    if not state["Running"] and not state["OOMKilled"] and state["ExitCode"] == KILLED:
+        late_s = LATE_KILL_S - (now - moment(state["FinishedAt"])).total_seconds()
+        if 0 < late_s <= LATE_KILL_S:
+            time.sleep(late_s)
+            with contextlib.suppress(NotFound):  # it was removed meanwhile
+                container.reload()
+    return container
 
 
 class EngineEventFollower:

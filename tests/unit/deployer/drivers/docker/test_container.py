@@ -1,7 +1,7 @@
 """The engine's descriptions of containers are translated to statuses; no engine is asked."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from services.deployer.drivers.docker.container import Stack, creation, engine_start, status_of
-from services.deployer.drivers.docker.events import Deaths, EngineEventFollower
+from services.deployer.drivers.docker.events import LATE_KILL_S, Deaths, EngineEventFollower, with_late_kill
 from services.deployer.drivers.docker.usage import HostGroups, use_of
 from services.deployer.drivers.driver import InstanceSpec
 from shared.manifest import MIB
@@ -204,3 +204,30 @@ def test_lost_events_are_followed_again_and_whoever_listens_looks_for_what_was_m
         ends.get(timeout=1.2)
     assert len(tried) == seen
     assert isinstance(attempts[2], Finite) and attempts[2].is_closed
+
+
+class LateEngine:
+    """A container whose kill at the memory limit the engine tells when it is read again."""
+
+    def __init__(self, **state: Any) -> None:
+        self.attrs = inspected(**state)
+
+    def reload(self) -> None:
+        self.attrs["State"]["OOMKilled"] = True
+
+
+@pytest.mark.parametrize(
+    ("state", "age_s", "is_read_again"),
+    [
+        ({"ExitCode": 137}, LATE_KILL_S - 0.01, True),
+        ({"ExitCode": 137}, LATE_KILL_S + 0.01, False),
+        ({"ExitCode": 1}, 0.0, False),
+        ({"ExitCode": 137, "Running": True}, 0.0, False),
+    ],
+)
+def test_a_kill_at_the_limit_may_be_told_after_the_end(
+    state: dict[str, Any], age_s: float, is_read_again: bool
+) -> None:
+    container: Any = LateEngine(**state)
+    now = datetime.fromisoformat(ENDED) + timedelta(seconds=age_s)
+    assert with_late_kill(container, now).attrs["State"]["OOMKilled"] == is_read_again
