@@ -9,7 +9,7 @@ import pytest
 from stack.compose.compose_stack import ComposeStack
 from tests.support.gallery import GALLERY, GalleryApp, GalleryRun
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]  # the first test waits until all are pushed
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import pytest
 from stack.local.local_stack import LocalStack
 from tests.support.gallery import GALLERY, GalleryApp, GalleryRun
 
+pytestmark = pytest.mark.timeout(900)  # the first test waits until all are pushed
 NEEDS = {"nginx-procfile": "nginx"}  # programs of the machine that an app runs
 
 
