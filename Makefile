@@ -34,7 +34,7 @@ logs: ## follow the logs of the stack in containers
 check: lint ## before a commit, in half a minute: ruff, mypy, the layout, the quick unit tests
 	$(PYTEST) -q -m "not slow" $(UNIT)
 
-test-unit: $(VENV)/dev ## every unit test and the layout, in some 80 s: no engine, no Envoy, no network, no root
+test-unit: $(VENV)/dev ## every unit test and the layout, in some 90 s: no engine, no Envoy, no network, no root
 	$(PYTEST) $(UNIT)
 
 test: $(VENV)/dev ## before a push, in five minutes: unit, integration, a smoke test of each promise; no Docker, no root
