@@ -60,7 +60,7 @@ class ByFixtures(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no typ
 
 
 def needs_a_stack(path: Path) -> bool:
-    """Of a test file, or its folder, as a test's id says it."""
+    """Returns True if the tests of a file or folder, as their ids name it, need a whole stack."""
     return path.parts[1:2] in [(folder,) for folder in STACKS]
 
 

@@ -163,7 +163,7 @@ def short_lived(engine: "DockerClient", image: str) -> Iterator[str]:
 
 
 async def gone(deployer: Deployer, engine: "DockerClient", image: str) -> None:
-    """When nothing of it is left on the engine."""
+    """Waits, for up to 20 s, until one instance is left; then removes the image with its containers."""
     async with asyncio.timeout(20):
         while len(await deployer.instances()) > 1:
             await asyncio.sleep(0.05)

@@ -27,7 +27,7 @@ E = Environment
 
 
 async def keys(redis: Redis) -> list[str]:
-    """Where the app's name is found in what the monitor stores."""
+    """Returns the places at which the app's name is found in what the monitor stores."""
     found = [str(key) for key in await redis.keys("monitor:*notes*")]
     for name in ("policies", "scaling", "alerts", "known", "silences"):
         entries: Any = await redis.hgetall(f"monitor:{name}")

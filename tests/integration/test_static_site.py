@@ -32,7 +32,7 @@ ENVIRONMENT = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "H
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """Of the server of a site with FILES."""
+    """Yields a client of the server of a site with FILES."""
     folder = tmp_path_factory.mktemp("site")
     for name, text in FILES.items():
         (folder / name).parent.mkdir(exist_ok=True)

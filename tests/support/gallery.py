@@ -34,10 +34,12 @@ class Live:
 
 @dataclass(frozen=True)
 class Ends:
-    """The push ends without a live release. The last lines of its output match `remedy`."""
+    """The push ends without a live release, and its last line of the platform, the build's end, matches `remedy`."""
 
     remedy: str
     within_s: float = 120.0  # where the CPU is short, a release is given four times its `ready_within`
+    says: str = ""
+    """Expression that the push's output must contain."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,13 @@ GALLERY = [
     GalleryApp("caddy", both(PAGE)),
     GalleryApp("haproxy", image("hello from haproxy")),
     GalleryApp("go", image("hello from go")),
-    GalleryApp("nginx-procfile", {"process": Live("hello from nginx"), "docker": Ends(r"nginx: not found")}),
+    GalleryApp(
+        "nginx-procfile",
+        {
+            "process": Live("hello from nginx"),
+            "docker": Ends(r"exit code 127; it ran `sh start\.sh`", says="nginx: not found"),
+        },
+    ),
     GalleryApp("strict-host", both(Live("hello from strict-host"))),
     GalleryApp("django", both(Live("hello from django", says="collectstatic"))),
     GalleryApp("flask", both(Live("hello from flask", says="gunicorn"))),
@@ -96,12 +104,15 @@ GALLERY = [
     GalleryApp("procfile", both(Live("hello from procfile", says=r"worker"))),
     GalleryApp("monorepo", both(Live("hello from monorepo")), {"root": "services/web"}),
     GalleryApp("slow-start", both(Live("hello from slow-start"))),
-    GalleryApp("wrong-port", both(Ends(r"listens on \S*:5005"))),
+    GalleryApp("wrong-port", both(Ends(r"it listens on \S*:5005: let the app listen on \S*\$PORT"))),
     GalleryApp(
         "loopback-only",
-        {"process": Live("hello from loopback-only"), "docker": Ends(r"listens on 127\.0\.0\.1:\d+(.|\n)*0\.0\.0\.0")},
+        {
+            "process": Live("hello from loopback-only"),
+            "docker": Ends(r"it listens on 127\.0\.0\.1:\d+: let the app listen on 0\.0\.0\.0"),
+        },
     ),
-    GalleryApp("crash", both(Ends(r"KeyError: 'DATABASE_URL'", 60))),
+    GalleryApp("crash", both(Ends(r"exit code 1; it ran `python app\.py`", 60, says="KeyError: 'DATABASE_URL'"))),
     GalleryApp("exit-zero", both(Ends(r"exit code 0", 60))),
     GalleryApp("endless", both(Ends(r"GET /up .* does not end .* run\.health"))),
     GalleryApp("https-only", both(Live(status=301))),
@@ -134,8 +145,9 @@ class GalleryRun:
             assert (answer.status, answer.body[: len(fate.body)]) == (fate.status, fate.body), pushed.output
             assert re.search(fate.says, pushed.output), pushed.output
             return
-        last = "\n".join(line for _, line in pushed.lines[-25:])
-        assert re.search(fate.remedy, last), pushed.output
+        verdict = next((line for _, line in reversed(pushed.lines) if f"{app.name}-1 failure: " in line), "")
+        assert re.search(fate.remedy, verdict), pushed.output
+        assert re.search(fate.says, pushed.output), pushed.output
         assert pushed.took_s < fate.within_s, pushed.output
         assert pushed.silent_s < SILENT_AT_MOST_S, pushed.output
         assert not self._is_live(deployed), f"it is live though its push failed\n{pushed.output}"

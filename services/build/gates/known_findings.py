@@ -23,7 +23,7 @@ class KnownFindings:
         self.before = before
         self.is_first = before is None
         self.kept: dict[str, list[float]] = defaultdict(list)
-        """What later builds know, if this one passes."""
+        """Figures of the findings that do not count in later builds, if this one passes, by fingerprint."""
 
     def without(self, gate: str, measure: Measure) -> Measure:
         """Returns the measure of a gate without the known ones among its findings, which must have their texts."""

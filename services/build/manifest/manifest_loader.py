@@ -27,7 +27,7 @@ class LoadedManifest:
 
     manifest: Manifest
     inferred: tuple[Inferred, ...]
-    """What the manifest leaves out, with its origin."""
+    """Keys that the manifest leaves out, with the values that were inferred, and from which files."""
     stages: tuple[LanguagePart, ...]
     """Parts that an image is built from."""
     port_is_written: bool

@@ -31,7 +31,7 @@ class Finding:
     text: str = ""
     """Text of the line; empty until `with_text` has set it."""
     figure: float = 1
-    """What it contributes: of a function its complexity or length, else 1."""
+    """Contribution to the gate's figure: a function's complexity or length; 1 for any other finding."""
     is_nameless: bool = False
     """True if the report says neither rule nor message, so that it cannot be told from another finding of its line."""
 
@@ -64,7 +64,7 @@ class Measure:
     rest: float = 0
     """Largest figure of a function that is no finding."""
     left_out: tuple[str, ...] = ()
-    """What of the commit does not count, and who says so."""
+    """Names of the commit's files that the figure leaves out, each with the rule or setting that says so."""
 
 
 def brief(text: str) -> str:

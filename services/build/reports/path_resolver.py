@@ -39,20 +39,20 @@ class PathResolver:
         self._modules = modules or {}
 
     def find_all(
-        self, names: Iterable[str], roots: Sequence[str] = (), report: str = "", workdir: str = ""
+        self, names: Iterable[str], roots: Sequence[str] = (), report: str = ""
     ) -> dict[str, str]:
         """Returns name → file of the commit, without the names that are none.
 
         Absolute names count below the checkout or below one of `roots`, the folders that the report declares. Relative
         names count below a root; those that are below none have one base for the whole report, the one below which most
-        of them are found: the repository's root, the step's `workdir`, or a folder on the way to the file `report`.
+        of them are found: the repository's root, or a folder on the way to the file `report`.
         """
         plain = {name: posixpath.normpath(_plain(name)) for name in names if len(name) <= LONGEST_PATH * 2}
         folders = [self._folder(posixpath.normpath(_plain(root))) for root in roots]
         found = {name: file for name, path in plain.items() if (file := self._by_roots(path, roots, folders))}
         left = {name: path for name, path in plain.items() if name not in found and not path.startswith("/")}
         below: list[dict[str, str]] = []
-        for base in dict.fromkeys(["", workdir, *_parents(report)]):
+        for base in ["", *_parents(report)]:
             joined = {name: posixpath.normpath(posixpath.join(base, path)) for name, path in left.items()}
             below.append({name: path for name, path in joined.items() if path in self._tracked})
         return found | max(below, key=len)

@@ -41,7 +41,7 @@ class Removal:
     ) -> None:
         self.loop = Loop("removal", self.step, every_s=SECONDS, stale_s=3 * SECONDS)
         self.waits_for: dict[EnvironmentId, str] = {}
-        """What each removal waits for, in words for people."""
+        """Reason, in words for people, why an environment's removal is not done yet."""
         self._store = store
         self._registry = registry
         self._volumes = volumes

@@ -45,7 +45,7 @@ class Locked(BaseModel):
 
 
 class EnvironmentState(StrEnum):
-    """What people want of an environment: that it runs, that it has no instances, or that nothing of it is left."""
+    """States what people want of an environment: that it runs, has no instances, or is removed with all that it has."""
 
     RUNNING = "running"
     STOPPED = "stopped"

@@ -47,8 +47,9 @@ class Retirement(View):
 
 
 class Route(View):
-    """Where an app's visitors are sent: the instances of production and canary, and the canary's share. `weight` is in
-    percent of new visitors; while `enabled` is false, the canary gets none. `health` is `run.health` of the manifest.
+    """Says where an app's visitors are sent: the instances of production and canary, and the canary's share. `weight`
+    is in percent of new visitors; while `enabled` is false, the canary gets none. `health` is `run.health` of the
+    manifest.
     """
 
     app: str

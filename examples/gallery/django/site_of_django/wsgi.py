@@ -1,4 +1,4 @@
-"""What a WSGI server is told to serve."""
+"""Makes the application that a WSGI server serves."""
 
 import os
 

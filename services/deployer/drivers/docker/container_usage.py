@@ -19,6 +19,8 @@ from services.deployer.drivers.docker.usage import HostGroups, Use, use_of
 from services.deployer.drivers.driver import Usage
 from services.deployer.drivers.socket_tables import TABLES, listening
 
+ENGINE_RESOLVER = "127.0.0.11:"  # the engine's own DNS server, which each container sees
+
 
 class ContainerUsage:
     """Measures the running containers of a stack. For a container's time of start it asks the engine once; as long as
@@ -102,4 +104,5 @@ def listening_in(container: Container | None) -> list[str] | None:
         return None
     with engine_trouble("what it listens on cannot be read"):
         _, output = container.exec_run(["cat", *TABLES], stderr=False)
-    return listening((output if isinstance(output, bytes) else b"").decode(errors="replace"))
+    found = listening((output if isinstance(output, bytes) else b"").decode(errors="replace"))
+    return found and [each for each in found if not each.startswith(ENGINE_RESOLVER)]

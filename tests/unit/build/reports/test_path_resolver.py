@@ -50,7 +50,6 @@ def test_the_files_of_a_report_in_a_subfolder_have_one_base_which_the_most_of_th
     }
     assert resolver.find_all(names[:1], report="pkg/coverage/lcov.info") == {"src/a.py": "src/a.py"}
     assert resolver.find_all(names, report="coverage/lcov.info") == {"src/a.py": "src/a.py"}
-    assert resolver.find_all(names, workdir="pkg") == {"src/a.py": "pkg/src/a.py", "src/b.py": "pkg/src/b.py"}
 
 
 def test_a_module_is_named_by_its_go_mod() -> None:

@@ -43,7 +43,7 @@ async def a_plane(home: Path, redis: Redis, *others: str) -> Plane:
 
 
 async def traces(plane: Plane, redis: Redis) -> list[str]:
-    """Where the app's name is still found: keys, files, their content."""
+    """Returns the keys and files that still have the app's name, in their name or content."""
     keys = [str(key) for key in await redis.keys("*notes*")]
     paths = [path for path in envoy_folder(plane.settings).rglob("*") if path.is_file()]
     return keys + [path.name for path in paths if "notes" in path.name or "notes" in path.read_text()]
