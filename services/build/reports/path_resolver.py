@@ -38,9 +38,7 @@ class PathResolver:
         self._checkouts = [checkout.rstrip("/") for checkout in checkouts]
         self._modules = modules or {}
 
-    def find_all(
-        self, names: Iterable[str], roots: Sequence[str] = (), report: str = ""
-    ) -> dict[str, str]:
+    def find_all(self, names: Iterable[str], roots: Sequence[str] = (), report: str = "") -> dict[str, str]:
         """Returns name → file of the commit, without the names that are none.
 
         Absolute names count below the checkout or below one of `roots`, the folders that the report declares. Relative
