@@ -1,4 +1,5 @@
-"""Measures for `make bench-scale` what 1, 10, 100 and 400 live apps cost: idle, at a push, at an abort, at Envoy's end.
+"""Measures for `make bench-scale` what 1, 10, 100 and 400 live apps cost: idle, at a push, at an abort, at Envoy's end;
+and at the most apps, what one of 10 000 flags costs when it is switched.
 
 All apps run on one stack of its own, as processes (bench/app, one instance each); the stack grows from one row to the
 next. CPU of a program includes its ended children, such as git and build steps, but no running app. Exit 1 if one of
@@ -23,6 +24,7 @@ from statistics import median
 
 import psutil
 
+from bench.flags import among_many
 from bench.scale.kills import kills
 from bench.scale.new_visitors import NewVisitors
 from shared.models import Environment
@@ -34,6 +36,7 @@ from stack.local.programs import PROGRAMS, ROOT
 from stack.stack_fixture import own_stack
 
 APPS = (1, 10, 100, 400)
+FLAGS = 10_000
 PUSHES = 5
 ABORTS = 3
 SETTLE_S = 20.0  # longer than a new release is watched more closely
@@ -118,6 +121,13 @@ class ScaleBench:
         app.repository.commit("first")
         app.deliver(Environment.PRODUCTION)
         return list(kills(self._stack, app))
+
+    def flags(self) -> Iterator[str]:
+        """Yields the lines about a switch among many flags, of which the stack keeps all."""
+        costs = among_many(self._stack, FLAGS)
+        yield f"one switch among {FLAGS} flags: CPU ms of flags      {costs.cpu_ms:.1f}"
+        yield f"one switch among {FLAGS} flags: ms to a Redis client {costs.redis_ms:.1f}"
+        yield f"the latest of 100 evaluations a second meanwhile, ms {costs.late_ms:.1f}"
 
     def _grow_to(self, apps: int) -> None:
         new = [self._new_app(number) for number in range(len(self._apps), apps)]
@@ -258,7 +268,7 @@ def main() -> int:
     parser.add_argument("--window", type=float, default=60, help="seconds over which the idle stack is measured")
     options = parser.parse_args()
     rows: list[ScaleRow] = []
-    killed: list[str] = []
+    last: list[str] = []
     try:
         with own_stack() as stack, tempfile.TemporaryDirectory(prefix="slipway-bench-") as folder:
             bench = ScaleBench(stack, Path(folder), options.window)
@@ -266,9 +276,10 @@ def main() -> int:
                 rows.append(bench.row(apps))
                 print(f"{apps} apps measured", file=sys.stderr, flush=True)
                 if apps == options.kills_at:
-                    killed = bench.kills()
+                    last += [*bench.kills(), ""]
+            last += bench.flags()
     finally:  # also if a later row could not be measured
-        print("\n".join([*table(rows), "", *killed]))
+        print("\n".join([*table(rows), "", *last]))
     goals = list(missed(rows))
     print("\n" + ("all goals are met" if not goals else "missed: " + "; ".join(goals)))
     return 1 if goals else 0
