@@ -21,8 +21,8 @@ class Model(BaseModel):
 
 
 class View(BaseModel):
-    """Defines what all response bodies and stored data share: unknown fields are ignored, because a newer version may have
-    written them.
+    """Defines what all response bodies and stored data share: unknown fields are ignored, because a newer version may
+    have written them.
     """
 
     model_config = ConfigDict(extra="ignore")

@@ -118,13 +118,15 @@ def reports_router(store: BuildStore, reports: ReportFiles, repositories: Reposi
 
 
 def ran(build: Build) -> str:
-    """Returns the id of the build whose steps produced the result: the earlier build if `build` reuses its result."""
+    """Returns the id of the build whose steps produced the report: the earlier build if `build` reuses its result, else
+    `build` itself.
+    """
     return build.reused or build.id
 
 
 def _content(repositories: Repositories, build: Build, file: str) -> bytes | None:
-    """Returns the content of a file of the build's commit; None if it is a link or above 1 MiB. Raises NotFound if the
-    commit has no such file, BadTree and GitFailed if git cannot read the commit.
+    """Returns the content of a file of the build's commit; None if it is a link or larger than 1 MiB. Raises NotFound
+    if the commit has no such file, and BadTree or GitFailed if git cannot read the commit.
     """
     tracked = next((each for each in repositories.tracked(build.app, build.tree) if each.path == file), None)
     if tracked is None:

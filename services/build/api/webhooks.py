@@ -73,8 +73,9 @@ def webhooks_router(store: BuildStore, deliveries: DeliveryStore, webhook_handle
 
 
 async def _chunks(request: Request) -> AsyncIterator[bytes]:
-    """Yields the raw body as it arrives. Raises a Problem with status 413 above 25 MB, and with 400 if the client
-    disconnects."""
+    """Yields the raw body of the request as it arrives. Raises a Problem with status 413 if the body exceeds 25 MB, and
+    with status 400 if the client disconnects.
+    """
     length = request.headers.get("content-length", "")
     if length.isdecimal() and (len(length) > LENGTH_DIGITS or int(length) > LARGEST_BYTES):
         raise _too_large()
@@ -94,6 +95,6 @@ def _too_large() -> Problem:
 
 
 def _json_body() -> dict[str, Any]:
-    """Returns the request body's OpenAPI schema and example, which suit all three forges."""
+    """Returns the OpenAPI schema and example of the request body, which suit all three forges."""
     example = {"ref": "refs/heads/release", "after": "2f4e6a8b0c1d3e5f7a9b2c4d6e8f0a1b3c5d7e9f"}
     return {"requestBody": {"content": {"application/json": {"schema": {"type": "object"}, "example": example}}}}
