@@ -1,4 +1,4 @@
-"""Serves the proxy's HTML pages and their forms: every form is answered with a redirect to the app's page."""
+"""Serves the proxy's HTML pages and their forms. Each form is answered with a redirect to the app's page."""
 
 from collections.abc import Awaitable
 from typing import Annotated, Any

@@ -35,14 +35,14 @@ Shown = Annotated[str | None, Query(description="Digest of the page that the bro
 
 
 class RolloutSettings(Model):
-    """Request body of `PUT /apps/{app}/rollout`. A missing field keeps its value."""
+    """Request body of `PUT /apps/{app}/rollout`. A field that is left out keeps its value."""
 
     enabled: bool | None = Field(None, description="False gives the canary no share; its own port still serves it.")
     weight: int | None = Field(None, ge=0, le=100, description="Percent of new visitors that go to the canary.")
 
 
 class EarlierRollout(View):
-    """A rollout that is not the app's current one. It has no `notify`, because addresses contain secrets."""
+    """Describes a rollout before the app's current one. It has no `notify`, because addresses contain secrets."""
 
     release: str
     commit: str | None
