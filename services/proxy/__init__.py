@@ -1,7 +1,7 @@
 """Routes visitors to releases: it writes Envoy's configuration, runs canary rollouts and counts traffic.
 
-Envoy serves the visitors, even while this service is down. The states of a rollout are progressing ⇄ paused → promoted |
-aborted. After a failed promotion the rollout is paused until a person resumes it. If the deployer does not answer for
+Envoy serves the visitors, even while this service is down. A rollout is progressing ⇄ paused, then promoted or aborted.
+After a failed promotion the rollout is paused until a person resumes it. If the deployer does not answer for
 5 s, it is paused until the deployer answers again. Each of these packages may import only those above it:
 
 routes/     routes, endpoints, rollouts and their evidence; deployer liveness; storage in Redis

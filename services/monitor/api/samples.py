@@ -31,7 +31,7 @@ Read = Callable[[str, datetime, datetime], Awaitable[list[Measured]]]
 
 
 class Samples(Page[Item]):
-    """The measurements of a time range, all on one page."""
+    """Response body with the measurements of a time range, all on one page."""
 
     step: int = Field(
         description="Length of the time steps, in seconds; longer than asked for if there would be over 1000."
@@ -73,10 +73,10 @@ def samples_router(cache: SampleCache, store: SampleStore) -> APIRouter:
 async def rows_of(
     store: SampleStore, read: Read[Measured], of: str, since: datetime | None, until: datetime | None, step_s: int
 ) -> tuple[list[Rollup], int]:
-    """Returns one row for each time step, oldest first, and the length of the steps; `read` reads samples of `of`, an
-    instance or release. The time range is cut to what is kept. The steps are longer than `step_s` if there would be
-    more than 1000, and whole minutes where rows are made of minutes. Raises Invalid if `since` is after `until`,
-    NotFound if nothing was measured.
+    """Returns one row for each time step, oldest first, and the length of the steps in seconds. `read` reads samples of
+    `of`, an instance or a release. The time range is cut to the time for which samples are kept. The steps are longer
+    than `step_s` if there would be more than 1000 of them, and are whole minutes if the rows are made of minutes.
+    Raises Invalid if `since` is after `until`, and NotFound if nothing was measured.
     """
     moment = now()
     oldest = moment - ROWS_KEPT - RAW_KEPT
