@@ -12,5 +12,5 @@ store         releases, instances and overrides in Redis
 reconcile     carries out the plan of each environment; probes instances, calls the proxy, accepts requests
 lifecycle     stops, starts, restarts and removes environments on request
 api           the REST interface
-config, main  settings, composition root; `shutdown` ends all instances with the platform
+config, main  settings, assembly of the service; `shutdown` ends all instances with the platform
 """
