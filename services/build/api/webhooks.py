@@ -41,9 +41,11 @@ def webhooks_router(store: BuildStore, deliveries: DeliveryStore, webhook_handle
         openapi_extra=_json_body(),
     )
     async def webhook(forge: Forge, app: str, request: Request, response: Response) -> Answer:
-        """Receives a webhook call of a forge. Needs no token, but a signature by the app's `source.webhook_secret`.
-        202: a push, which is fetched and built in the background. 200: nothing to do, with the reason; also for a
-        repeated delivery. 401: the signature, the app or its secret is wrong. 413: the body exceeds 25 MB."""
+        """Receives a webhook call of a forge. It needs no token, but a signature with the app's
+        `source.webhook_secret`. The answer is 202 for a push, which is fetched and built in the background; 200 with
+        the reason if there is nothing to do, also for a repeated delivery; 401 if the signature, the app or its secret
+        is wrong; 413 if the body exceeds 25 MB.
+        """
         delivery, new = await webhook_handler.receive(forge, app, request.headers, _chunks(request))
         if not new:
             return Answer(id=delivery.id, state=delivery.state, reason="known already", known=True)
@@ -64,8 +66,8 @@ def webhooks_router(store: BuildStore, deliveries: DeliveryStore, webhook_handle
         summary="Process a delivery again",
     )
     async def redeliver(app: str, delivery_id: str) -> WebhookDelivery:
-        """Fetches the source again, and builds the branch's head unless it is queued already. 409 if the delivery was
-        not about a push.
+        """Fetches the source again, and builds the branch's head unless a build of it is queued already. The answer is
+        409 if the delivery was not about a push.
         """
         return await webhook_handler.again(app, delivery_id)
 

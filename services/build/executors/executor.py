@@ -165,8 +165,8 @@ class Executor(Protocol):
         ...
 
     async def present(self) -> dict[str, str]:
-        """Returns language → version of `python` and `node` on this machine, for those that are installed. Empty if
-        each step runs in an image.
+        """Returns language → version of `python` and `node` on this machine, for those that are installed; empty if
+        each step runs in an image of its own.
         """
         ...
 

@@ -82,8 +82,8 @@ class Fetcher:
             await self._git(app, ["fetch", *options, "--", source.url, *refs], environment, token, deadline)
 
     async def _pinned(self, url: str) -> str:
-        """Returns the address to which git must connect, in the form of curl's option (`host:port:address`). Empty for
-        ssh, whose configuration may give the host another name. Raises AddressRefused.
+        """Returns the address to which git must connect, in the form of curl's option (`host:port:address`); an empty
+        text for ssh, whose own configuration may give the host another name. Raises AddressRefused.
         """
         scheme, host, port = host_and_port(url)
         if scheme not in PORTS:

@@ -89,9 +89,7 @@ def _rank(path: str) -> int:
 
 
 def _module_name(path: str) -> tuple[str, str]:
-    """Returns the folder to import from and the module's dotted name. Of `src/web/app.py` these are `src` and
-    `web.app`.
-    """
+    """Returns the folder to import from and the module's dotted name: `src` and `web.app` for `src/web/app.py`."""
     parts = PurePosixPath(path).with_suffix("").parts
     folder = "src" if parts[0] == "src" and len(parts) > 1 else ""
     parts = parts[1:] if folder else parts

@@ -12,8 +12,8 @@ from shared.runtime.loops import cancel
 
 
 def doing(build: Build) -> str:
-    """Returns what the build is doing at present, for its log. Empty while it is deployed: then the deployment itself
-    writes to the log.
+    """Returns what the build is doing at present, for its log; an empty text while it is deployed, because the
+    deployment itself writes to the log.
     """
     if build.passed:
         return ""
