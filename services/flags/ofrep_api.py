@@ -110,7 +110,9 @@ def ofrep_router(cache: FlagCache, last_used: LastUsed, platform_token: str) -> 
         asked: Annotated[OfrepRequest | None, body] = None,
         environment: In = Environment.PRODUCTION,
     ) -> JSONResponse:
-        """Evaluates one flag. An app's token selects the app's environment."""
+        """Evaluates one flag. With an app's token, the flag is evaluated for that app's environment, and `environment`
+        is ignored.
+        """
         where = _environment(request, environment)
         evaluation = cache.evaluate(where, key, asked.context if asked else {})
         last_used.note(where, key)

@@ -123,7 +123,8 @@ def _parts(
 
 def _by_dockerfile(tree: Tree, app: NodeApp | None, web: Guess | None, said: list[str]) -> Inference:
     """Returns the inference of a commit whose Dockerfile builds the app. Of the inferred steps only those for tests are
-    left, with the steps that these need; without tests there are none.
+    left, with the steps that these need; without tests there are none. `web` is the start command, and `said` are lines
+    for the build's log.
     """
     steps: tuple[Step, ...] = app.part.steps if app is not None else ()
     if not any(step.stage is Stage.TEST for step in steps):

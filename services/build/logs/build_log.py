@@ -70,7 +70,7 @@ class BuildLog:
         return self.size >= self._largest_bytes
 
     def write(self, lines: list[str]) -> None:
-        """Writes finished lines of a channel, and a remark if the log has thereby become full."""
+        """Writes whole lines that a step has printed, and a remark if the log has thereby become full."""
         self._append("\n".join([*lines, ""]))
         if self.full:
             self._append(
@@ -95,8 +95,8 @@ class BuildLog:
 
 
 class Channel:
-    """Writes the output of one step in whole lines, so that lines of parallel steps do not mix. It remembers the last
-    lines for an excerpt.
+    """Writes the output of one step to the build's log in whole lines, so that lines of parallel steps do not mix. It
+    remembers the last lines for an excerpt.
     """
 
     def __init__(self, log: BuildLog, mask: Mask, prefix: str = "") -> None:

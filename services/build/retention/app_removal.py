@@ -112,8 +112,8 @@ class AppRemovals:
         return ""
 
     async def _ask_deployer(self, app: str, removal: AppRemoval) -> str:
-        """Requests from the deployer that it removes the app's environments. Returns what that waits for; empty if it
-        is done.
+        """Asks the deployer to remove the app's environments. Returns what that removal still waits for; an empty text
+        if it is done.
         """
         named: dict[str, Any] = {"volumes": "true"} if removal.volumes is None else {"volume": removal.volumes}
         try:

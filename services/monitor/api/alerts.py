@@ -55,7 +55,7 @@ def alerts_router(alerts: ActiveAlerts, page: AlertsPage) -> APIRouter:
 
     @router.get("/rules/{name}", summary="One rule")
     async def get_rule(name: RuleName) -> Rule:
-        """Returns the rule of this name that applies now."""
+        """Returns the rule of this name: the default rule, or what replaced it. The answer is 404 if there is none."""
         for rule in alerts.rules():
             if rule.name == name:
                 return rule

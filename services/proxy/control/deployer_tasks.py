@@ -1,6 +1,6 @@
-"""Requests from the deployer that it retires aborted releases, and releases promoted builds to production. A request is
-stored in the route before it is sent, so that it continues after a restart. Each attempt first looks for the result of
-an earlier one.
+"""Asks the deployer to retire aborted releases, and to release promoted builds to production. A request is stored in
+the route before it is sent, so that it continues after a restart. Each attempt first looks for the result of an earlier
+one.
 """
 
 from services.proxy.control.control_plane import ControlPlane
