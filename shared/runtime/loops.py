@@ -43,7 +43,9 @@ class Loop:
         self._woken.set()
 
     def stale(self) -> str | None:
-        """Returns the reason why the loop is stale, or None."""
+        """Returns a text for people if no step of the loop has succeeded for longer than the limit given to the
+        constructor; else None.
+        """
         silent_s = time.monotonic() - self._well_at
         if silent_s <= self._stale_s:
             return None

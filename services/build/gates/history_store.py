@@ -25,8 +25,8 @@ class HistoryStore:
         return Baseline.model_validate_json(text) if text else None
 
     async def known(self, app: str) -> dict[str, list[float]] | None:
-        """Returns fingerprint → figures of the known findings in the baseline of any branch; None if no baseline has
-        some.
+        """Returns fingerprint → figures of the app's known findings, from the baseline of the first branch (by name)
+        that has some; None if no branch's has.
         """
         stored: Any = await self._redis.hgetall(f"build:baselines:{app}")
         baselines = [Baseline.model_validate_json(stored[branch]) for branch in sorted(stored)]

@@ -107,7 +107,7 @@ class Channel:
         self._kept_size = 0
 
     def output(self, data: bytes) -> None:
-        """Writes bytes that a step has printed, in pieces of any size."""
+        """Takes bytes that the step has printed, in pieces of any size, and writes those lines that are complete."""
         if not self._log.full:
             self._write(self._splitter.feed(data))
         if self._log.full:

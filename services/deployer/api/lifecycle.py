@@ -46,7 +46,7 @@ class AppEnd(View):
 
 
 def lifecycle_router(lifecycle: LifecycleService, removal: Removal, store: Store) -> APIRouter:
-    """Returns the router with these requests."""
+    """Returns the router with the requests that stop, start, restart and remove environments, and remove apps."""
     routes = APIRouter(prefix="/apps/{app}")
 
     async def done(

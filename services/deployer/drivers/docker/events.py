@@ -44,7 +44,9 @@ class Deaths:
         self._since_ns: int | None = None
 
     def follow(self, since_ns: int) -> None:
-        """Sets the time, in nanoseconds since 1970, since which no event was missed: that of the last connection."""
+        """Sets the time, in nanoseconds since 1970, from which on the caller reads the engine's events without a
+        gap.
+        """
         self._since_ns = since_ns
 
     def note(self, event: Mapping[str, Any]) -> None:
