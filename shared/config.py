@@ -71,7 +71,7 @@ class SharedSettings(BaseSettings):
         return folder and folder.absolute()
 
     def port(self, service: ServiceName) -> int:
-        """Returns the TCP port of a service."""
+        """Returns the TCP port on which the service listens."""
         port: int = getattr(self, f"{service}_port")
         return port
 

@@ -55,7 +55,7 @@ class RequestCounts:
         self._has_baseline = True
 
     def forget(self, app: str) -> None:
-        """Drops the app's counts."""
+        """Drops the counts of requests of the app."""
         self._tallies.pop(app, None)
 
     def add_requests(self, routes: Iterable[Route], clusters: Clusters) -> None:

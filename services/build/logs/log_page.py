@@ -10,7 +10,7 @@ LARGEST_BYTES = 4 * 2**20  # of one part: each line is at most some 16 KB
 
 @dataclass(frozen=True)
 class LogPart:
-    """Holds up to 1000 lines of a log."""
+    """Holds up to 1000 lines of a log, for one page."""
 
     first: int
     """Number of the first line, from 1."""

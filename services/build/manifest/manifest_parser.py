@@ -31,7 +31,7 @@ APP_KEYS = {"branches", "environments", "root"}  # what people look for here, bu
 
 
 class BadManifest(ValueError):
-    """Reports the faults of a manifest."""
+    """Reports the faults that were found in a manifest."""
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         super().__init__("; ".join(str(fault) for fault in faults))

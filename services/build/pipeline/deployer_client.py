@@ -106,7 +106,10 @@ class DeployerClient:
         return next((release for release in releases if release.build == build.id), None)
 
     async def look(self, release_id: str, waiting: Waiting, stop: Stop) -> ReleaseView:
-        """Returns the release in its present state."""
+        """Returns the release in its present state. While the deployer does not answer, tries again and reports by
+        `waiting` how long already. Raises Unreachable when the time for that is over, ReleaseRefused if the deployer
+        refuses the request, and Stopped once `stop` is set.
+        """
         path = f"/releases/{release_id}"
         return ReleaseView.model_validate(await self._retried(lambda: self._deployer.get(path), waiting, stop))
 

@@ -19,7 +19,7 @@ class Start:
 
 @dataclass(frozen=True)
 class End:
-    """Requests to end a build that never started."""
+    """Requests to end a queued build that was stopped before it started."""
 
     build: str
     stop: StopRequest

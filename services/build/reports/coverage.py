@@ -21,7 +21,7 @@ MOST_ROOTS = 100  # each is tried with each file
 
 @dataclass(frozen=True)
 class LineCount:
-    """Holds the execution counts of a coverage report."""
+    """Holds how many times each line ran, from a coverage report."""
 
     hits: Mapping[tuple[str, int], int]
     """(file as the report names it, line) → number of runs."""

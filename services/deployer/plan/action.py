@@ -9,7 +9,7 @@ from shared.models import InstanceState, ReleaseState
 
 @dataclass(frozen=True)
 class AddInstance:
-    """Requests a new instance of the release."""
+    """Requests a new instance of the release. It is stored first, and started by `StartInstance`."""
 
     release: str
     replaces: str | None = None
@@ -29,7 +29,7 @@ class MoveInstance:
 
 @dataclass(frozen=True)
 class RecordAddress:
-    """Records the address of the instance."""
+    """Records the address at which the instance listens."""
 
     instance: str
     address: str
@@ -52,7 +52,7 @@ class DropInstance:
 
 @dataclass(frozen=True)
 class MoveRelease:
-    """Moves the release to another state, for a reason."""
+    """Moves the release to another state, and records the reason."""
 
     release: str
     state: ReleaseState

@@ -44,7 +44,7 @@ class Reconciler:
         self._are_loaded = False
 
     def wake(self, environment_id: EnvironmentId) -> None:
-        """Makes the environment due now."""
+        """Makes the environment due now, so that its next step runs at once."""
         _make_due(self._reconciler(environment_id))
         self.loop.wake()
 

@@ -69,7 +69,7 @@ class SampleCache:
 
     @property
     def answers(self) -> bool:
-        """Returns True if the deployer answered last time."""
+        """Returns True if the deployer answered when samples were last taken."""
         return self._answered_at is not None
 
     def stats(self) -> list[InstanceStats]:

@@ -172,7 +172,7 @@ class ControlPlane:
         return [name for name, version in self._files.versions.items() if accepted.get(version_stat(name)) != version]
 
     def move_again(self, name: str) -> None:
-        """Makes Envoy read the file again."""
+        """Replaces the file by one with the same content, so that Envoy reads it again."""
         self._files.move_again(name)
 
     async def load(self) -> None:

@@ -32,7 +32,7 @@ class Configuration:
         return set(changed)
 
     def remove(self, app: str) -> None:
-        """Removes the app's part."""
+        """Removes the app's part of the configuration."""
         self._catch_alls.discard(app)
         for parts in self._parts.values():
             parts.pop(app, None)
