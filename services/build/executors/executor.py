@@ -19,9 +19,9 @@ class Unsealed(Exception):
     """
 
 
-BRANCH = "CI_COMMIT_BRANCH"  # where a step finds its branch's name
+BRANCH = "CI_COMMIT_BRANCH"  # environment variable with the branch's name
 
-Images = frozenset[tuple[str, str]]  # ref and digest of artifacts
+Images = frozenset[tuple[str, str]]  # (ref, digest) of artifacts
 
 
 @dataclass(frozen=True)

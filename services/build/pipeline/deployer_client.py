@@ -16,7 +16,7 @@ PATIENCE_S = 600.0
 POLL_S = 0.2
 RETRY_S = 1.0
 AWAY_LIMIT_S = 600.0
-NEWEST = 20  # releases, among which that of a running build is
+NEWEST = 20  # releases, among which the release of a running build must be
 Waiting = Callable[[str, str], Awaitable[None]]
 """Callback that is called repeatedly during a wait, with what is waited for and with the time so far ("3 s of 60")."""
 _UNDER_WAY = {ReleaseState.PENDING, ReleaseState.STARTING}

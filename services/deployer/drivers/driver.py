@@ -11,7 +11,7 @@ from typing import Protocol
 
 from shared.models import Artifact
 
-KILLED = 128 + signal.SIGKILL  # the exit code of what SIGKILL ended, as a shell reports it
+KILLED = 128 + signal.SIGKILL  # exit code after SIGKILL, as a shell reports it
 
 
 class DriverError(Exception):

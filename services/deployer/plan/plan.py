@@ -101,7 +101,7 @@ def _end_faulty(world: World, starting: Release | None, live: Release | None) ->
             back = f"; {live.id} is started again" if live is not None and starting.room_at is not None else ""
             yield MoveRelease(starting.id, ReleaseState.FAILED, f"{why}{back}")
     if live is not None and live.failure is not None and live.environment is Environment.CANARY:
-        # Visitors have the stable track to go back to; the canary itself has nothing.
+        # Production serves the visitors of a failed canary; the canary's environment has no release to go back to.
         why = f"{live.failure.instance}: {live.failure.reason}"
         yield MoveRelease(live.id, ReleaseState.ROLLED_BACK, why, abort_rollout=True)
 
@@ -247,7 +247,7 @@ def _maintain_live(world: World, live: Release, fresh: list[Instance], due: list
         leaving = outdated
     elif any(instance.state in (S.READY, S.STARTING) for instance in (*fresh, *due)):
         leaving = due[: max(0, len(in_route) + len(due) - wanted)]
-    else:  # none is well, also no replacement
+    else:  # no instance is well, neither this one nor a replacement
         leaving = due[: max(0, len(fresh) + len(due) - wanted)]
         room = len(leaving)
     yield from _drain(leaving, room, "another instance took its place")

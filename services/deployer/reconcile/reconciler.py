@@ -83,8 +83,8 @@ class Reconciler:
             if reconciler.due_at > now:
                 return reconciler.due_at - now
             if not self._rounds.has_room_for(reconciler.environment_id):
-                break  # the end of a round wakes the loop
-            reconciler.due_at = float("inf")  # a wake-up from now on is kept
+                break  # the end of a step wakes the loop
+            reconciler.due_at = float("inf")  # a wake-up from now on makes it due again
             self._rounds.start(reconciler.environment_id, partial(self._round, reconciler))
         return math.inf
 

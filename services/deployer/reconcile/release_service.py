@@ -117,7 +117,7 @@ class ReleaseService:
             if live is None or live.id != release_id or live.failure is None or live.taken_back:
                 return
             if any(release.state in WAITING for release in stored.releases.values()):
-                return  # a newer one comes anyway
+                return  # a newer release is coming anyway
             if target is None:
                 noted = live.model_copy(update={"taken_back": refusal, "reason": f"{live.failure.reason}; {refusal}"})
                 await self._store.commit(environment_id, Commit(releases={live.id: noted}))

@@ -53,8 +53,8 @@ log = logging.getLogger(__name__)
 
 MEMORY_BYTES = 2048 * MIB
 PROCESSES = 4096
-THREADS = 64  # at most two for each step that runs, and one for each thing that is cleared away or looked at
-READY_TIMEOUT_S = 600.0  # to pull an image, make a container of it and fill it
+THREADS = 64  # at most two for each running step, and one for each removal or inspection
+READY_TIMEOUT_S = 600.0  # time to pull an image, create a container and fill it
 KILLED = 128 + signal.SIGKILL
 
 
@@ -174,7 +174,7 @@ class DockerExecutor:
     async def check(self) -> str | None:
         return await engine_check(lambda: ask(self._variables))
 
-    # --- the rest blocks, and is called in threads
+    # --- the methods below block and are called in threads
 
     def _sealed(self, tag: str) -> Artifact:
         """Returns the image `tag` as an artifact. It tags the image again, because old images are deleted by the time
@@ -207,7 +207,7 @@ class DockerExecutor:
             image,
             step_arguments(str(image.id), order.reports, order.commands),
             entrypoint=["sh"],
-            user="0:0",  # steps install packages; and what was copied into the volume is root's
+            user="0:0",  # steps install packages, and the files in the volume belong to root
             init=True,
             working_dir=WORKSPACE,
             environment={
@@ -222,11 +222,11 @@ class DockerExecutor:
             memswap_limit=self._memory_bytes,
             pids_limit=self._processes,
             security_opt=["no-new-privileges"],
-            log_config=LogConfig(type="none"),  # output is attached, so a log would be unused
+            log_config=LogConfig(type="none"),  # output is read from the attached socket, so no log is needed
         )
         try:
             self._fill(workspace, container)
-            # Attached before the start, nothing is lost; `logs` loses lines of a fast step.
+            # Attached before the start, so that no output is lost; `logs` loses lines of a fast step.
             attached = container.attach_socket(params={"stdout": 1, "stderr": 1, "stream": 1})
             start = report_file.begin(workspace.scratch)
             return _Ready(container, attached, created_at(container), start)

@@ -15,8 +15,8 @@ from shared.host.docker_engine import APP, STACK
 
 log = logging.getLogger(__name__)
 
-BUILD = "io.slipway.build"  # on containers of steps, and on volumes that go with a build
-CACHE = "io.slipway.cache"  # on the volume that stays with an app
+BUILD = "io.slipway.build"  # label of containers of steps, and of volumes that are removed with a build
+CACHE = "io.slipway.cache"  # label of an app's cache volume, which stays after a build
 GONE_TIMEOUT_S = 30.0
 
 

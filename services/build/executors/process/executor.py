@@ -30,14 +30,14 @@ from shared.host.process_search import marked_pids
 from shared.models import Artifact
 
 GRACE_S = 5.0
-# In the environment of all that a step starts: what its build is, by a folder unique on the machine, and which step.
+# Environment variables of all processes of a step: the build's folder (unique on the machine), and the step's name.
 MARKER, STEP = "SLIPWAY_BUILD_FOLDER", "SLIPWAY_BUILD_STEP"
 PREPARE_TIMEOUT_S = 120.0
-NODE_S = 10.0  # until it has told its version
-THREADS = 8  # of those that read or remove whole folders
-VIRTUALENV = "virtualenv"  # a cache that all apps share, and to which each `.venv` has links
+NODE_S = 10.0  # time limit for `node --version`
+THREADS = 8  # threads that read or remove whole folders
+VIRTUALENV = "virtualenv"  # cache that all apps share; each `.venv` has links into it
 VENV = ".venv"
-# What steps may see of the platform's environment: how packages are fetched and how text is written.
+# Variables of the platform's environment that steps get: how packages are fetched and how text is encoded.
 _PASSED_ON = {"PATH", "LANG", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"}
 _PASSED_ON_PREFIXES = ("LC_", "PIP_", "VIRTUALENV_", "NPM_CONFIG_")
 _PASSED_ON_SUFFIX = "_PROXY"
@@ -67,7 +67,7 @@ class ProcessExecutor:
         self._grace_s = grace_s
         self._in_thread = ThreadPool(THREADS, "folders")
         self._present: dict[str, str] | None = None
-        self._fresh: dict[str, frozenset[str]] = {}  # build → what was in its `.venv` before its steps
+        self._fresh: dict[str, frozenset[str]] = {}  # build → content of its `.venv` before its steps
 
     async def prepare(self, workspace: Workspace, output: Output, stop: Stop) -> Outcome:
         """Creates `.venv`, in which pip and setuptools are links to read-only copies that all builds share (decision
@@ -93,7 +93,7 @@ class ProcessExecutor:
                 return Outcome(None, reason)
             environment = {**own, **services.addresses, **order.environment, **marks}
             outcome = await self._run_commands(workspace, commands, environment, order.timeout_s, output, stop)
-            if workspace.folder.is_symlink():  # its target must be neither read nor sealed
+            if workspace.folder.is_symlink():  # the target of a link must be neither read nor sealed
                 return Outcome(None, "replaced its checkout by a link")
             return outcome
         finally:
@@ -173,16 +173,16 @@ class ProcessExecutor:
         async with piped(output) as end_of_pipe:
             try:
                 for place, (shown, command) in enumerate(commands, 1):
-                    await drained(end_of_pipe)  # the command before it
+                    await drained(end_of_pipe)  # waits for the output of the command before
                     output(shown.encode())
                     tree = ProcessTree(command, workspace.folder, environment, end_of_pipe, self._grace_s)
-                    trees.append(tree)  # what it leaves running lives until the end of the step
+                    trees.append(tree)  # background processes of a command run until the end of the step
                     if reason := await tree.wait(deadline, timeout_s, stop):
                         return Outcome(None, reason)
                     if code := tree.poll():
                         return Outcome(code, _exit_reason(code), skipped=len(commands) - place)
                 return Outcome(0, skipped=0)
-            except OSError as error:  # the step before it may have removed the folder
+            except OSError as error:  # the step before may have removed the folder
                 return Outcome(None, f"could not be started: {error.strerror}")
             finally:
                 await uncancelled(self._end(trees, environment[STEP]))
@@ -213,7 +213,7 @@ class ProcessExecutor:
             "PIP_CACHE_DIR": str(cache / "pip"),
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
             "npm_config_cache": str(cache / "npm"),
-            "PYTHONUNBUFFERED": "1",  # what a step prints is shown as it comes
+            "PYTHONUNBUFFERED": "1",  # output of Python programs is shown as it is printed
             MARKER: str(folder),
             STEP: uuid.uuid4().hex,
         }

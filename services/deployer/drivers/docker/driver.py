@@ -71,7 +71,7 @@ class DockerDriver:
         self._root_keeps = root_keeps
         self._deaths = Deaths()
         self._usage = ContainerUsage(self._connection, stack, host_cgroups, self._deaths)
-        # Held from looking whether there is a container to having started it.
+        # Held from the check whether a container exists until it has started.
         self._starting = threading.Lock()
 
     async def preflight(self, spec: InstanceSpec) -> None:

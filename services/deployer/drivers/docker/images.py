@@ -18,7 +18,7 @@ from shared.host.docker_engine import APP
 log = logging.getLogger(__name__)
 
 KEPT = timedelta(hours=1)
-OWN = "slipway/"  # before every tag that build gives
+OWN = "slipway/"  # prefix of every tag that the build service gives
 
 
 def is_unneeded(image: Mapping[str, Any], now: datetime) -> bool:
@@ -42,6 +42,6 @@ def remove_unneeded(client: docker.DockerClient, stack: Stack, needed: Collectio
         with contextlib.suppress(ImageNotFound), unless_conflict():
             image = client.images.get(image_id).attrs
             if is_unneeded(image, now):
-                # Forced only where it has several tags, which the engine asks for; it never takes one that runs.
+                # The engine requires force for an image with several tags; it never removes an image in use.
                 client.api.remove_image(image_id, force=len(image["RepoTags"] or []) > 1)
                 log.info("the image %s of %s is not needed any more", image_id, image["Config"]["Labels"].get(APP))
