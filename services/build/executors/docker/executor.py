@@ -38,7 +38,7 @@ from services.build.executors.docker.leftovers import GONE_TIMEOUT_S, Leftovers,
 from services.build.executors.docker.output import read_to_end, threadsafe
 from services.build.executors.docker.pull import NotStarted, image_named
 from services.build.executors.docker.services import DockerServices
-from services.build.executors.executor import Images, Leavings, Order, Outcome, SealRequest, Workspace
+from services.build.executors.executor import ExecutorObjects, Images, Order, Outcome, SealRequest, Workspace
 from services.build.reports import report_file
 from services.build.system.command import uncancelled, wait_until_done
 from services.build.system.pipe import Output
@@ -165,11 +165,11 @@ class DockerExecutor:
         except (DockerException, OSError) as error:
             log.warning("volumes of %s stay on the engine: %s", workspace.build, error)
 
-    async def leavings(self) -> Leavings:
+    async def objects(self) -> ExecutorObjects:
         return await self._in_thread(self._leftovers.all)
 
-    async def remove(self, leavings: Leavings) -> None:
-        await self._in_thread(self._leftovers.remove_these, leavings)
+    async def remove(self, objects: ExecutorObjects) -> None:
+        await self._in_thread(self._leftovers.remove_these, objects)
 
     async def check(self) -> str | None:
         return await engine_check(lambda: ask(self._variables))

@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from services.build.executors.executor import BRANCH, Leavings, Order, Outcome, SealRequest, Unsealed, Workspace
+from services.build.executors.executor import BRANCH, ExecutorObjects, Order, Outcome, SealRequest, Unsealed, Workspace
 from services.build.executors.process.service_process import ServiceProcesses
 from services.build.system.command import drained, piped, uncancelled
 from services.build.system.pipe import Output
@@ -145,15 +145,15 @@ class ProcessExecutor:
         self._fresh.pop(workspace.build, None)
         await self._in_thread(remove, workspace.scratch)
 
-    async def leavings(self) -> Leavings:
+    async def objects(self) -> ExecutorObjects:
         """Returns the apps that have a cache folder. It names no builds: all that remains of a build is its checkout
         folder, which the build service removes.
         """
         folders = await asyncio.to_thread(lambda: list(self._caches.glob("*/")))
-        return Leavings(frozenset(), frozenset(folder.name for folder in folders) - {VIRTUALENV})
+        return ExecutorObjects(frozenset(), frozenset(folder.name for folder in folders) - {VIRTUALENV})
 
-    async def remove(self, leavings: Leavings) -> None:
-        for app in leavings.apps:
+    async def remove(self, objects: ExecutorObjects) -> None:
+        for app in objects.apps:
             await self._in_thread(remove, self._caches / app)
 
     async def check(self) -> str | None:
