@@ -260,7 +260,7 @@ class Driver(Protocol):
         """Raises ArtifactGone if the artifact is missing, and ArtifactChanged if it has changed since its build."""
         ...
 
-    async def tidy(self, needed: Collection[Artifact]) -> None:
+    async def collect_garbage(self, needed: Collection[Artifact]) -> None:
         """Limits the size of logs, and removes this stack's images that are not in `needed`. The caller calls it about
         once a minute. It keeps images built within the last hour, which a release may be about to use, and images of
         existing containers. If `needed` is empty it removes nothing, since the list may be incomplete. It removes no

@@ -162,7 +162,7 @@ class Housekeeping:
         for app in self._needed.keys() - {each.app for each in environment_ids}:
             del self._needed[app]
         await self._store.prune(environment_ids, releases=self._releases_kept, records=self._records_kept)
-        await self._driver.tidy([artifact for of_app in self._needed.values() for artifact in of_app])
+        await self._driver.collect_garbage([artifact for of_app in self._needed.values() for artifact in of_app])
 
     async def _seal(self, environment_id: EnvironmentId) -> None:
         async with self._locked([environment_id], SEAL_WITHIN_S) as is_locked:

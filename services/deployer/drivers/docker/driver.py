@@ -120,7 +120,7 @@ class DockerDriver:
         """Raises ArtifactGone if the image is missing. It cannot have changed, since images are started by their id."""
         await asyncio.to_thread(self._verify, artifact)
 
-    async def tidy(self, needed: Collection[Artifact]) -> None:
+    async def collect_garbage(self, needed: Collection[Artifact]) -> None:
         """Removes images that are not in `needed`. It leaves logs alone, because the engine limits their size."""
         if images := {artifact.digest for artifact in needed if artifact.kind == "image"}:
             await uncancellable(asyncio.to_thread(self._remove_images, images))

@@ -117,7 +117,7 @@ class ProcessDriver:
     async def verify(self, artifact: Artifact) -> None:
         await asyncio.to_thread(_verify, artifact)
 
-    async def tidy(self, needed: Collection[Artifact]) -> None:
+    async def collect_garbage(self, needed: Collection[Artifact]) -> None:
         await asyncio.to_thread(self._rotate_logs)
         await asyncio.to_thread(self._sweep_groups)
 
