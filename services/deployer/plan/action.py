@@ -77,7 +77,7 @@ class Switch:
 
 
 @dataclass(frozen=True)
-class MakeRoom:
+class DrainOld:
     """Records that a stop-first release may drain the old instances before it starts its own. The downtime of the app
     begins.
     """
@@ -137,7 +137,7 @@ class RecordStopped:
 
 
 InstanceChange = AddInstance | MoveInstance | RecordAddress | RecordEnd | DropInstance
-ReleaseChange = MoveRelease | Switch | MakeRoom | RecordDowntime | Wait | StopClock | CreditClock | RaiseMemory
+ReleaseChange = MoveRelease | Switch | DrainOld | RecordDowntime | Wait | StopClock | CreditClock | RaiseMemory
 Change = InstanceChange | ReleaseChange | RecordStopped
 
 
