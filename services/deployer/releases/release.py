@@ -127,7 +127,9 @@ def moved(release: Release, state: ReleaseState, reason: str, now: datetime) -> 
 
 
 def view(release: Release, now: datetime, *, unchanged: bool = False) -> ReleaseDetail:
-    """Returns the release as clients see it."""
+    """Returns the release as clients see it. `unchanged` is True if a request for a release found this one live
+    already.
+    """
     wait = None
     if release.state is S.STARTING:
         wait = ReleaseWait(
