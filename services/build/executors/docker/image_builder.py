@@ -95,7 +95,7 @@ class ImageBuilder:
         """
         workspace.scratch.mkdir(parents=True, exist_ok=True)
         # BuildKit remembers a context by its folder's name, and asks only for files of another size or date than it
-        # has: under a name that was never there before it reads every file.
+        # a new name, it reads every file.
         source = workspace.scratch / uuid.uuid4().hex
         delivery.source.rename(source)
         path = source / NAME
