@@ -28,8 +28,8 @@ for command; do
 done
 """
 # Makes `.venv` if the image has a complete Python and no earlier step has made it. Of parallel steps, one makes it and
-# the others wait. That takes seconds, so an empty copy is kept for the app's
-# next builds.
+# the others wait. That takes seconds, so an empty copy of it is kept
+# for the app's next builds.
 MAKE_VENV = """\
 import ensurepip, fcntl, os, shutil, socket, subprocess, sys
 kept = sys.argv[1]
