@@ -1,6 +1,6 @@
 """Reads the machine's limits that would end Envoy: open files and inotify instances.
 
-Envoy ends itself if it may open no file for a connection, and does not start without four inotify instances. The files
+Envoy ends itself if it may open no file for a connection, and does not start without five inotify instances. The files
 that it needs grow with the number of instances, not with that of apps; the inotify instances with neither.
 """
 
@@ -10,7 +10,7 @@ import resource
 from dataclasses import dataclass
 
 MOST_VISITORS = 20_000
-INOTIFY = 5  # four of Envoy and one of the keeper
+INOTIFY = 6  # five of Envoy and one of the keeper
 OWN_FILES = 100  # Envoy's own: some 40, and the admin's connections
 UNLIMITED = 1_000_000
 NEAR = 0.8
