@@ -119,9 +119,10 @@ class Leavings:
 
 
 class Executor(Protocol):
-    """Runs the steps of a build and seals its artifact: `prepare` once, `run` for each step (also in parallel), `seal`
-    if the build passed, `discard` in any case. `output` gets the printed bytes as they arrive. Each call ends all
-    processes that it started before it returns, also on a time-out, when `stop` is set, and when it is cancelled."""
+    """Runs the steps of a build and seals its artifact: `prepare` once, `run` for each step (also in parallel),
+    `misfit` after all of them, `seal` if the build passed, `discard` in any case. `output` gets the printed bytes as
+    they arrive. Each call ends all processes that it started before it returns, also on a time-out, when `stop` is set,
+    and when it is cancelled."""
 
     @property
     def builds_images(self) -> bool:
@@ -140,6 +141,12 @@ class Executor(Protocol):
         """Runs the commands and services of one step, and returns their Outcome, also if a command fails or a service
         does not become ready. Afterwards the step's reports are in the workspace's folder, with the modification times
         that the step gave them.
+        """
+        ...
+
+    async def misfit(self, workspace: Workspace) -> str | None:
+        """Returns what the steps left in the checkout that no artifact can hold, with the remedy, as a sentence without
+        a full stop; None if they left nothing of the kind, or if the artifact is not made from what they left.
         """
         ...
 
@@ -185,7 +192,7 @@ class Executor(Protocol):
         ...
 
     async def remove(self, leavings: Leavings) -> None:
-        """Removes what `leavings` names: objects of builds, caches of apps. Idempotent."""
+        """Removes what `leavings` names: objects of builds, caches and images of apps. Idempotent."""
         ...
 
     async def check(self) -> str | None:

@@ -132,6 +132,9 @@ class DockerExecutor:
             given_up.set()
             await uncancelled(self._clear_away(making, reading, services))
 
+    async def misfit(self, workspace: Workspace) -> str | None:
+        return None
+
     async def seal(self, workspace: Workspace, delivery: SealRequest, output: Output, stop: Stop) -> Artifact:
         await self._builder.build(workspace, delivery, output, stop)
         return await self._in_thread(self._sealed, image_tag(workspace, self._stack))

@@ -35,6 +35,7 @@ NODE_S = 10.0  # until it has told its version
 THREADS = 8  # of those that read or remove whole folders
 VIRTUALENV = "virtualenv"  # a cache that all apps share, and to which each `.venv` has links
 VENV = ".venv"
+SPECIAL = {stat.S_IFIFO: "named pipe", stat.S_IFSOCK: "socket"}
 # What steps may see of the platform's environment: how packages are fetched and how text is written.
 _PASSED_ON = {"PATH", "LANG", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"}
 _PASSED_ON_PREFIXES = ("LC_", "PIP_", "VIRTUALENV_", "NPM_CONFIG_")
@@ -96,6 +97,18 @@ class ProcessExecutor:
             await uncancelled(self._end(services.trees, own[STEP]))
             await services.close()
 
+    async def misfit(self, workspace: Workspace) -> str | None:
+        special = None
+        with contextlib.suppress(OSError, RecursionError):  # what cannot be read whole is refused by `seal`
+            special = await self._in_thread(_special_file, workspace.folder)
+        if special is None:
+            return None
+        kind, path = special
+        return (
+            f"its steps left {path!a}, a {kind}, which no copy of an artifact can hold; remove it at the end of the "
+            "step that makes it"
+        )
+
     async def seal(self, workspace: Workspace, delivery: SealRequest, output: Output, stop: Stop) -> Artifact:
         """Returns the checkout folder, which stays in place, as an artifact with the digest of its content. First it
         removes a `.venv` to which nothing was added, if the commit does not use Python."""
@@ -104,11 +117,6 @@ class ProcessExecutor:
         if not delivery.uses_python and fresh is not None and await self._in_thread(names_below, venv) == fresh:
             await self._in_thread(remove, venv)
         try:
-            if special := await self._in_thread(_special_file, workspace.folder):
-                raise Unsealed(
-                    f"its steps left {special!a}, a named pipe or socket, which no copy of an artifact can hold; "
-                    "remove it at the end of the step that makes it"
-                )
             digest = await self._in_thread(directory_digest, workspace.folder)
         except (OSError, RecursionError) as error:
             raise Unsealed(
@@ -238,13 +246,15 @@ def names_below(folder: Path) -> frozenset[str]:
     return frozenset(found)
 
 
-def _special_file(folder: Path) -> str | None:
-    """Returns the path below `folder` of something that is no file, folder or link; None if there is none."""
+def _special_file(folder: Path) -> tuple[str, str] | None:
+    """Returns the kind and the path below `folder` of something that is no file, folder or link; None if there is
+    none."""
     for parent, _, names in os.walk(folder):
         for name in names:
             path = os.path.join(parent, name)
-            if stat.S_IFMT(os.lstat(path).st_mode) not in (stat.S_IFREG, stat.S_IFLNK):
-                return os.path.relpath(path, folder)
+            kind = stat.S_IFMT(os.lstat(path).st_mode)
+            if kind not in (stat.S_IFREG, stat.S_IFLNK):
+                return SPECIAL.get(kind, "device"), os.path.relpath(path, folder)
     return None
 
 
