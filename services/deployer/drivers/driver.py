@@ -68,6 +68,9 @@ class InstanceSpec:
     """Port on which it listens in a container. The process driver picks another one, as variable `PORT` says."""
     volumes: tuple[VolumeMount, ...] = ()
     """Volumes of the instance; the driver creates missing ones."""
+    is_new: bool = False
+    """True for an instance of a release that was not live yet. Only its limit is compared with the machine's memory:
+    an older release went live without that, and must go on."""
 
     @property
     def release(self) -> str:
@@ -169,7 +172,8 @@ class Driver(Protocol):
 
     async def preflight(self, spec: InstanceSpec) -> None:
         """Raises DriverError with the reason if `start` is known to fail: the artifact is missing or changed, a volume
-        belongs to another app, or the memory limit is above all of the machine's memory. Changes nothing.
+        belongs to another app, or the memory limit of a new release is above all of the machine's memory. Changes
+        nothing.
         """
         ...
 
@@ -177,7 +181,8 @@ class Driver(Protocol):
         """Starts the instance and returns its status without waiting until it is ready. Each id is started only once: a
         repeated call returns the instance's status, even if it has ended. What was started under this id for another
         release or from another artifact is ended and removed first. Raises DriverError if something is in the way that
-        is not this stack's; the message says what, and how to remove it.
+        is not this stack's (the message says what, and how to remove it), or if the memory limit of a new release is
+        above all of the machine's memory.
         """
         ...
 
@@ -220,8 +225,8 @@ class Driver(Protocol):
 
     async def set_memory(self, instance_id: str, memory: int) -> None:
         """Changes the memory limit of a running instance to `memory` bytes, without a restart. Raises DriverError if it
-        does not run or uses more than 80 % of a lower limit, Unsupported if only a new instance can have another limit;
-        then nothing changes.
+        does not run, uses more than 80 % of a lower limit, or if the limit is above all of the machine's memory;
+        Unsupported if only a new instance can have another limit. Then nothing changes.
         """
         ...
 

@@ -1,10 +1,11 @@
-"""Defines an instance's memory use as every driver reports it, and checks that a lower limit leaves headroom."""
+"""Defines an instance's memory use as every driver reports it, and checks limits: a lower one leaves
+headroom, and none is above what the machine has."""
 
 from dataclasses import dataclass
 
 import psutil
 
-from services.deployer.drivers.driver import DriverError
+from services.deployer.drivers.driver import DriverError, InstanceSpec
 from shared.manifest import size
 
 HEADROOM = 0.8
@@ -22,22 +23,27 @@ class MemoryUse:
     """PSI `some avg10` in percent; None where it is not reported."""
 
 
-def check_headroom(instance_id: str, before: int, memory: int, working_set: int) -> None:
-    """Raises DriverError if the new limit `memory` is lower than the limit `before`, and `working_set` is over 80 % of
-    it. All are in bytes."""
+def check_limit(instance_id: str, before: int, memory: int, working_set: int, machine: int | None = None) -> None:
+    """Raises DriverError if the new limit `memory` is above all that the machine has, or lower than the limit `before`
+    with `working_set` over 80 % of it. All are in bytes; without `machine`, its memory is that of this one."""
+    keeps = f"it keeps its limit of {size(before)}"
+    if memory > (total := _total(machine)):
+        raise DriverError(f"{size(memory)} is more than the {size(total)} that the machine has in all; {keeps}")
     if memory < before and working_set > HEADROOM * memory:
-        raise DriverError(
-            f"{instance_id} uses {size(working_set)}, more than {HEADROOM:.0%} of {size(memory)}; "
-            f"it keeps its limit of {size(before)}".replace("%", " %")
-        )
+        used = f"{instance_id} uses {size(working_set)}, more than {HEADROOM:.0%} of {size(memory)}"
+        raise DriverError(f"{used}; {keeps}".replace("%", " %"))
 
 
-def check_machine(memory: int, machine: int | None = None) -> None:
-    """Raises DriverError if a limit of `memory` bytes is above all that the machine has; without `machine`, its bytes
-    are those of this one. Such a limit would hold nothing.
+def check_machine(spec: InstanceSpec, machine: int | None = None) -> None:
+    """Raises DriverError if the spec is of a new release, and its memory limit above all that the machine has, as that
+    would hold nothing; without `machine`, its bytes are those of this one.
     """
-    total = psutil.virtual_memory().total if machine is None else machine
-    if memory > total:
+    if spec.is_new and spec.memory > (total := _total(machine)):
         raise DriverError(
-            f"resources.memory is {size(memory)}, but the machine has {size(total)} in all; lower it in slipway.yml"
+            f"resources.memory is {size(spec.memory)}, but the machine has {size(total)} in all; "
+            "lower it in slipway.yml"
         )
+
+
+def _total(machine: int | None) -> int:
+    return int(psutil.virtual_memory().total) if machine is None else machine

@@ -192,6 +192,7 @@ class WorkExecutor:
             memory=memory,
             port=release.manifest.run.port,
             volumes=tuple(VolumeMount(app, environment, each.name, each.path) for each in release.manifest.volumes),
+            is_new=release.state is ReleaseState.STARTING,
         )
 
     async def _stop(self, instance_id: str) -> None:
