@@ -15,6 +15,7 @@ log = logging.getLogger(__name__)
 
 STACK = "io.slipway.stack"  # on everything that a stack makes; what runs from an image of ours inherits it
 APP = "io.slipway.app"
+OWN_TAG = "slipway/"  # before every tag that build gives an image
 ANY_VERSION = "1.41"  # of the API, for clients that would else ask before they are asked; it is not sent
 PERMISSION = "Permission denied"
 # `/ready` is to answer in under 2 s: what asks the engine ends after 1 s, and nobody waits longer for it than this.
