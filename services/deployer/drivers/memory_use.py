@@ -1,5 +1,4 @@
-"""Defines an instance's memory use as every driver reports it, and checks limits: a lower one leaves
-headroom, and none is above what the machine has."""
+"""Defines an instance's memory use as every driver reports it, and checks new memory limits."""
 
 from dataclasses import dataclass
 
@@ -13,19 +12,23 @@ HEADROOM = 0.8
 
 @dataclass(frozen=True)
 class MemoryUse:
-    """One reading of an instance's memory: what it uses, and what the kernel has counted."""
+    """Holds one reading of an instance's memory use."""
 
     working_set: int
-    """Bytes."""
+    """Memory in use without page cache that the kernel would drop first, in bytes."""
     oom_kills: int
     """Number of kills at the memory limit since the instance was started."""
     pressure: float | None = None
-    """PSI `some avg10` in percent; None where it is not reported."""
+    """Share of the last 10 s in which processes of the instance waited for memory, in percent (PSI `some avg10`); None
+    if unknown.
+    """
 
 
 def check_limit(instance_id: str, before: int, memory: int, working_set: int, machine: int | None = None) -> None:
-    """Raises DriverError if the new limit `memory` is above all that the machine has, or lower than the limit `before`
-    with `working_set` over 80 % of it. All are in bytes; without `machine`, its memory is that of this one."""
+    """Raises DriverError if the new limit `memory` exceeds the machine's memory, or if it is lower than the present
+    limit `before` and leaves too little room, because `working_set` exceeds 80 % of it. All are in bytes. `machine` is
+    the machine's memory; without it, this machine's is used.
+    """
     keeps = f"it keeps its limit of {size(before)}"
     if memory > (total := _total(machine)):
         raise DriverError(f"{size(memory)} is more than the {size(total)} that the machine has in all; {keeps}")
@@ -35,8 +38,8 @@ def check_limit(instance_id: str, before: int, memory: int, working_set: int, ma
 
 
 def check_machine(spec: InstanceSpec, machine: int | None = None) -> None:
-    """Raises DriverError if the spec is of a new release, and its memory limit above all that the machine has, as that
-    would hold nothing; without `machine`, its bytes are those of this one.
+    """Raises DriverError if the memory limit of a new release exceeds the machine's memory, and so would limit nothing.
+    `machine` is that memory in bytes; without it, this machine's is used.
     """
     if spec.is_new and spec.memory > (total := _total(machine)):
         raise DriverError(
