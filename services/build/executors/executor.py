@@ -203,8 +203,8 @@ class Executor(Protocol):
         ...
 
     async def remove(self, objects: ExecutorObjects) -> None:
-        """Removes the containers, networks and volumes of the builds, and the caches and images of the apps, that `objects`
-        names. Idempotent.
+        """Removes the containers, networks and volumes of the builds, and the caches and images of the apps, that
+        `objects` names. Idempotent.
         """
         ...
 
