@@ -71,8 +71,7 @@ class DockerDriver:
         self._root_keeps = root_keeps
         self._deaths = Deaths()
         self._usage = ContainerUsage(self._connection, stack, host_cgroups, self._deaths)
-        # Held from the check whether a container exists until it has started.
-        self._starting = threading.Lock()
+        self._starting = threading.Lock()  # held from the check whether a container exists until it has started
 
     async def preflight(self, spec: InstanceSpec) -> None:
         await asyncio.to_thread(self._preflight, spec)

@@ -65,8 +65,7 @@ class ProcessDriver:
         self._ends = EndWatcher()
         self._folders: dict[str, InstanceFolder] = {}
         self._cpu_s: dict[str, float] = {}
-        # Held while a record is changed, and from its creation until its process has started.
-        self._records = threading.Lock()
+        self._records = threading.Lock()  # held while a record is changed, and from its creation to its process's start
 
     async def preflight(self, spec: InstanceSpec) -> None:
         check_machine(spec)
