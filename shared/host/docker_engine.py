@@ -15,6 +15,7 @@ log = logging.getLogger(__name__)
 
 STACK = "io.slipway.stack"  # label of everything that a stack creates; containers of our images inherit it
 APP = "io.slipway.app"
+OWN_TAG = "slipway/"  # prefix of every tag that the build service gives
 ANY_VERSION = "1.41"  # of the API, for clients that would first ask for it; it is not sent
 PERMISSION = "Permission denied"
 # `/ready` must answer in under 2 s: a call of the engine ends after 1 s, and its caller waits no longer than 1.5 s.

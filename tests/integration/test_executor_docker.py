@@ -232,6 +232,26 @@ async def test_images_are_listed_by_tag_and_id_and_that_is_no_use_of_them(engine
     assert listed is not None and (image.tags[0], image.id) not in listed
 
 
+async def test_of_a_removed_app_no_image_is_left_but_one_that_is_used(engine: Engine, executor: Executor) -> None:
+    """Also its only one: the deployer, which removes images that no release needs, then knows of none."""
+    container = engine.client.containers.create(PYTHON, ["true"])
+    made = {}
+    for app, tag in (("gone", "waste"), ("gone", "used"), ("gone", "mine"), ("notes", "others")):
+        labels = f"LABEL io.slipway.stack={engine.stack} io.slipway.app={app} of={tag}"
+        made[tag] = container.commit(f"slipway/{app}", f"{engine.stack}-{tag}", changes=[labels])
+    container.remove()
+    made["waste"].tag("slipway/gone", f"{engine.stack}-waste-again")
+    made["mine"].tag(f"{engine.stack}/mine")
+    user = engine.client.containers.create(made["used"].id, ["true"])
+    try:
+        for _ in range(2):
+            await executor.remove(ExecutorObjects(frozenset(), frozenset({"gone"})))
+        left = {image.id for image in engine.images()}
+        assert [tag for tag, image in made.items() if image.id in left] == ["used", "mine", "others"]
+    finally:
+        user.remove()
+
+
 async def test_a_node_app_without_a_dockerfile(
     engine: Engine, executor: Executor, workspace: Workspace, tmp_path: Path
 ) -> None:

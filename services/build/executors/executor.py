@@ -131,9 +131,9 @@ class ExecutorObjects:
 
 class Executor(Protocol):
     """Runs the steps of a build and makes its artifact. The caller calls `prepare` once, `run` for each step (also in
-    parallel), `seal` if the build passed, and `discard` at the end in any case. `output` gets the printed bytes as they
-    arrive. Each call ends all processes that it started before it returns, also when it times out, when `stop` is set
-    and when it is cancelled.
+    parallel), `misfit` after all of them, `seal` if the build passed, and `discard` at the end in any case. `output`
+    gets the printed bytes as they arrive. Each call ends all processes that it started before it returns, also when it
+    times out, when `stop` is set and when it is cancelled.
     """
 
     @property
@@ -149,6 +149,12 @@ class Executor(Protocol):
         """Runs the commands and test services of one step and returns their Outcome, also if a command fails or a
         service does not become ready. Afterwards the step's reports lie in the workspace's folder, with the
         modification times that the step gave them.
+        """
+        ...
+
+    async def misfit(self, workspace: Workspace) -> str | None:
+        """Returns what the steps left in the checkout that no artifact can hold, with the remedy, as a sentence without
+        a full stop; None if they left nothing of the kind, or if the artifact is not made from what they left.
         """
         ...
 
@@ -197,8 +203,8 @@ class Executor(Protocol):
         ...
 
     async def remove(self, objects: ExecutorObjects) -> None:
-        """Removes the containers, networks and volumes of the builds, and the caches of the apps, that `objects`
-        names. Idempotent.
+        """Removes the containers, networks and volumes of the builds, and the caches and images of the apps, that
+        `objects` names. Idempotent.
         """
         ...
 

@@ -74,6 +74,9 @@ class InstanceSpec:
     """
     volumes: tuple[VolumeMount, ...] = ()
     """Volumes of the instance; the driver creates missing ones."""
+    is_new: bool = False
+    """True for an instance of a release that was not live yet. Only its limit is compared with the machine's memory:
+    an older release went live without that, and must go on."""
 
     @property
     def release(self) -> str:
@@ -185,8 +188,8 @@ class Driver(Protocol):
 
     async def preflight(self, spec: InstanceSpec) -> None:
         """Checks whether `start` is known to fail; raises DriverError with the reason if so. The artifact may be
-        missing or changed, a volume may belong to another app, or the memory limit may exceed the memory of the
-        machine. Changes nothing.
+        missing or changed, a volume may belong to another app, or the memory limit of a new release may exceed the
+        memory of the machine. Changes nothing.
         """
         ...
 
@@ -194,7 +197,8 @@ class Driver(Protocol):
         """Starts the instance and returns its status, without waiting until it is ready. Each id is started only once:
         a repeated call returns the instance's status, even if it has ended. If something was started under this id for
         another release or from another artifact, it is first ended and removed. Raises DriverError if something that
-        does not belong to this stack prevents the start; the message says what it is, and how to remove it.
+        does not belong to this stack prevents the start (the message says what it is, and how to remove it), or if the
+        memory limit of a new release exceeds the memory of the machine.
         """
         ...
 
@@ -239,8 +243,8 @@ class Driver(Protocol):
 
     async def set_memory(self, instance_id: str, memory: int) -> None:
         """Changes the memory limit of a running instance to `memory` bytes, without a restart. Raises DriverError if
-        the instance is not running, or uses more than 80 % of a lower limit; raises Unsupported if only a new instance
-        can have another limit. In these cases nothing changes.
+        the instance is not running or uses more than 80 % of a lower limit, or if the limit exceeds the memory of the
+        machine; raises Unsupported if only a new instance can have another limit. In these cases nothing changes.
         """
         ...
 

@@ -90,9 +90,7 @@ class WorkExecutor:
         self._registry_version = 0
 
     def registry_changed(self) -> None:
-        """Discards the proxy's last answer and cancels a running sync, since both belong to an older state of the
-        registry.
-        """
+        """Discards the proxy's last answer and cancels a running sync: both are of an older state of the registry."""
         self._registry_version += 1
         self._tasks.cancel(SYNC)
         self.routes, self.refused = None, ""
@@ -193,6 +191,7 @@ class WorkExecutor:
             memory=memory,
             port=release.manifest.run.port,
             volumes=tuple(VolumeMount(app, environment, each.name, each.path) for each in release.manifest.volumes),
+            is_new=release.state is ReleaseState.STARTING,
         )
 
     async def _stop(self, instance_id: str) -> None:

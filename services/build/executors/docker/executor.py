@@ -60,8 +60,7 @@ KILLED = 128 + signal.SIGKILL
 
 @dataclass(frozen=True)
 class _Ready:
-    """Holds the container of a step, created but not started, and the stream `output` of what the container will
-    print."""
+    """Holds the container of a step, created but not started, and the stream `output` of what it will print."""
 
     container: Container
     output: Any
@@ -132,6 +131,9 @@ class DockerExecutor:
             given_up.set()
             await uncancelled(self._clear_away(making, reading, services))
 
+    async def misfit(self, workspace: Workspace) -> str | None:
+        return None
+
     async def seal(self, workspace: Workspace, delivery: SealRequest, output: Output, stop: Stop) -> Artifact:
         await self._builder.build(workspace, delivery, output, stop)
         return await self._in_thread(self._sealed, image_tag(workspace, self._stack))
@@ -177,8 +179,7 @@ class DockerExecutor:
     # --- the methods below block and are called in threads
 
     def _sealed(self, tag: str) -> Artifact:
-        """Returns the image `tag` as an artifact. It tags the image again, because old images are deleted by the time
-        of their tag."""
+        """Returns the image `tag` as an artifact, tagged again: images are deleted by the age of their tag."""
         image = self._engine.images.get(tag)
         image.tag(*tag.rsplit(":", 1))
         return Artifact(kind="image", ref=tag, digest=str(image.id))

@@ -11,7 +11,7 @@ import docker
 from docker.errors import APIError, NotFound
 
 from services.build.executors.executor import ExecutorObjects, Images
-from shared.host.docker_engine import APP, STACK
+from shared.host.docker_engine import APP, OWN_TAG, STACK
 
 log = logging.getLogger(__name__)
 
@@ -66,10 +66,24 @@ class Leftovers:
         for build in objects.builds:
             self.remove(build)
         for app in objects.apps:
-            self.remove_cache(app)
+            self._remove_volumes(f"{CACHE}={app}")
+            self._remove_images(f"{APP}={app}")
 
-    def remove_cache(self, app: str) -> None:
-        self._remove_volumes(f"{CACHE}={app}")
+    def _remove_images(self, label: str) -> None:
+        """Removes the images that were sealed, but those that a container uses or that a person has tagged."""
+        engine = self._engine()
+        used = {container["ImageID"] for container in engine.api.containers(all=True)}
+        for image_id in {each["Id"] for each in engine.api.images(filters=self._with(label))} - used:
+            try:
+                tags = engine.images.get(image_id).tags
+                if all(tag.startswith(OWN_TAG) for tag in tags):
+                    engine.api.remove_image(image_id, force=len(tags) > 1)  # which the engine asks for
+                    log.info("the image %s of an app that is removed is not needed any more", image_id)
+            except NotFound:
+                continue
+            except APIError as error:
+                if error.status_code != HTTPStatus.CONFLICT:  # a person has built another one on it
+                    raise
 
     def _remove_volumes(self, label: str) -> None:
         for volume in self._engine().volumes.list(filters=self._with(label)):

@@ -37,6 +37,7 @@ NODE_S = 10.0  # time limit for `node --version`
 THREADS = 8  # threads that read or remove whole folders
 VIRTUALENV = "virtualenv"  # cache that all apps share; each `.venv` has links into it
 VENV = ".venv"
+SPECIAL = {stat.S_IFIFO: "named pipe", stat.S_IFSOCK: "socket"}
 # Variables of the platform's environment that steps get: how packages are fetched and how text is encoded.
 _PASSED_ON = {"PATH", "LANG", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"}
 _PASSED_ON_PREFIXES = ("LC_", "PIP_", "VIRTUALENV_", "NPM_CONFIG_")
@@ -100,21 +101,28 @@ class ProcessExecutor:
             await uncancelled(self._end(services.trees, own[STEP]))
             await services.close()
 
+    async def misfit(self, workspace: Workspace) -> str | None:
+        special = None
+        with contextlib.suppress(OSError, RecursionError):  # what cannot be read whole is refused by `seal`
+            special = await self._in_thread(_special_file, workspace.folder)
+        if special is None:
+            return None
+        kind, path = special
+        return (
+            f"its steps left {path!a}, a {kind}, which no copy of an artifact can hold; remove it at the end of the "
+            "step that makes it"
+        )
+
     async def seal(self, workspace: Workspace, delivery: SealRequest, output: Output, stop: Stop) -> Artifact:
         """Returns the checkout folder, which stays in place, as an artifact with the digest of its content. It first
         removes `.venv` if the commit does not use Python and no step has added to it. Raises Unsealed if the folder
-        cannot be read, or holds a named pipe or a socket.
+        cannot be read.
         """
         venv, fresh = workspace.folder / VENV, self._fresh.get(workspace.build)
         await self.discard(workspace)
         if not delivery.uses_python and fresh is not None and await self._in_thread(names_below, venv) == fresh:
             await self._in_thread(remove, venv)
         try:
-            if special := await self._in_thread(_special_file, workspace.folder):
-                raise Unsealed(
-                    f"its steps left {special!a}, a named pipe or socket, which no copy of an artifact can hold; "
-                    "remove it at the end of the step that makes it"
-                )
             digest = await self._in_thread(directory_digest, workspace.folder)
         except (OSError, RecursionError) as error:
             raise Unsealed(
@@ -245,15 +253,16 @@ def names_below(folder: Path) -> frozenset[str]:
     return frozenset(found)
 
 
-def _special_file(folder: Path) -> str | None:
-    """Returns the path, relative to `folder`, of the first thing below it that is neither a file nor a folder nor a
-    link; None if there is none.
+def _special_file(folder: Path) -> tuple[str, str] | None:
+    """Returns the kind and the path, relative to `folder`, of the first thing below it that is neither a file nor a
+    folder nor a link; None if there is none.
     """
     for parent, _, names in os.walk(folder):
         for name in names:
             path = os.path.join(parent, name)
-            if stat.S_IFMT(os.lstat(path).st_mode) not in (stat.S_IFREG, stat.S_IFLNK):
-                return os.path.relpath(path, folder)
+            kind = stat.S_IFMT(os.lstat(path).st_mode)
+            if kind not in (stat.S_IFREG, stat.S_IFLNK):
+                return SPECIAL.get(kind, "device"), os.path.relpath(path, folder)
     return None
 
 

@@ -49,6 +49,10 @@ class ContainerUsage:
                 found |= dict(zip(others, pool.map(self._by_engine, others), strict=True))
         return {wanted[each]: usage for each, usage in found.items() if usage is not None}
 
+    def machine(self) -> int:
+        """Returns the bytes of memory that the engine's machine has."""
+        return int(self._connection.client().info()["MemTotal"])
+
     def use(self, container: Container) -> Use | None:
         """Returns the memory use and CPU seconds of the container; None if it is not running."""
         if not container.attrs["State"]["Running"]:

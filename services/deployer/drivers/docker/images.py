@@ -13,12 +13,11 @@ from docker.errors import ImageNotFound
 
 from services.deployer.drivers.docker.connection import unless_conflict
 from services.deployer.drivers.docker.container import Stack, moment
-from shared.host.docker_engine import APP
+from shared.host.docker_engine import APP, OWN_TAG
 
 log = logging.getLogger(__name__)
 
 KEPT = timedelta(hours=1)
-OWN = "slipway/"  # prefix of every tag that the build service gives
 
 
 def is_unneeded(image: Mapping[str, Any], now: datetime) -> bool:
@@ -26,7 +25,7 @@ def is_unneeded(image: Mapping[str, Any], now: datetime) -> bool:
     within the last hour. (When an unchanged commit is built again, its image keeps the old date but is tagged anew.)
     """
     tags = image.get("RepoTags") or []
-    if not all(tag.startswith(OWN) for tag in tags):
+    if not all(tag.startswith(OWN_TAG) for tag in tags):
         return False
     dates = [image.get("Created"), image.get("Metadata", {}).get("LastTagTime")]
     return all(now - moment(date) >= KEPT for date in dates if date)

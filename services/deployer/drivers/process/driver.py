@@ -65,14 +65,14 @@ class ProcessDriver:
         self._ends = EndWatcher()
         self._folders: dict[str, InstanceFolder] = {}
         self._cpu_s: dict[str, float] = {}
-        # Held while a record is changed, and from its creation until its process has started.
-        self._records = threading.Lock()
+        self._records = threading.Lock()  # held while a record is changed, and from its creation to its process's start
 
     async def preflight(self, spec: InstanceSpec) -> None:
-        check_machine(spec.memory)
+        check_machine(spec)
         await self.verify(spec.artifact)
 
     async def start(self, spec: InstanceSpec) -> InstanceStatus:
+        check_machine(spec)
         await uncancellable(asyncio.to_thread(self._start, spec))
         if (status := (await self.statuses([spec.id])).get(spec.id)) is None:
             raise DriverError(f"{spec.id}: its folder was removed while it was started; release again")
