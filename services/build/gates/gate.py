@@ -1,6 +1,6 @@
 """Judges figures by thresholds. A gate without a readable figure fails. Pure."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import Field, computed_field, field_validator
@@ -120,6 +120,12 @@ def judge(name: str, threshold: float, measure: Measure, previous: float | None 
     remark = f"; {measure.reason}" if measure.reason else ""
     reason = f"{number(figure)}, {result.bound} {number(threshold)}{remark}"
     return result.model_copy(update={"passed": passed, "reason": reason})
+
+
+def judged_again(results: Sequence[GateResult], gates: Gates) -> list[GateResult]:
+    """Compares the figures of earlier results with the thresholds in `gates`. A gate that was not judged then fails."""
+    measures = {name: Measure(None, "the build was not judged by this gate") for name, _ in gates}
+    return evaluate(gates, measures | {result.name: Measure(result.figure) for result in results})
 
 
 def refusal(results: list[GateResult]) -> str:

@@ -8,6 +8,7 @@ from typing import Literal
 from shared.manifest import Stage, Step
 
 Language = Literal["python", "node"]
+APP = "{app}"  # stands for the app's name in a problem, which files do not tell
 _PROGRAMS: dict[Language, re.Pattern[str]] = {
     "node": re.compile(r"^\s*(npm|npx|node|yarn|pnpm|corepack)\b"),
     "python": re.compile(r"^\s*(exec\s+)?(python3?|pip3?|pytest|gunicorn|uvicorn|flask|hypercorn|uv|django-admin)\b"),
@@ -72,7 +73,8 @@ class Inference:
     said: tuple[str, ...] = ()
     """Sentences about what is ignored, or differs from what the files ask for."""
     problem: str = ""
-    """Reason why there is no command, with the remedy; empty if there is one, or a Dockerfile."""
+    """Reason why there is no command, with the remedy, in which `APP` stands for the app's name; empty if there is one,
+    or a Dockerfile."""
     images: tuple[tuple[Language, str], ...] = ()
 
     def image_of(self, commands: Sequence[str]) -> str:

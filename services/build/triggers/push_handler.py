@@ -132,12 +132,13 @@ class PushHandler:
 
     async def queue(self, name: str, *, branch: str | None, commit: str | None) -> Build:
         """Queues a build of the commit, or of the branch's head if `commit` is None. Without a branch it is not
-        deployed. Raises NotFound for an unknown app, Invalid for an unknown branch or commit.
+        deployed. Raises NotFound for an unknown app, Invalid for an unknown branch or commit: a commit needs no branch
+        that exists, if the app maps the branch.
         """
         async with self._one_at_a_time:  # a push that comes meanwhile gets a later number
             app = await self._store.app(name)
             head = (await self._repositories.in_thread(self._repositories.heads, name)).get(branch) if branch else None
-            if commit is None and head is None:
+            if head is None and (commit is None or branch not in {None, *app.branches}):
                 raise Invalid("branch", f"{name} has no branch {branch}; push it first")
             found = await self._repositories.in_thread(self._repositories.commit, name, commit or head or "")
             if found is None:
