@@ -23,6 +23,7 @@ UNITS = {
     "comment_ratio": "%",
     "secrets": "secrets",
 }
+NOT_REPORTED = "no step reports it"
 OFFENDERS_KEPT = 20
 LEFT_OUT_KEPT = 20
 OFFENDERS_LISTED = 2
@@ -92,7 +93,7 @@ def evaluate(
     the branch's last build that ended in success, failure or error.
     """
     return [
-        judge(name, threshold, measures.get(name, Measure(None, "no step reports it")), (previous or {}).get(name))
+        judge(name, threshold, measures.get(name, Measure(None, NOT_REPORTED)), (previous or {}).get(name))
         for name, threshold in gates
         if threshold is not None
     ]

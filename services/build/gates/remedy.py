@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from services.build.gates.gate import AT_LEAST, GateResult, minimum, number
+from services.build.gates.gate import AT_LEAST, NOT_REPORTED, GateResult, minimum, number
 from services.build.gates.known_findings import KNOWN_GATES
 from services.build.gates.report_collection import GATE_OF_REPORT
 from services.build.system.api_call import api_call
@@ -50,7 +50,10 @@ def with_remedies(
             calls.append(_call(app, gates=_given(own) | {name: laxer[name]}))
         if name in needed and getattr(asked, name) is not None:
             calls.append(f"`{name}: {number(needed[name])}` under `gates` in slipway.yml")
-        remedies[name] = _remedy(name, app, exclude, calls, first=first) if name in needed else _of_no_figure(name)
+        if name in needed:
+            remedies[name] = _remedy(name, app, exclude, calls, first=first)
+        else:
+            remedies[name] = _of_no_figure(result, app, exclude)
     if len(laxer) > 1:
         all_of_them = _call(app, gates=_given(own) | laxer)
         remedies[[*laxer][-1]] += f" (for all {len(laxer)} gates that failed: {all_of_them})"
@@ -71,9 +74,15 @@ def _remedy(name: str, app: str, exclude: Sequence[str], calls: Sequence[str], *
     return f"{advice}; {how}: {' and '.join(calls)}" if calls else advice
 
 
-def _of_no_figure(name: str) -> str:
-    kind = _REPORTED.get(name)
-    return f"let a step write that report, and name its file in the manifest: `reports: {{{kind}: …}}`" if kind else ""
+def _of_no_figure(result: GateResult, app: str, exclude: Sequence[str]) -> str:
+    if result.name in OF_CODE:
+        left_out = _call(app, exclude=[*exclude, "<file>"])
+        return f"repair the file that cannot be read, or leave it out if it is vendored or generated: {left_out}"
+    if (kind := _REPORTED.get(result.name)) is None:
+        return ""
+    if result.reason.endswith(NOT_REPORTED):
+        return f"let a step write that report, and name its file in the manifest: `reports: {{{kind}: …}}`"
+    return f"let a step of this build write a {kind} report without that fault"
 
 
 def _needed(result: GateResult) -> float:
