@@ -18,7 +18,7 @@ import signal
 import sys
 import time
 
-PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 15, 36  # linux/prctl.h
+PR_SET_DUMPABLE, PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 4, 15, 36  # linux/prctl.h
 ARGUMENT = "SLIPWAY_RUN_"
 REAP_S = 1.0
 LOOK_AGAIN_S = 0.02
@@ -44,31 +44,29 @@ def main(grace_s: float, command: list[str]) -> None:
             break
         if code is not None and len(waited) > 1:  # else it is an orphan that got the same pid
             waited = [0]
-            if code:
-                _answer(code)  # it was killed before it could
+            try:
+                os.write(1, b"%d\n" % code)
+            except BrokenPipeError:
+                break
     _end_all(grace_s)
 
 
 def _be_parent(command: list[str]) -> None:
-    """Runs the command as a child, and answers how it ended."""
+    """Runs the command as a child, and ends as it ended."""
     child = os.fork()
     if not child:
         _execute(command)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    _answer(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-    os._exit(0)
-
-
-def _answer(code: int) -> None:
-    try:  # noqa: SIM105 - contextlib would take longer to import than all else
-        os.write(1, b"%d\n" % code)
-    except BrokenPipeError:  # the service has died, which closes the standard input too
-        pass
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code < 0:
+        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)  # no second core
+        _reset_signals()
+        os.kill(os.getpid(), -code)
+    os._exit(code)
 
 
 def _execute(command: list[str]) -> None:
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(number, signal.SIG_DFL)  # what is ignored would stay so in the command
+    _reset_signals()
     os.setsid()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
@@ -77,6 +75,12 @@ def _execute(command: list[str]) -> None:
     except OSError as error:
         os.write(2, f"{command[0]}: {error.strerror}\n".encode())
     os._exit(127)
+
+
+def _reset_signals() -> None:
+    """Ends the ignoring of signals, which would stay so in the command. Python itself ignores the last two."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _reap() -> dict[int, int | None]:
