@@ -1,4 +1,4 @@
-"""Says what to do about a gate that failed: in the code, or by the call with which a person allows more. Pure."""
+"""Says what to do about a failed gate: what to change in the code, or with which request a person allows more. Pure."""
 
 import math
 from collections.abc import Sequence
@@ -36,9 +36,9 @@ def with_remedies(
     exclude: Sequence[str] = (),
     first: bool = False,
 ) -> list[GateResult]:
-    """Returns the results; those of gates with a threshold that failed have their remedy. `own` holds the minimum gates
-    that the app sets, `asked` those of the manifest, `exclude` the app's list of files that are left out; `first` is
-    True if no build has passed yet, and nothing is known.
+    """Returns the results, with a remedy for each failed gate that has a threshold. `own` holds the minimum gates of
+    the app, `asked` the gates of the manifest, `exclude` the app's list of files that are left out. `first` is True if
+    no build has passed yet and no finding is known.
     """
     failed = [result for result in results if not result.passed and result.threshold is not None]
     needed = {result.name: _needed(result) for result in failed if result.figure is not None}
