@@ -85,7 +85,7 @@ def build_app(settings: Settings) -> FastAPI:
     @contextlib.asynccontextmanager
     async def resources() -> AsyncIterator[None]:
         async with redis, http, admin_http:
-            with contextlib.suppress(RedisError):  # else the loop `save` does it as soon as Redis answers
+            with contextlib.suppress(RedisError):  # if it fails, the loop `save` does it as soon as Redis answers
                 await control.load()
             yield
 

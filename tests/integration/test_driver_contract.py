@@ -296,7 +296,7 @@ async def test_what_is_needed_new_or_in_use_outlives_the_tidying(
 ) -> None:
     started = await driver.start(spec)
     for needed in ([spec.artifact], [gone], []):
-        await driver.tidy(needed)
+        await driver.collect_garbage(needed)
     await driver.verify(spec.artifact)
     assert await driver.statuses() == {spec.id: started}
 

@@ -19,9 +19,9 @@ class Unsealed(Exception):
     """
 
 
-BRANCH = "CI_COMMIT_BRANCH"  # where a step finds its branch's name
+BRANCH = "CI_COMMIT_BRANCH"  # environment variable with the branch's name
 
-Images = frozenset[tuple[str, str]]  # ref and digest of artifacts
+Images = frozenset[tuple[str, str]]  # (ref, digest) of artifacts
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class SealRequest:
 
 
 @dataclass(frozen=True)
-class Leavings:
+class ExecutorObjects:
     """Names the builds and apps for which an executor still holds objects other than artifacts."""
 
     builds: frozenset[str]
@@ -196,15 +196,15 @@ class Executor(Protocol):
         """Removes everything that was made for this workspace, except its artifact. Idempotent."""
         ...
 
-    async def leavings(self) -> Leavings:
+    async def objects(self) -> ExecutorObjects:
         """Returns the builds and apps that still have objects other than artifacts, also those of earlier runs of the
         service.
         """
         ...
 
-    async def remove(self, leavings: Leavings) -> None:
+    async def remove(self, objects: ExecutorObjects) -> None:
         """Removes the containers, networks and volumes of the builds, and the caches and images of the apps, that
-        `leavings` names. Idempotent.
+        `objects` names. Idempotent.
         """
         ...
 

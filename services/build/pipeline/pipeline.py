@@ -34,7 +34,7 @@ from services.build.system.stop import Stopped
 from shared.manifest import Gates, Manifest, Step
 from shared.runtime.loops import cancel
 
-LARGEST_READ_BYTES = 2**20  # of a file whose lines tell findings apart
+LARGEST_READ_BYTES = 2**20  # of a file whose lines distinguish findings
 Ends = Sequence[tuple[Step, StepEnd]]
 
 

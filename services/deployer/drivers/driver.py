@@ -11,7 +11,7 @@ from typing import Protocol
 
 from shared.models import Artifact
 
-KILLED = 128 + signal.SIGKILL  # the exit code of what SIGKILL ended, as a shell reports it
+KILLED = 128 + signal.SIGKILL  # exit code after SIGKILL, as a shell reports it
 
 
 class DriverError(Exception):
@@ -264,7 +264,7 @@ class Driver(Protocol):
         """Raises ArtifactGone if the artifact is missing, and ArtifactChanged if it has changed since its build."""
         ...
 
-    async def tidy(self, needed: Collection[Artifact]) -> None:
+    async def collect_garbage(self, needed: Collection[Artifact]) -> None:
         """Limits the size of logs, and removes this stack's images that are not in `needed`. The caller calls it about
         once a minute. It keeps images built within the last hour, which a release may be about to use, and images of
         existing containers. If `needed` is empty it removes nothing, since the list may be incomplete. It removes no

@@ -11,7 +11,7 @@ from shared.errors import Unavailable
 from shared.proxy_models import TrafficView
 
 AT_A_TIME = 8
-FRESH_S = 2.5  # the monitor asks every 2 s, and every 0.5 s during a rollout
+FRESH_S = 2.5  # the monitor calls every 2 s, and every 0.5 s during a rollout
 CHECKED_S = 10.0
 
 
@@ -134,7 +134,7 @@ class TrafficReader:
 
     async def _read(self) -> None:
         admin = self._control.admin
-        before = list(self._control.routes.values())  # an endpoint newer than the reading is not one that fails
+        before = list(self._control.routes.values())  # endpoints that are newer than the reading are not failing
         try:
             statistics, clusters = await admin.statistics(), await admin.clusters()
         except Unavailable as error:

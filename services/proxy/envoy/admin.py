@@ -185,11 +185,11 @@ def _cluster(stat: str) -> str:
 
 def _host(cluster: str, status: dict[str, Any]) -> Host:
     socket = status["address"]["socket_address"]
-    count = {stat["name"]: int(stat.get("value", 0)) for stat in status["stats"]}  # a zero has no value
+    count = {stat["name"]: int(stat.get("value", 0)) for stat in status["stats"]}  # Envoy leaves out a value of 0
     faults = ("failed_active_health_check", "failed_outlier_check", "pending_active_hc", "pending_dynamic_removal")
     health = status["health_status"]
     active, success = count["rq_active"], count["rq_success"]
-    # rq_error also counts failed connections, of which nothing reached the instance; what reached it is in rq_total.
+    # rq_error also counts failed connections, which reach no instance; rq_total counts what reached it.
     errors = max(0, min(count["rq_error"], count["rq_total"] - active - success))
     return Host(
         cluster=cluster,

@@ -16,14 +16,14 @@ KEEPER = "keeper"
 KEEPER_SOCKET = "keeper.sock"
 VERSION = "slipway.bootstrap"
 OWNER_ONLY = 0o600
-# Envoy keeps only what is read here: of 400 apps that is 2 400 statistics instead of 160 000, in each reading.
+# Envoy keeps only the statistics that are read here: 2 400 instead of 160 000 for 400 apps, in each reading.
 STATISTICS = [
     {"safe_regex": {"regex": r"cluster\..*/(stable|canary|split)\.upstream_rq_(time|retry)"}},
     {"suffix": "version_text"},
     {"exact": "server.uptime"},
     {"exact": "server.total_connections"},
 ]
-# By default each of Envoy's threads wakes ten times a second to say that it lives, of which Envoy only counts.
+# By default, each of Envoy's threads wakes ten times a second to show that it lives, and Envoy only counts that.
 WATCHDOG = {"miss_timeout": "4s", "megamiss_timeout": "10s"}
 
 
@@ -47,7 +47,7 @@ def bootstrap(settings: SharedSettings, folder: Path, admin_socket: Path, visito
         "overload_manager": overload_manager(folder, visitors),
         "watchdogs": {"main_thread_watchdog": WATCHDOG, "worker_watchdog": WATCHDOG},
         "stats_config": {"stats_matcher": {"inclusion_list": {"patterns": STATISTICS}}},
-        "stats_flush_interval": "1s",  # histograms are brought up to date at each flush
+        "stats_flush_interval": "1s",  # Envoy updates histograms at each flush
     }
     version = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:12]
     return {"node": {"id": "slipway", "cluster": "slipway", "metadata": {VERSION: version}}, **document}
@@ -94,8 +94,8 @@ def _listener(name: str, host: str, port: int, folder: Path, visitors: int) -> J
         "server_header_transformation": "PASS_THROUGH",
         "http_protocol_options": {"accept_http_10": True},
         "upgrade_configs": [{"upgrade_type": "websocket"}],
-        "common_http_protocol_options": {"idle_timeout": "300s"},  # of a connection on which nothing is asked
-        "stream_idle_timeout": "3600s",  # 5 min by default, which would cut quiet event streams
+        "common_http_protocol_options": {"idle_timeout": "300s"},  # of a connection without requests
+        "stream_idle_timeout": "3600s",  # the default, 5 min, would end quiet event streams
         "request_headers_timeout": "30s",
         "request_timeout": "3600s",  # until the request is whole, or its answer begins: one of drops would never end
         "http_filters": [

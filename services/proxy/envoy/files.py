@@ -16,7 +16,7 @@ from shared.config import SharedSettings
 from shared.models import Track
 
 ENDPOINTS = "eds/"
-SUN_PATH = 103  # bytes of a unix socket's path: 107 on Linux, 103 on macOS
+SUN_PATH = 103  # longest path of a unix socket in bytes: 107 on Linux, 103 on macOS
 
 
 def envoy_folder(settings: SharedSettings) -> Path:

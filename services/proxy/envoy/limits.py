@@ -9,8 +9,8 @@ import resource
 from dataclasses import dataclass
 
 MOST_VISITORS = 20_000
-INOTIFY = 6  # five of Envoy and one of the keeper
-OWN_FILES = 100  # Envoy's own: some 40, and the admin's connections
+INOTIFY = 6  # instances of inotify: five of Envoy and one of the keeper
+OWN_FILES = 100  # files of Envoy itself: some 40, and the admin's connections
 UNLIMITED = 1_000_000
 NEAR = 0.8
 

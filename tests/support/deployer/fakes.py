@@ -285,7 +285,7 @@ class FakeDriver:
         if artifact.ref in self.gone:
             raise ArtifactGone("it is gone")
 
-    async def tidy(self, needed: Collection[Artifact]) -> None:
+    async def collect_garbage(self, needed: Collection[Artifact]) -> None:
         self.needed = list(needed)
 
     async def check(self) -> str | None:

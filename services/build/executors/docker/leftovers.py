@@ -10,13 +10,13 @@ from typing import Any
 import docker
 from docker.errors import APIError, NotFound
 
-from services.build.executors.executor import Images, Leavings
+from services.build.executors.executor import ExecutorObjects, Images
 from shared.host.docker_engine import APP, OWN_TAG, STACK
 
 log = logging.getLogger(__name__)
 
-BUILD = "io.slipway.build"  # on containers of steps, and on volumes that go with a build
-CACHE = "io.slipway.cache"  # on the volume that stays with an app
+BUILD = "io.slipway.build"  # label of containers of steps, and of volumes that are removed with a build
+CACHE = "io.slipway.cache"  # label of an app's cache volume, which stays after a build
 GONE_TIMEOUT_S = 30.0
 
 
@@ -37,14 +37,14 @@ class Leftovers:
         """Returns the labels that an app's cache volume carries."""
         return {STACK: self._stack, APP: app, CACHE: app}
 
-    def all(self) -> Leavings:
+    def all(self) -> ExecutorObjects:
         """Returns the builds that still have containers, volumes or networks, and the apps that have a cache volume."""
         containers = self._engine().api.containers(all=True, filters=self._with(BUILD))
         volumes = self._engine().volumes.list(filters=self._with(BUILD))
         builds = {each["Labels"][BUILD] for each in containers} | {each.attrs["Labels"][BUILD] for each in volumes}
         builds |= {each.attrs["Labels"][BUILD] for each in self._networks(BUILD)}
         caches = self._engine().volumes.list(filters=self._with(CACHE))
-        return Leavings(frozenset(builds), frozenset(each.attrs["Labels"][CACHE] for each in caches))
+        return ExecutorObjects(frozenset(builds), frozenset(each.attrs["Labels"][CACHE] for each in caches))
 
     def images(self) -> Images:
         """Returns (tag, id) of every image that is an artifact of this stack."""
@@ -62,10 +62,10 @@ class Leftovers:
         self._remove_volumes(f"{BUILD}={build}")
         return len(containers)
 
-    def remove_these(self, leavings: Leavings) -> None:
-        for build in leavings.builds:
+    def remove_these(self, objects: ExecutorObjects) -> None:
+        for build in objects.builds:
             self.remove(build)
-        for app in leavings.apps:
+        for app in objects.apps:
             self._remove_volumes(f"{CACHE}={app}")
             self._remove_images(f"{APP}={app}")
 

@@ -71,7 +71,7 @@ class DockerDriver:
         self._root_keeps = root_keeps
         self._deaths = Deaths()
         self._usage = ContainerUsage(self._connection, stack, host_cgroups, self._deaths)
-        self._starting = threading.Lock()  # held from looking whether there is a container to having started it
+        self._starting = threading.Lock()  # held from the check whether a container exists until it has started
 
     async def preflight(self, spec: InstanceSpec) -> None:
         await asyncio.to_thread(self._preflight, spec)
@@ -119,7 +119,7 @@ class DockerDriver:
         """Raises ArtifactGone if the image is missing. It cannot have changed, since images are started by their id."""
         await asyncio.to_thread(self._verify, artifact)
 
-    async def tidy(self, needed: Collection[Artifact]) -> None:
+    async def collect_garbage(self, needed: Collection[Artifact]) -> None:
         """Removes images that are not in `needed`. It leaves logs alone, because the engine limits their size."""
         if images := {artifact.digest for artifact in needed if artifact.kind == "image"}:
             await uncancellable(asyncio.to_thread(self._remove_images, images))

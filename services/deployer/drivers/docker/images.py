@@ -41,6 +41,6 @@ def remove_unneeded(client: docker.DockerClient, stack: Stack, needed: Collectio
         with contextlib.suppress(ImageNotFound), unless_conflict():
             image = client.images.get(image_id).attrs
             if is_unneeded(image, now):
-                # Forced only where it has several tags, which the engine asks for; it never takes one that runs.
+                # The engine requires force for an image with several tags; it never removes an image in use.
                 client.api.remove_image(image_id, force=len(image["RepoTags"] or []) > 1)
                 log.info("the image %s of %s is not needed any more", image_id, image["Config"]["Labels"].get(APP))

@@ -145,7 +145,7 @@ def _try(parent: Path) -> None:
     finally:
         _remove(group, LEAVE_WITHIN_S)
         with contextlib.suppress(OSError):
-            parent.rmdir()  # it stays as long as it holds instances
+            parent.rmdir()  # fails as long as the group holds instances
 
 
 def _groups_in(parent: Path | None) -> list[Path]:
