@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 from redis import Redis
 
-from tests.support.build.executors import WITHOUT_PIP
+from tests.support.build.executors import share_virtualenv
 from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[3]
@@ -106,7 +106,6 @@ class BuildService:
             "SLIPWAY_REDIS_URL": redis_url,
             "SLIPWAY_BUILD_PORT": str(self.port),
             "SLIPWAY_DEPLOYER_PORT": str(self.deployer.port),
-            **WITHOUT_PIP,
             **settings,
         }
         self._redis_url = redis_url
@@ -117,7 +116,7 @@ class BuildService:
         """From an empty database on; ended after the block."""
         with Redis.from_url(self._redis_url) as database:
             database.flushdb()
-        self.home.mkdir(exist_ok=True)
+        share_virtualenv(self.home / "cache")
         try:
             self.start()
             yield self
