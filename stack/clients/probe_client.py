@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 
 from stack.clients.connection import Connection, Lost, request_bytes
 
-LOOK_EVERY_S = 0.01
+LOOK_EVERY_S, SELDOM_S = 0.01, 0.1
+LATE_SHARE = 0.02  # of the time waited, by which a wait may end late: to look costs the one that is looked at
 PAUSES_PER_LOOK = 4  # a look that takes long is taken seldom: it would slow down what it waits for
 
 
@@ -49,15 +50,17 @@ def probe(url: str, path: str, host: str = "") -> ProbeAnswer:
 
 
 def wait_for(condition: Callable[[], bool], what: str, timeout_s: float) -> float:
-    """Checks `condition` until it is true, and returns the seconds waited. It pauses for 10 ms between two checks, or
-    four times as long as the last one took. Raises TimeoutError that says `what` was expected.
+    """Checks `condition` until it is true, and returns the seconds waited. Raises TimeoutError that says `what` was
+    expected. Between two checks it pauses for 10 ms, after half a second for a fiftieth of the time waited, up to 0.1 s;
+    but for at least four times as long as the last check took.
     """
     started = looked_at = time.monotonic()
     while not condition():
         now = time.monotonic()
         if now - started > timeout_s:
             raise TimeoutError(f"{what}: not within {timeout_s:g} s")
-        time.sleep(max(LOOK_EVERY_S, PAUSES_PER_LOOK * (now - looked_at)))
+        pause_s = min(SELDOM_S, max(LOOK_EVERY_S, LATE_SHARE * (now - started)))
+        time.sleep(max(pause_s, PAUSES_PER_LOOK * (now - looked_at)))
         looked_at = time.monotonic()
     return time.monotonic() - started
 

@@ -10,6 +10,7 @@ import pytest
 
 from stack.clients.delivery import Deployable
 from stack.local.local_stack import LocalStack, local_stack
+from tests.support.build.executors import share_virtualenv
 from tests.support.stack.cadence import CADENCE
 from tests.support.stack.new_app import new_app
 
@@ -17,6 +18,7 @@ from tests.support.stack.new_app import new_app
 @pytest.fixture(scope="package")
 def stack() -> Iterator[LocalStack]:
     home = tempfile.mkdtemp(prefix="slipway-e2e-")  # not in pytest's tmp_path: the paths of its sockets must be short
+    share_virtualenv(Path(home) / "cache")
     try:
         with local_stack(Path(home), variables=CADENCE) as running:
             yield running
