@@ -51,8 +51,8 @@ def probe(url: str, path: str, host: str = "") -> ProbeAnswer:
 
 def wait_for(condition: Callable[[], bool], what: str, timeout_s: float) -> float:
     """Checks `condition` until it is true, and returns the seconds waited. Raises TimeoutError that says `what` was
-    expected. Between two checks it pauses for 10 ms, after half a second for a fiftieth of the time waited, up to 0.1 s;
-    but for at least four times as long as the last check took.
+    expected. Between two checks it pauses for 10 ms, and later for a fiftieth of the time waited, up to 0.1 s; but for
+    at least four times as long as the last check took.
     """
     started = looked_at = time.monotonic()
     while not condition():
