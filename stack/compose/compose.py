@@ -80,7 +80,7 @@ def up(compose: Compose, home: Path) -> None:
     reserve(ports.values())  # else an outgoing connection may have one at the next start
     own = os.environ.get("SLIPWAY_TOKEN") or _read(home / "token")
     changed = compose.run("run", "--rm", "--no-deps", "-T", "first-run", text=own).strip()
-    # Not `--wait`: the engine looks for the first time after 10 s. `/ready` of the services covers Redis, Envoy and the
+    # Not `--wait`: the engine looks for the first time after 30 s. `/ready` of the services covers Redis, Envoy and the
     # keeper too.
     compose.run("up", "--detach", "--remove-orphans")
     if changed:
