@@ -1,4 +1,4 @@
-"""Probes an app from outside: waits until it serves a commit, and sends requests as many new visitors."""
+"""Sends requests to an app from outside: waits until it serves a commit, and acts as many new visitors."""
 
 import asyncio
 import http.client
@@ -12,13 +12,13 @@ from urllib.parse import urlsplit
 from stack.clients.connection import Connection, Lost, request_bytes
 
 LOOK_EVERY_S, SELDOM_S = 0.01, 0.1
-LATE_SHARE = 0.02  # of the time waited, by which a wait may end late: to look costs the one that is looked at
-PAUSES_PER_LOOK = 4  # a look that takes long is taken seldom: it would slow down what it waits for
+LATE_SHARE = 0.02  # of the time waited, by which a wait may end late: each check costs CPU time of what is checked
+PAUSES_PER_LOOK = 4  # a slow check is made less often, because it would slow down what it waits for
 
 
 @dataclass
 class ProbeAnswer:
-    """The answer to a probe; status 0 means that there was no answer."""
+    """Holds the answer to a request. The status 0 means that there was no answer."""
 
     status: int = 0
     track: str = ""
@@ -26,7 +26,7 @@ class ProbeAnswer:
 
     @property
     def commit(self) -> str:
-        """The commit that the body of /version names, or an empty text."""
+        """Returns the commit that the body of /version names; empty if it names none."""
         try:
             return str(json.loads(self.body)["commit"])
         except (ValueError, KeyError, TypeError):
@@ -34,7 +34,9 @@ class ProbeAnswer:
 
 
 def probe(url: str, path: str, host: str = "") -> ProbeAnswer:
-    """Sends a GET on a new connection without a cookie. `host` is the Host header, for a port that apps share."""
+    """Sends a GET on a new connection without a cookie, and returns the answer. `host` is the Host header, for a port
+    that several apps share.
+    """
     address = urlsplit(url)
     connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=5)
     try:
@@ -50,9 +52,9 @@ def probe(url: str, path: str, host: str = "") -> ProbeAnswer:
 
 
 def wait_for(condition: Callable[[], bool], what: str, timeout_s: float) -> float:
-    """Checks `condition` until it is true, and returns the seconds waited. Raises TimeoutError that says `what` was
-    expected. Between two checks it pauses for 10 ms, and later for a fiftieth of the time waited, up to 0.1 s; but for
-    at least four times as long as the last check took.
+    """Calls `condition` until it returns True, and returns the seconds waited. Raises TimeoutError, whose message says
+    that `what` was expected. Between two calls it pauses for 10 ms, and later for a fiftieth of the time waited, up to
+    0.1 s; but for at least four times as long as the last call took.
     """
     started = looked_at = time.monotonic()
     while not condition():
@@ -71,8 +73,8 @@ def wait_for_commit(url: str, commit: str, *, host: str = "", timeout_s: float =
 
 
 def tracks_of_new_visitors(url: str, count: int, *, host: str = "", concurrency: int = 32) -> Counter[str]:
-    """Sends `count` requests without a cookie, and returns how many were answered by each track. The key `lost` counts
-    failures and answers other than 200.
+    """Sends `count` requests without a cookie; returns track → number of requests that it answered. The key `lost`
+    counts failures and answers other than 200.
     """
     return asyncio.run(_crowd(url, count, host or urlsplit(url).netloc, concurrency))
 
