@@ -25,7 +25,7 @@ class Fault:
 
 
 def loosened(app: str, own: Gates, asked: Gates) -> list[Fault]:
-    """Returns a fault for each gate whose threshold in the manifest, `asked`, is looser than the app's own."""
+    """Returns a fault for each gate whose threshold in the manifest (`asked`) is looser than the app's (`own`)."""
     return _loosened(app, "gates", minimum(own), asked, own)
 
 
