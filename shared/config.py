@@ -86,6 +86,15 @@ class SharedSettings(BaseSettings):
         return folder and folder.absolute()
 
     @property
+    def envoy_ports(self) -> dict[str, int]:
+        """Returns the ports of Envoy's listeners, by the variable that sets them."""
+        return {
+            "SLIPWAY_PUBLIC_PORT": self.public_port,
+            "SLIPWAY_PRODUCTION_PORT": self.production_port,
+            "SLIPWAY_CANARY_PORT": self.canary_port,
+        }
+
+    @property
     def disk_limits(self) -> DiskLimits:
         return DiskLimits(self.disk_low_mb * MIB, self.disk_low_percent / 100, self.disk_full_mb * MIB)
 

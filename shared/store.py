@@ -1,5 +1,7 @@
 """Connects every service to Redis."""
 
+import re
+
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
@@ -10,6 +12,7 @@ from shared.errors import Unavailable
 __all__ = ["RedisError", "connect", "redis_unavailable", "redis_words"]
 
 CONNECTIONS = 50
+IN_PIPELINE = re.compile(r"Command # .* of pipeline caused error: \(['\"](?P<words>.*)['\"],\)", re.DOTALL)
 
 
 def connect(url: str) -> Redis:
@@ -38,7 +41,8 @@ def redis_words(error: RedisError) -> str:
     what was asked (a full disk, a replica, a wrong password).
     """
     if isinstance(error, ResponseError) and str(error):
-        return f"Redis refuses what the platform asks of it: {error}"
+        in_pipeline = IN_PIPELINE.fullmatch(str(error))
+        return f"Redis refuses what the platform asks of it: {in_pipeline['words'] if in_pipeline else error}"
     return f"Redis does not answer ({type(error).__name__})"
 
 

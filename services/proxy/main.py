@@ -64,7 +64,7 @@ def build_app(settings: Settings) -> FastAPI:
         wake=wake,
     )
     sync = RegistrySync(control, registry, counts, settings.domain, read_file_limit())
-    watch, reader = EnvoyWatch(control), TrafficReader(control, counts)
+    watch, reader = EnvoyWatch(control, ports=settings.envoy_ports), TrafficReader(control, counts)
     deployer = ServiceClient("deployer", settings, registry, http)
     deployer_tasks = DeployerTasks(control, deployer)
     rollouts = RolloutService(control, deployer_tasks.check_promotion)

@@ -9,13 +9,14 @@ ROUTINE = re.compile(r"overcommit|maximum open files|TCP backlog|is now ready to
 LONGEST = 600
 
 
-def last_words(log: Path) -> str:
-    """Returns the last two warnings that Redis wrote into its log, with the time of the last one: they say why it ended
-    or refuses writes. Empty if there are none, or there is no log here. What it says at each start and end is left out.
+def last_words(log: Path, after: int = 0) -> str:
+    """Returns the last two warnings that Redis wrote into its log after so many bytes, with the time of the last one:
+    they say why it ended or refuses writes. Empty if there are none, or there is no log here. What it says at each
+    start and end is left out.
     """
     try:
         with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - TAIL))
+            file.seek(max(after, log.stat().st_size - TAIL))
             lines = file.read().decode(errors="replace").splitlines()
     except OSError:
         return ""

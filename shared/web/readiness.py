@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from urllib.parse import urlsplit
 
 from pydantic import Field
 
 from shared.config import SharedSettings
 from shared.host.machine import DiskWatch, descriptors_warning
+from shared.host.port_holder import taken_by
 from shared.host.redis_log import last_words
 from shared.models import ServiceRecord, View
 from shared.registry import Registry
@@ -28,6 +30,7 @@ class RedisWatch:
     def __init__(self, registry: Registry, settings: SharedSettings) -> None:
         self._registry = registry
         self._log = settings.home / "logs" / "redis.log"
+        self._settings = settings
         self._refusal: str | None = None
 
     async def announce(self, record: ServiceRecord) -> None:
@@ -45,9 +48,20 @@ class RedisWatch:
         """
         if (why := await self._silence() or self._refusal) is None:
             return None
-        said = last_words(self._log)
-        log = f"{self._log} says more" if self._log.exists() else "see its log (`docker compose logs redis`)"
-        return f"{why}; its last words: {said}; {log}" if said else f"{why}; {log}"
+        said, holder = last_words(self._log), await self._holder()
+        parts = [
+            why,
+            f"its last words: {said}" if said else "",
+            holder or "",
+            f"{self._log} says more" if self._log.exists() else "see its log (`docker compose logs redis`)",
+        ]
+        return "; ".join(filter(None, parts))
+
+    async def _holder(self) -> str | None:
+        url = urlsplit(self._settings.redis_url)
+        if url.hostname not in ("127.0.0.1", "localhost", self._settings.host):
+            return None
+        return await taken_by({"SLIPWAY_REDIS_URL": url.port or 6379}, ("redis-server", "valkey-server"))
 
     async def _silence(self) -> str | None:
         try:
