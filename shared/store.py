@@ -1,15 +1,18 @@
 """Connects every service to Redis."""
 
+import re
+
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
-from redis.exceptions import ConnectionError, RedisError, TimeoutError
+from redis.exceptions import ConnectionError, RedisError, ResponseError, TimeoutError
 
 from shared.errors import Unavailable
 
-__all__ = ["RedisError", "connect", "redis_unavailable"]
+__all__ = ["RedisError", "connect", "redis_unavailable", "redis_words"]
 
 CONNECTIONS = 50
+IN_PIPELINE = re.compile(r"Command # .* of pipeline caused error: \(['\"](?P<words>.*)['\"],\)", re.DOTALL)
 
 
 def connect(url: str) -> Redis:
@@ -33,7 +36,16 @@ def connect(url: str) -> Redis:
     return Redis.from_pool(pool)
 
 
+def redis_words(error: RedisError) -> str:
+    """Returns in a sentence what the error of Redis says: that it does not answer, or what it answered instead of doing
+    what was asked (a full disk, a replica, a wrong password).
+    """
+    if isinstance(error, ResponseError) and str(error):
+        in_pipeline = IN_PIPELINE.fullmatch(str(error))
+        return f"Redis refuses what the platform asks of it: {in_pipeline['words'] if in_pipeline else error}"
+    return f"Redis does not answer ({type(error).__name__})"
+
+
 def redis_unavailable(error: RedisError) -> Unavailable:
     """Returns the 503 problem for a client whose request failed because of this error of Redis."""
-    name = type(error).__name__
-    return Unavailable(f"Redis does not answer ({name}); the change may not have been made; try again in a moment")
+    return Unavailable(f"{redis_words(error)}; the change may not have been made; try again in a moment")

@@ -8,21 +8,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
 from types import FrameType
 from urllib.parse import urlsplit
-
-import httpx
 
 from services.deployer.drivers.driver import DriverError
 from services.deployer.shutdown import end_instances
 from services.proxy.envoy.files import prepare
 from shared import __version__
-from shared.config import SERVICES, ServiceName, SharedSettings, secret_file
+from shared.config import SERVICES, SharedSettings, secret_file
 from shared.host.port_holder import port_problem
 from shared.host.reserved_ports import reserve
 from shared.web.server import exclusive
 from stack.local.programs import bound_to_parent, supervisor_conf
+from stack.local.service_watch import ServiceWatch
 from stack.private_file import write_private
 from stack.redis_conf import redis_conf
 
@@ -48,33 +46,31 @@ def main() -> int:
 
 
 class Launcher:
-    """Runs the stack once, in the foreground. Every `report_s` seconds it reports the services that are not ready."""
+    """Runs the stack once, in the foreground. Until all services are ready, it reports every `report_s` seconds those
+    that are not.
+    """
 
     def __init__(self, settings: SharedSettings, report_s: float = REPORT_S) -> None:
         self._settings = settings
         self._report_s = report_s
         self._stopping = False
-        self._started = time.monotonic()
 
     def run(self) -> None:
-        """Runs the stack until a signal. Services that are not ready for long are reported, but do not stop the stack:
-        on a busy machine they may be late, and the apps keep serving.
+        """Runs the stack until a signal. Services that are not ready are reported, but do not stop the stack: on a busy
+        machine they may be late, and the apps keep serving.
         """
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._on_signal)
         supervisor = self._start_supervisor()
-        waiting: dict[ServiceName, str] = dict.fromkeys(SERVICES, "no answer yet")
-        reported_at = self._started
+        watch = ServiceWatch(self._settings, self._report_s, lambda: self._stopping)
+        has_greeted = False
         try:
             while not self._stopping:
-                if waiting:
-                    waiting = self._unready(waiting)
-                    if not waiting:
-                        _greet(self._settings, time.monotonic() - self._started)
-                    elif time.monotonic() - reported_at >= self._report_s:
-                        reported_at = time.monotonic()
-                        self._report(waiting)
-                time.sleep(0.05 if waiting else 0.2)
+                watch.step()
+                if watch.seconds is not None and not has_greeted:
+                    has_greeted = True
+                    _greet(self._settings, watch.seconds)
+                time.sleep(0.2 if has_greeted else 0.05)
                 if supervisor.poll() is not None and not self._stopping:
                     print("supervisor ended; starting it again", file=sys.stderr, flush=True)
                     time.sleep(1)
@@ -97,30 +93,6 @@ class Launcher:
             bound_to_parent(command), env=environment, start_new_session=True, stdin=subprocess.DEVNULL
         )
 
-    def _unready(self, services: Iterable[ServiceName]) -> dict[ServiceName, str]:
-        """Returns service → reason, for those of `services` that are not ready."""
-        waiting: dict[ServiceName, str] = {}
-        with httpx.Client(headers=self._headers, timeout=2, verify=False) as client:
-            for service in services:
-                try:
-                    answer = client.get(f"{self._settings.url(service)}/ready")
-                    if answer.status_code != 200:
-                        waiting[service] = str(answer.json())
-                except (httpx.HTTPError, ValueError) as error:
-                    waiting[service] = type(error).__name__
-        return waiting
-
-    def _report(self, waiting: Mapping[ServiceName, str]) -> None:
-        after_s = time.monotonic() - self._started
-        for service, why in waiting.items():
-            log = self._settings.home / "logs" / f"{service}.log"
-            print(f"{service} is not ready after {after_s:.0f} s: {why}; see {log}", file=sys.stderr)
-        print("waiting on; Ctrl-C ends the stack", file=sys.stderr, flush=True)
-
-    @property
-    def _headers(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self._settings.platform_token()}"}
-
     def _stop(self, supervisor: "subprocess.Popen[bytes]") -> None:
         print("stopping", flush=True)
         supervisor.terminate()
@@ -138,12 +110,8 @@ class Launcher:
 
 def _need_free_ports(settings: SharedSettings) -> None:
     variables = {f"SLIPWAY_{service.upper()}_PORT": settings.port(service) for service in SERVICES}
-    variables |= {
-        "SLIPWAY_PUBLIC_PORT": settings.public_port,
-        "SLIPWAY_PRODUCTION_PORT": settings.production_port,
-        "SLIPWAY_CANARY_PORT": settings.canary_port,
-        "SLIPWAY_REDIS_URL": urlsplit(settings.redis_url).port or 6379,
-    }
+    variables |= settings.envoy_ports
+    variables |= {"SLIPWAY_REDIS_URL": urlsplit(settings.redis_url).port or 6379}
     problems = {each: port_problem(settings.host, port) for each, port in variables.items()}
     taken = [f"  {variables[each]} ({each}): {problem}" for each, problem in problems.items() if problem]
     if taken:

@@ -1,3 +1,3 @@
-"""Defines alerts with their states, and evaluates the rules for every watched release. May import `rules` and
-`samples`. Imported by `api`, `main`, `loops` and `metrics`.
+"""Defines alerts with their states, evaluates the rules for every watched release, and watches the platform itself. May
+import `rules`, `samples` and `inventory`. Imported by `api`, `dispatch`, `main`, `loops` and `metrics`.
 """

@@ -26,10 +26,10 @@ def extra(event: Event, name: str) -> str:
 
 
 def environment_of(event: Event) -> str:
-    """Returns the event's environment. If the event names none, returns `canary` for rollouts and alerts, and an empty
-    text for others.
+    """Returns the event's environment. If the event names none, returns `canary` for rollouts and alerts of apps, and
+    an empty text for others.
     """
-    about_canaries = event.type.startswith(("rollout.", "alert."))
+    about_canaries = bool(event.app) and event.type.startswith(("rollout.", "alert."))
     return extra(event, "environment") or (Environment.CANARY if about_canaries else "")
 
 

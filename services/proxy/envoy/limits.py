@@ -1,15 +1,11 @@
-"""Reads the machine's limits that could end Envoy: open files and inotify instances. Envoy ends itself if it can open
-no file for a connection, and does not start without five inotify instances. It needs more files the more instances
-there are; the number of apps does not matter. The number of inotify instances is always the same.
+"""Reads the machine's limit that could end Envoy: open files. Envoy ends itself if it can open no file for a
+connection. It needs more files the more instances there are; the number of apps does not matter.
 """
 
-import ctypes
-import os
 import resource
 from dataclasses import dataclass
 
 MOST_VISITORS = 20_000
-INOTIFY = 6  # instances of inotify: five of Envoy and one of the keeper
 OWN_FILES = 100  # files of Envoy itself: some 40, and the admin's connections
 UNLIMITED = 1_000_000
 NEAR = 0.8
@@ -58,22 +54,3 @@ def read_file_limit() -> FileLimit:
     """Returns the limit of this process. Envoy has the same one, since it raises its soft limit to the hard limit."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     return FileLimit(UNLIMITED if hard == resource.RLIM_INFINITY else min(hard, UNLIMITED))
-
-
-async def inotify_warning() -> str | None:
-    """Opens and closes as many inotify instances as Envoy and the keeper need. Returns None if that works; else a
-    warning, with the remedy, that Envoy could not be started again.
-    """
-    libc = ctypes.CDLL(None)
-    if not hasattr(libc, "inotify_init"):
-        return None
-    opened = [libc.inotify_init() for _ in range(INOTIFY)]
-    for descriptor in opened:
-        if descriptor >= 0:
-            os.close(descriptor)
-    if min(opened) >= 0:
-        return None
-    return (
-        "the user of the platform has too few inotify instances left for another start of Envoy: raise the sysctl "
-        "fs.inotify.max_user_instances (128 by default), or end what uses them"
-    )

@@ -4,7 +4,6 @@ from redis.asyncio import Redis
 
 from services.proxy.routes.route import Route
 from shared import events
-from shared.store import RedisError
 
 
 class RouteStore:
@@ -38,11 +37,3 @@ class RouteStore:
 
     async def remove(self, app: str) -> None:
         await self._redis.delete(f"proxy:route:{app}")
-
-    async def check(self) -> str | None:
-        """Returns the reason why Redis does not answer, to be shown by `GET /ready`; None if it answers."""
-        try:
-            await self._redis.get("proxy:route:")
-        except RedisError as error:
-            return f"Redis does not answer ({type(error).__name__})"
-        return None

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from shared.host.port_holder import port_problem
+from shared.host.port_holder import port_problem, taken_by
 from shared.host.reserved_ports import exposed, reserve, text_of
-from tests.support.ports import free_port
+from tests.support.ports import free_port, listener
 
 
 @pytest.fixture
@@ -69,3 +69,15 @@ def test_who_has_an_outgoing_connection_from_it_is_named_with_the_remedy() -> No
     assert f"(process {os.getpid()}) has an outgoing connection from it" in problem
     if exposed([port]):
         assert problem.endswith(f"unless net.ipv4.ip_local_reserved_ports={port}")
+
+
+@pytest.mark.anyio
+async def test_who_has_the_port_of_a_service_is_named_unless_it_is_the_service() -> None:
+    port, free = free_port(), free_port()
+    with listener(port, "nobody") as pid:
+        taken = await taken_by({"SLIPWAY_A_PORT": free, "SLIPWAY_FLAGS_PORT": port}, ["services.flags"])
+    assert taken is not None
+    assert f"(process {pid}) has its port {port}: end that, or set SLIPWAY_FLAGS_PORT to another port" in taken
+    with listener(port, "services.flags"):
+        assert await taken_by({"SLIPWAY_FLAGS_PORT": port}, ["services.flags"]) is None
+    assert await taken_by({"SLIPWAY_FLAGS_PORT": port}, ["services.flags"]) is None

@@ -1,0 +1,27 @@
+"""Reads the last words of Redis from its log, for the message that it does not answer."""
+
+import re
+from pathlib import Path
+
+TAIL = 16_384  # bytes
+WARNING = re.compile(r"^\d+:\w (?P<at>.*?)(\.\d+)? # (?P<words>.+)$")
+ROUTINE = re.compile(r"overcommit|maximum open files|TCP backlog|is now ready to exit|^User requested shutdown")
+LONGEST = 600
+
+
+def last_words(log: Path, after: int = 0) -> str:
+    """Returns the last two warnings that Redis wrote into its log after so many bytes, with the time of the last one:
+    they say why it ended or refuses writes. Empty if there are none, or there is no log here. What it says at each
+    start and end is left out.
+    """
+    try:
+        with log.open("rb") as file:
+            file.seek(max(after, log.stat().st_size - TAIL))
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return ""
+    found = [match for line in lines if (match := WARNING.match(line)) and not ROUTINE.search(match["words"])][-2:]
+    if not found:
+        return ""
+    words = list(dict.fromkeys(match["words"] for match in found))
+    return f"{' '.join(words)} ({found[-1]['at']})"[:LONGEST]
