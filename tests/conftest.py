@@ -19,7 +19,10 @@ from tests.support.ports import free_port, wait_for_port
 TESTS = Path(__file__).parent
 STACKS = ("compose", "e2e")
 STACKS_AT_A_TIME = 2  # on two cores; with a third one deadlines of real parts pass
-OWN_STACK = ("test_demo.py", "test_pages.py", "test_restart.py", "test_old_home.py", "test_told.py", "test_memory.py")
+OWN_STACK = (
+    *("test_demo.py", "test_pages.py", "test_restart.py", "test_old_home.py", "test_told.py", "test_memory.py"),
+    "test_moved.py",
+)
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses

@@ -10,6 +10,7 @@ failures      why an instance failed: what was seen of it, in words, without sec
 kept          a value that is asked for often is read again only after a change
 store         releases, instances and overrides in Redis
 reconcile     carries out the plan of each environment; probes instances, commands the proxy, accepts requests
+rebuild       has artifacts built again from which no instance can be started
 lifecycle     stops, starts, restarts and removes environments on request
 api           REST routes and the views of clients
 config, main  settings, composition root; `shutdown` ends all instances with the platform

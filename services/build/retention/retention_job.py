@@ -15,6 +15,7 @@ from services.build.logs.build_log import BuildLogs
 from services.build.retention.retention_policy import RetentionPolicy, due
 from services.build.system.safe_remove import remove
 from shared.errors import Problem
+from shared.host.artifact_folder import artifact_folder
 from shared.http import ServiceClient
 from shared.models import Environment, ReleaseView
 
@@ -90,7 +91,9 @@ class RetentionJob:
         """Records due artifacts as expired now, and deletes them in a call at least 10 minutes later: by then the
         deployer lists every release requested before."""
         held = {
-            build.id: build.artifact.ref for build in builds if build.artifact and build.artifact.kind == "directory"
+            build.id: str(artifact_folder(self._releases.parent, build.artifact.ref))
+            for build in builds
+            if build.artifact and build.artifact.kind == "directory"
         }
         there = await asyncio.to_thread(lambda: {ref for ref in set(held.values()) if Path(ref).exists()})
         for build in builds:

@@ -28,11 +28,15 @@ class NoAnswer(DriverError):
     """Raised if the engine does not answer, so that it may have carried out the call or not; repeat the call."""
 
 
-class ArtifactGone(DriverError):
+class ArtifactUnusable(DriverError):
+    """Raised if no instance can be started from the artifact any more; only a new build of its commit helps."""
+
+
+class ArtifactGone(ArtifactUnusable):
     """Raised if the artifact to run does not exist any more."""
 
 
-class ArtifactChanged(DriverError):
+class ArtifactChanged(ArtifactUnusable):
     """Raised if the artifact to run differs from the one that passed its gates; the message says how."""
 
 
@@ -176,8 +180,8 @@ class Driver(Protocol):
     async def start(self, spec: InstanceSpec) -> InstanceStatus:
         """Starts the instance and returns its status without waiting until it is ready. Each id is started only once: a
         repeated call returns the instance's status, even if it has ended. What was started under this id for another
-        release or from another artifact is ended and removed first. Raises DriverError if something is in the way that
-        is not this stack's; the message says what, and how to remove it.
+        release or from another artifact is ended and removed first. Raises ArtifactUnusable, and DriverError if
+        something is in the way that is not this stack's; the message says what, and how to remove it.
         """
         ...
 
@@ -234,7 +238,9 @@ class Driver(Protocol):
         ...
 
     async def verify(self, artifact: Artifact) -> None:
-        """Raises ArtifactGone if the artifact is missing, ArtifactChanged if it has changed since its build."""
+        """Raises ArtifactGone if the artifact is missing, ArtifactChanged if it has changed since its build, and
+        ArtifactUnusable if no instance can be started from it for another reason.
+        """
         ...
 
     async def tidy(self, needed: Collection[Artifact]) -> None:

@@ -1,6 +1,6 @@
 """Derives state changes of instances from the engine's statuses and from probes. Pure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -55,8 +55,14 @@ class World:
     """Ids of the instances that have an entry in the registry."""
     statuses: Mapping[str, InstanceStatus] = field(default_factory=dict)
     """Status in the engine, by instance id; not of what runs under an id and is not the recorded instance."""
+    forgotten: frozenset[str] = frozenset()
+    """Ids of the instances that the engine did not know at the first look of this deployer process: it is another
+    engine, or another home, or was emptied.
+    """
     start_errors: Mapping[str, str] = field(default_factory=dict)
     """Reason why the engine could not start an instance, by instance id."""
+    unusable: Mapping[str, str] = field(default_factory=dict)
+    """Reason why no instance can be started from the artifact, by id of the live release."""
     stopped: frozenset[str] = frozenset()
     """Ids of the instances that this deployer process has stopped completely."""
     health: Mapping[str, InstanceHealth] = field(default_factory=dict)
@@ -140,7 +146,11 @@ def _new_state(
     status, health = world.statuses.get(instance.id), world.health.get(instance.id)
     if instance.id in world.start_errors:
         return S.FAILED, world.start_errors[instance.id]
+    if status is None and instance.state is S.STARTING and instance.release in world.unusable:
+        return S.STOPPED, world.unusable[instance.release]  # no fault of the app
     if status is None:
+        if instance.id in world.forgotten:
+            return S.STOPPED, "the platform was stopped, and the engine does not know it any more"
         # A starting one without a process is to be started; any other one should be known to the engine.
         return None if instance.state is S.STARTING else (S.FAILED, "the engine does not know it any more")
     if not status.running and status.interrupted:
@@ -196,6 +206,21 @@ def _memory_after_kill(world: World, instance: Instance) -> int | None:
 
 def _max_memory(world: World, instance: Instance) -> int:
     return world.releases[instance.release].manifest.resources.max_memory
+
+
+def routes_but(unhealthy: Collection[str], world: World) -> dict[str, RouteState] | None:
+    """Returns the routes of an app all of whose ready instances get visitors but the unhealthy ones, so that an ill
+    instance does not hold up a new release; None if there are none. One that drains may still have requests.
+    """
+    if not unhealthy:
+        return None
+    routes = {}
+    for instance in world.instances.values():
+        if instance.state is S.READY:
+            routes[instance.id] = RouteState.ABSENT if instance.id in unhealthy else RouteState.ROUTABLE
+        elif instance.state is S.DRAINING:
+            routes[instance.id] = RouteState.DRAINING
+    return routes
 
 
 def _counts_against_release(world: World, instance: Instance, limits: ObservationLimits, now: datetime) -> bool:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
-from services.deployer.drivers.driver import ArtifactChanged, ArtifactGone, Driver, DriverError
+from services.deployer.drivers.driver import ArtifactChanged, ArtifactGone, ArtifactUnusable, Driver, DriverError
 from services.deployer.plan.action import MoveRelease
 from services.deployer.plan.apply_changes import Commit, apply, release_event
 from services.deployer.plan.observe import World
@@ -54,11 +54,15 @@ class ReleaseService:
         async with self._locks[environment_id]:
             stored = await self._store.load(environment_id)
         if (existing := _existing(stored, build, artifact)) is None:
+            _check_rebuild(stored, build)
             await self._verify(artifact, build.id)
             async with self._locks[environment_id]:
                 stored = await self._store.load(environment_id)
                 if (existing := _existing(stored, build, artifact)) is None:
+                    _check_rebuild(stored, build)
                     reason = f"build {build.id} was ordered"
+                    if build.rebuilds:
+                        reason = f"build {build.id} takes the place of the artifact of {build.rebuilds}"
                     return await self._create(environment_id, build.id, build.commit, artifact, manifest, reason), False
         await self._run(environment_id)
         return existing, existing.state is ReleaseState.LIVE
@@ -191,6 +195,8 @@ class ReleaseService:
                 f"the artifact of {of} is not what passed the gates ({error}); build its commit again "
                 "(an app that writes files finds $HOME and $TMPDIR for them)"
             ) from error
+        except ArtifactUnusable as error:
+            raise Conflict(f"the artifact of {of} cannot be run any more ({error}); build its commit again") from error
         except DriverError as error:
             raise Unavailable(str(error)) from error
 
@@ -251,7 +257,23 @@ def _existing(stored: World, build: BuildView, artifact: Artifact) -> Release | 
     if waiting:
         return waiting[0] if waiting[0].build == build.id else None
     live = stored.only(ReleaseState.LIVE)
-    return live if live is not None and is_same(live, build.commit, artifact.digest) else None
+    is_usable = live is not None and live.rebuild is None
+    return live if live is not None and is_usable and is_same(live, build.commit, artifact.digest) else None
+
+
+def _check_rebuild(stored: World, build: BuildView) -> None:
+    """Raises Conflict if the build was made for a release that needs it no more: it is not live any more, another
+    release waits, or the environment is stopped.
+    """
+    if build.rebuilds is None:
+        return
+    live = stored.only(ReleaseState.LIVE)
+    if live is None or live.id != build.rebuilds or live.rebuild is None:
+        raise Conflict(f"{build.rebuilds}, whose artifact {build.id} was to replace, needs it no more")
+    if waiting := [each.id for each in stored.releases.values() if each.state in WAITING]:
+        raise Conflict(f"{waiting[0]} is to take the place of {live.id}, whose artifact {build.id} was to replace")
+    if not stored.override.lifecycle.runs:
+        raise Conflict(f"{live.environment_id} is stopped; its start has the artifact built again if it is needed")
 
 
 def _releasable(build: BuildView, environment_id: EnvironmentId) -> tuple[Artifact, Manifest]:

@@ -100,11 +100,7 @@ class Evaluator:
         Does nothing if the release is neither being rolled out nor live. Raises Unavailable if the proxy does not
         answer whether it is being rolled out; the event must then be handled again."""
         if environment == Environment.CANARY:
-            problem = await self._read_rollout(app)
-            rollout = self._rollouts.get(app)
-            if problem and (rollout is None or rollout.release != release):
-                raise Unavailable(f"the proxy does not say whether {release} is being rolled out: {problem}")
-            if rollout is None or rollout.release != release or rollout.state not in CURRENT:
+            if not await self._is_rolled_out(app, release):
                 return
         elif self._inventory.live(app) != release:
             return
@@ -113,6 +109,24 @@ class Evaluator:
             Metric.MEMORY_AT_CAP: lambda: self._samples.memory_at_cap(release, self._clock()),
         }
         self._apply(app, environment, release, ill)
+
+    async def on_artifact(self, app: str, environment: Environment, release: str, reason: str, *, lost: bool) -> None:
+        """Applies the rule about artifacts, after the event that the live release's artifact is lost, or was found.
+        Does nothing if the release is a canary that is not being rolled out. Raises Unavailable as `on_ill_instance`
+        does.
+        """
+        if environment == Environment.PRODUCTION:
+            self._inventory.remember(app, release)
+        elif not await self._is_rolled_out(app, release):
+            return
+        self._apply(app, environment, release, {Metric.ARTIFACT_LOST: lambda: Reading(float(lost), reason)})
+
+    async def _is_rolled_out(self, app: str, release: str) -> bool:
+        problem = await self._read_rollout(app)
+        rollout = self._rollouts.get(app)
+        if problem and (rollout is None or rollout.release != release):
+            raise Unavailable(f"the proxy does not say whether {release} is being rolled out: {problem}")
+        return rollout is not None and rollout.release == release and rollout.state in CURRENT
 
     def excuse(self, instance: str) -> None:
         """Excludes the instance from the health check: it had an OOM kill, and its memory limit can still be raised."""

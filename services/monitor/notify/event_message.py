@@ -82,11 +82,11 @@ def plain_notification(event: Event, links: Links) -> Notification | None:
 
 
 def _build(subject: Subject) -> Message | None:
-    """Returns the message about a build; None for a failure that its release reports, a success after a success, and a
-    pre-receive build, which git reports to the pusher.
+    """Returns the message about a build; None for a failure that its release reports, a success after a success, a
+    pre-receive build, which git reports to the pusher, and one that rebuilds an artifact, which has an alert.
     """
     event = subject.event
-    if (event.model_extra or {}).get("door") is True:
+    if (event.model_extra or {}).get("door") is True or extra(event, "rebuilds"):
         return None
     recovered = (event.model_extra or {}).get("recovered") is True
     if event.type == "build.success" and not recovered:

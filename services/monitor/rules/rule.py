@@ -33,6 +33,8 @@ class Metric(StrEnum):
     """Memory use of the fullest instance, as a share of its limit, 0 to 1."""
     MEMORY_AT_CAP = "memory_at_cap"
     """The same among instances whose limit is the largest allowed, else 0; 1 for a minute after an OOM kill of one."""
+    ARTIFACT_LOST = "artifact_lost"
+    """1 if the release's artifact or image is gone and could not be built again, so that no instance can start."""
 
 
 class RuleBody(Model):
@@ -88,6 +90,7 @@ DEFAULTS = {
         Rule(name="memory", metric=Metric.MEMORY, threshold=0.9, clear=0.8, for_s=30),
         Rule(name="MemoryAtCap", metric=Metric.MEMORY_AT_CAP, threshold=0.85, clear=0.7, aborts=True),
         Rule(name="samples", metric=Metric.NO_SAMPLES, threshold=10, aborts=True),
+        Rule(name="artifact", metric=Metric.ARTIFACT_LOST, threshold=1),
     )
 }
 

@@ -94,7 +94,7 @@ class Platform:
 async def processes(folder: Path, redis: Redis) -> Platform:
     """Its steps are processes."""
     environment = passed_on(os.environ) | WITHOUT_PIP
-    return await platform_with(ProcessExecutor(environment, folder / "cache", grace_s=0.2), folder, redis)
+    return await platform_with(ProcessExecutor(environment, folder, grace_s=0.2), folder, redis)
 
 
 async def platform_with(executor: Executor, folder: Path, redis: Redis) -> Platform:

@@ -33,14 +33,15 @@ def inherited_environment(platform_environment: Mapping[str, str]) -> dict[str, 
 
 def spawn(
     spec: InstanceSpec,
+    artifact: Path,
     folder: InstanceFolder,
     record: ProcessRecord,
     cgroup_procs: Path | None,
     inherited: Mapping[str, str],
 ) -> ProcessRecord:
-    """Starts the instance's command in a shim: two shells that record its exit code. With `cgroup_procs` (a control
-    group's file `cgroup.procs`), the shim enters that group first. Returns the record with `pid`. Raises OSError."""
-    artifact = spec.artifact.ref
+    """Starts the instance's command in a shim: two shells that record its exit code. `artifact` is the artifact's
+    folder. With `cgroup_procs` (a control group's file `cgroup.procs`), the shim enters that group first. Returns the
+    record with `pid`. Raises OSError."""
     path = [f"{artifact}/.venv/bin", f"{artifact}/node_modules/.bin", inherited.get("PATH", os.defpath)]
     marker_name, _, marker_value = record.marker.partition("=")
     environment = {
