@@ -139,7 +139,7 @@ async def test_what_was_installed_runs_wherever_the_home_is(
     moved = shutil.copytree(tmp_path, tmp_path.with_name("moved"), symlinks=True) / "checkout"
     shutil.rmtree(workspace.folder)
     command = [moved / ".venv" / "bin" / "pip", "--version"]  # a program as installers write them
-    said = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True)
+    said = await asyncio.to_thread(lambda: subprocess.run(command, capture_output=True, text=True))
     assert said.stdout.startswith("pip "), said.stderr
     at_home = artifact.model_copy(update={"ref": str(moved.relative_to(tmp_path.parent))})
     check_artifact(tmp_path.parent, at_home)
