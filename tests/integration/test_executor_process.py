@@ -136,7 +136,8 @@ async def test_what_was_installed_runs_wherever_the_home_is(
 ) -> None:
     await executor.prepare(workspace, Printed(), Stop())
     artifact = await executor.seal(workspace, DELIVERY, Printed(), Stop())
-    moved = shutil.copytree(tmp_path, tmp_path.with_name("moved"), symlinks=True) / "checkout"
+    moved = tmp_path.with_name("moved") / workspace.folder.name
+    shutil.copytree(tmp_path, moved.parent, symlinks=True)
     shutil.rmtree(workspace.folder)
     command = [moved / ".venv" / "bin" / "pip", "--version"]  # a program as installers write them
     said = await asyncio.to_thread(lambda: subprocess.run(command, capture_output=True, text=True))
