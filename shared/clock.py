@@ -4,5 +4,5 @@ from datetime import UTC, datetime
 
 
 def now() -> datetime:
-    """Returns the current time, aware and in UTC; pydantic serialises it as RFC 3339."""
+    """Returns the current time, timezone-aware and in UTC."""
     return datetime.now(UTC)

@@ -14,8 +14,8 @@ CONNECTIONS = 50
 
 def connect(url: str) -> Redis:
     """Returns a client that decodes replies to str and retries a broken connection with back-off, for about 1.5 s in
-    all (a restart of Redis by its supervisor takes about 1 s). A retried XADD or INCR may apply twice: keep such writes
-    idempotent. At most 50 connections; a further command waits up to 5 s for a free one.
+    all (a restart of Redis by its supervisor takes about 1 s). A retried XADD or INCR may be applied twice, so such
+    writes must be idempotent. It opens at most 50 connections; a further command waits up to 5 s for a free one.
     """
     pool = BlockingConnectionPool.from_url(
         url,
@@ -34,6 +34,6 @@ def connect(url: str) -> Redis:
 
 
 def redis_unavailable(error: RedisError) -> Unavailable:
-    """Returns the 503 problem for a client whose request failed with this error of Redis."""
+    """Returns the 503 problem for a client whose request failed because of this error of Redis."""
     name = type(error).__name__
     return Unavailable(f"Redis does not answer ({name}); the change may not have been made; try again in a moment")

@@ -1,4 +1,4 @@
-"""Runs a service's app with uvicorn, for one process of each home."""
+"""Runs a service's app with uvicorn, at most once for each home folder."""
 
 import asyncio
 import contextlib
@@ -20,8 +20,8 @@ START_FAILED = 3  # uvicorn's own exit code
 
 
 class QuietServer(uvicorn.Server):
-    """A uvicorn server that wakes once a second, for the header `Date`, and at a signal. uvicorn's own server wakes ten
-    times a second to check for a signal, which took a third of an idle service's CPU time.
+    """Runs like `uvicorn.Server`, but wakes only once a second, for the header `Date`, and at a signal. uvicorn's own
+    server wakes ten times a second to check for a signal, which took a third of an idle service's CPU time.
     """
 
     def __init__(self, config: uvicorn.Config, tick_s: float = TICK_S) -> None:
@@ -44,8 +44,8 @@ class QuietServer(uvicorn.Server):
 
 
 def serve(app: ASGIApp, settings: SharedSettings, service: ServiceName) -> None:
-    """Runs the app until SIGTERM or SIGINT. Exits with a message if the service already runs for this home, or its port
-    is taken.
+    """Runs the app until SIGTERM or SIGINT. Exits with a message if the service already runs for this home, or if its
+    port is taken.
     """
     port = settings.port(service)
     lock = exclusive(settings.home, service)
@@ -80,8 +80,8 @@ def serve(app: ASGIApp, settings: SharedSettings, service: ServiceName) -> None:
 
 def exclusive(home: Path, name: str) -> TextIO:
     """Locks `<home>/locks/<name>` until the returned file is closed or the process ends. Exits with a message if
-    another process has the lock: uvicorn starts the loops before it binds the port, so a second deployer would act
-    before it fails.
+    another process holds the lock. Without the lock, a second deployer would act before it fails, because uvicorn
+    starts the loops before it binds the port.
     """
     path = home / "locks" / name
     path.parent.mkdir(parents=True, exist_ok=True)

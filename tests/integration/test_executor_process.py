@@ -139,7 +139,7 @@ async def test_what_was_installed_runs_wherever_the_home_is(
     moved = tmp_path.with_name("moved") / workspace.folder.name
     shutil.copytree(tmp_path, moved.parent, symlinks=True)
     shutil.rmtree(workspace.folder)
-    command = [moved / ".venv" / "bin" / "pip", "--version"]  # a program as installers write them
+    command = [str(moved / ".venv" / "bin" / "pip"), "--version"]  # a program as installers write them
     said = await asyncio.to_thread(lambda: subprocess.run(command, capture_output=True, text=True))
     assert said.stdout.startswith("pip "), said.stderr
     at_home = artifact.model_copy(update={"ref": str(moved.relative_to(tmp_path.parent))})

@@ -33,7 +33,7 @@ async def answer(
     command: Sequence[str], folder: Path, environment: Mapping[str, str], timeout_s: float = TIMEOUT_S
 ) -> str:
     """Runs the program and returns its standard output, at most 32 MiB. Afterwards, also when cancelled, kills
-    everything that it started. Raises ToolFailed if it does not start, fails, or exceeds a limit.
+    everything that the program has started. Raises ToolFailed if it does not start, fails, or exceeds a limit.
     """
     with tempfile.TemporaryFile() as printed:
         try:

@@ -1,5 +1,5 @@
-"""Accepts requests of people and services: releases, rollbacks, retirements, changes of an environment. Each is stored
-first; then the environment's reconciler carries it out.
+"""Accepts requests of people and services: releases, rollbacks, retirements, changes of an environment. It stores each
+request, which the environment's reconciler then carries out.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ from services.deployer.drivers.driver import ArtifactChanged, ArtifactGone, Arti
 from services.deployer.plan.action import MoveRelease
 from services.deployer.plan.apply_changes import Commit, apply, release_event
 from services.deployer.plan.observe import World
+from services.deployer.plan.rebuild import check_rebuild
 from services.deployer.releases.environment import EnvironmentId, EnvironmentState, Override
 from services.deployer.releases.environment_patch import EnvironmentPatch
 from services.deployer.releases.release import ENDED, Release, ReleaseTransition, is_same, rollback_target
@@ -23,8 +24,8 @@ WAITING = (ReleaseState.PENDING, ReleaseState.STARTING)
 
 
 class ReleaseService:
-    """Stores requests. `locks` are the environments' locks, shared with their reconcilers; `wake` makes an
-    environment's reconciler step at once.
+    """Stores requests about releases and environments. `locks` are the environments' locks, shared with their
+    reconcilers; `wake` makes the reconciler of an environment act at once.
     """
 
     def __init__(
@@ -44,22 +45,22 @@ class ReleaseService:
         self._now = now
 
     async def release(self, environment_id: EnvironmentId, build_id: str) -> tuple[Release, bool]:
-        """Creates a release of the build; returns it and False. Idempotent: if one of this build is pending or
-        starting, returns that and False; if the live one runs the same commit and artifact, returns that and True.
-        Raises Conflict if the build may not be released, Unavailable if the build service or the engine does not
-        answer.
+        """Creates a release of the build; returns it and False. If a release of this build is pending or starting,
+        returns that one and False. If the live release runs the same commit and artifact, returns that one and True.
+        Raises Conflict if the build may not be released, and Unavailable if the build service or the driver's engine
+        does not answer.
         """
         build = BuildView.model_validate(await self._builds.get(f"/builds/{build_id}"))
         artifact, manifest = _releasable(build, environment_id)
         async with self._locks[environment_id]:
             stored = await self._store.load(environment_id)
         if (existing := _existing(stored, build, artifact)) is None:
-            _check_rebuild(stored, build)
+            check_rebuild(stored, build)
             await self._verify(artifact, build.id)
             async with self._locks[environment_id]:
                 stored = await self._store.load(environment_id)
                 if (existing := _existing(stored, build, artifact)) is None:
-                    _check_rebuild(stored, build)
+                    check_rebuild(stored, build)
                     reason = f"build {build.id} was ordered"
                     if build.rebuilds:
                         reason = f"build {build.id} takes the place of the artifact of {build.rebuilds}"
@@ -68,17 +69,18 @@ class ReleaseService:
         return existing, existing.state is ReleaseState.LIVE
 
     async def check_promotion(self, release_id: str) -> None:
-        """Raises Conflict if the release's build may not be released to production, Unavailable if the build service
-        does not answer, NotFound.
+        """Checks that the build of a canary release may be released to production. Raises Conflict if it may not,
+        NotFound if there is no such release, and Unavailable if the build service does not answer.
         """
         release = await self._get(release_id)
         build = BuildView.model_validate(await self._builds.get(f"/builds/{release.build}"))
         _releasable(build, EnvironmentId(release.app, Environment.PRODUCTION))
 
     async def rollback(self, environment_id: EnvironmentId, to: str | None) -> Release:
-        """Creates a release of what `to` ran, or else of the last good release before the live one; if the pending or
-        starting release runs the same, returns that. Raises NotFound if the environment has no release `to`, Conflict
-        if there is no earlier release, `to` runs already, or the artifact is gone.
+        """Creates a release of the same build as release `to`; without `to`, as the last good release before the live
+        one. If a pending or starting release runs the same artifact, returns that one. Raises NotFound if the
+        environment has no release `to`. Raises Conflict if there is no earlier release, if `to` runs already, or if its
+        artifact is gone.
         """
         async with self._locks[environment_id]:
             stored = await self._store.load(environment_id)
@@ -102,8 +104,8 @@ class ReleaseService:
             return await self._again(target, f"rolled back by hand to {target.id}")
 
     async def auto_rollback(self, release_id: str) -> None:
-        """Creates a release of the last good build to replace the faulty live release, or stores in that release the
-        reason why there is none. Does nothing if another release is pending, starting or live.
+        """Creates a release of the last good build, to replace the faulty live release. If that is not possible, stores
+        the reason in the faulty release. Does nothing if another release is pending, starting or live.
         """
         faulty = await self._get(release_id)
         environment_id = faulty.environment_id
@@ -128,8 +130,8 @@ class ReleaseService:
             await self._again(target, f"rolled back from {live.id}: {live.failure.reason}", taking_back=live)
 
     async def retire(self, release_id: str, state: ReleaseState, reason: str) -> Release:
-        """Ends a release, whose instances drain and stop; one that has ended is returned unchanged. Raises NotFound,
-        and Conflict for a release that serves production.
+        """Ends a release: its instances drain and stop. A release that has ended already is returned unchanged. Raises
+        NotFound, and Conflict for a release that serves production.
         """
         environment_id = (await self._get(release_id)).environment_id
         async with self._locks[environment_id]:
@@ -146,9 +148,9 @@ class ReleaseService:
         return commit.releases[release_id]
 
     async def patch(self, environment_id: EnvironmentId, patch: EnvironmentPatch) -> None:
-        """Changes replicas, memory, variables or secrets of the environment. Raises Invalid for a wrong value or one
-        out of bounds, Conflict if replicas or memory are given while no release is live or starting, whose manifest
-        sets the bounds.
+        """Changes replicas, memory limit, variables or secrets of the environment. Raises Invalid for a value that is
+        wrong or out of bounds. The bounds of replicas and memory are in the manifest of the live or starting release;
+        without one, raises Conflict if one of these is given.
         """
         async with self._locks[environment_id]:
             stored = await self._store.load(environment_id)
@@ -165,7 +167,7 @@ class ReleaseService:
         self._wake(environment_id)
 
     async def _run(self, environment_id: EnvironmentId) -> None:
-        """Starts the environment if it is stopped: who releases a build wants it to run."""
+        """Starts the environment if it is stopped, since releasing a build to it means that it should run."""
         async with self._locks[environment_id]:
             override = (await self._store.load(environment_id)).override
             if not override.lifecycle.runs:
@@ -173,7 +175,9 @@ class ReleaseService:
         self._wake(environment_id)
 
     def _running(self, environment_id: EnvironmentId, override: Override) -> Override:
-        """Returns the override of an environment that runs. Raises Conflict if it is being removed."""
+        """Returns `override` with the environment's state set to running. Raises Conflict if the environment is being
+        removed.
+        """
         _check_stays(environment_id, override)
         lifecycle = override.lifecycle.moved(EnvironmentState.RUNNING, "a build was released", self._now())
         return override.model_copy(update={"lifecycle": lifecycle})
@@ -185,7 +189,9 @@ class ReleaseService:
         return release
 
     async def _verify(self, artifact: Artifact, of: str) -> None:
-        """Raises Conflict if the artifact is missing or has changed, Unavailable if the engine does not answer."""
+        """Checks the artifact of a build or release, which `of` names. Raises Conflict if the artifact is missing or
+        has changed, and Unavailable if the driver's engine does not answer.
+        """
         try:
             await self._driver.verify(artifact)
         except ArtifactGone as error:
@@ -215,7 +221,7 @@ class ReleaseService:
         reason: str,
         taking_back: Release | None = None,
     ) -> Release:
-        """Stores a new pending release, which starts a stopped environment, and wakes the reconciler; the caller must
+        """Stores a new pending release and wakes the reconciler; a stopped environment starts again. The caller must
         hold the environment's lock. Raises Conflict if the environment is being removed.
         """
         override = self._running(environment_id, (await self._store.load(environment_id)).override)
@@ -250,8 +256,9 @@ def _check_stays(environment_id: EnvironmentId, override: Override) -> None:
 
 
 def _existing(stored: World, build: BuildView, artifact: Artifact) -> Release | None:
-    """Returns a release that makes a new one of this build unnecessary, or None: the newest pending or starting one if
-    it is of this build; if there is no such release, the live one if it runs the same commit and artifact.
+    """Returns the release because of which the build needs no new one; None if there is none. That is the newest
+    pending or starting release if it is of this build. If none is pending or starting, it is the live release if it
+    runs the same commit and artifact.
     """
     waiting = sorted((r for r in stored.releases.values() if r.state in WAITING), key=lambda r: -r.number)
     if waiting:
@@ -259,21 +266,6 @@ def _existing(stored: World, build: BuildView, artifact: Artifact) -> Release | 
     live = stored.only(ReleaseState.LIVE)
     is_usable = live is not None and live.rebuild is None
     return live if live is not None and is_usable and is_same(live, build.commit, artifact.digest) else None
-
-
-def _check_rebuild(stored: World, build: BuildView) -> None:
-    """Raises Conflict if the build was made for a release that needs it no more: it is not live any more, another
-    release waits, or the environment is stopped.
-    """
-    if build.rebuilds is None:
-        return
-    live = stored.only(ReleaseState.LIVE)
-    if live is None or live.id != build.rebuilds or live.rebuild is None:
-        raise Conflict(f"{build.rebuilds}, whose artifact {build.id} was to replace, needs it no more")
-    if waiting := [each.id for each in stored.releases.values() if each.state in WAITING]:
-        raise Conflict(f"{waiting[0]} is to take the place of {live.id}, whose artifact {build.id} was to replace")
-    if not stored.override.lifecycle.runs:
-        raise Conflict(f"{live.environment_id} is stopped; its start has the artifact built again if it is needed")
 
 
 def _releasable(build: BuildView, environment_id: EnvironmentId) -> tuple[Artifact, Manifest]:
