@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 from redis.asyncio import Redis
 
+from services.deployer.drivers.driver import Driver
 from services.deployer.plan.apply_changes import Commit
 from services.deployer.rebuild.rebuilder import Rebuilder
 from services.deployer.releases.environment import EnvironmentId
@@ -18,6 +19,7 @@ from shared.errors import NotFound, Unavailable
 from shared.http import ServiceClient
 from shared.models import Environment, ReleaseState
 from tests.support.deployer.fakes import ENCRYPTION, T0, FakeDriver, a_release, after, stored_events
+from tests.unit.deployer.reconcile.test_environment_reconciler import Fuse, Fused, Killed
 
 pytestmark = pytest.mark.anyio
 PRODUCTION = EnvironmentId("notes", Environment.PRODUCTION)
@@ -60,6 +62,8 @@ class Case:
         self.now = T0
         locks: defaultdict[EnvironmentId, asyncio.Lock] = defaultdict(asyncio.Lock)
         self.rebuilder = Rebuilder(self.store, self.driver, cast(ServiceClient, self.builds), locks, self._now)
+
+        self.parts = self.store, self.driver, self.builds
 
     def _now(self) -> datetime:
         return self.now
@@ -132,3 +136,20 @@ async def test_a_release_that_another_one_has_replaced_is_left_alone(case: Case)
     await case.store.commit(PRODUCTION, Commit({retired.id: retired}))
     assert await case.step() == REBUILD
     assert case.builds.asked == []
+
+
+async def test_the_deployer_may_die_after_any_call_it_makes(case: Case) -> None:
+    """It asks again; build answers with the build that is under way."""
+    for calls in range(20):
+        await case.given(a_release(1, rebuild=REBUILD))
+        fuse = Fuse(calls)
+        store, driver, builds = (Fused(each, fuse) for each in case.parts)
+        locks: defaultdict[EnvironmentId, asyncio.Lock] = defaultdict(asyncio.Lock)
+        dying = Rebuilder(cast(Store, store), cast(Driver, driver), cast(ServiceClient, builds), locks, lambda: T0)
+        try:
+            await dying.step("notes-r1")
+        except Killed:
+            assert await case.step() == REBUILD.model_copy(update={"build": "notes-23"}), f"killed after {calls} calls"
+        else:
+            break
+    assert calls > 3 and await case.told() == []
