@@ -21,7 +21,7 @@ def port_problem(host: str, port: int) -> str | None:
 
 def _held_by(port: int) -> str:
     try:
-        import psutil  # here, as only a failing start needs it, and `make up` runs without packages
+        import psutil  # imported only when a start fails, since `make up` runs without packages
     except ImportError:
         return f"; `ss -tanp sport = :{port}` says by what"
     holders = [each for each in psutil.net_connections("tcp") if each.laddr and each.laddr.port == port]

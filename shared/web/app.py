@@ -102,7 +102,7 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with resources():  # with them ends the client of Redis, which would connect anew
+        async with resources():  # left last, because this closes the Redis client
             async with at_the_end(at_end), running(all_loops):
                 yield
             with contextlib.suppress(RedisError):
@@ -116,7 +116,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
     )
-    app.state.metrics = metrics = CollectorRegistry()  # the reference of the docs reads them there
+    app.state.metrics = metrics = CollectorRegistry()  # the generator of the docs reads the metrics here
     for collector in collectors:
         metrics.register(collector)
     app.include_router(_platform_router(service, all_loops, checks or {}, warnings or {}, metrics))
@@ -128,7 +128,7 @@ def create_app(
         path = scope["path"]
         return bool(PUBLIC.fullmatch(path) or (own_public and own_public.fullmatch(path)))
 
-    # The middleware added last runs first.
+    # The middleware that is added last runs first.
     app.add_middleware(TokenAuth, token=settings.platform_token(), is_public=is_public, accepts=accepts)
     app.add_middleware(RequestLog, metrics=metrics)
     app.add_middleware(SecurityHeaders)
@@ -224,7 +224,7 @@ def _answer_problems(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def on_invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        # The value itself is left out: it may be a secret.
+        # The value is left out, because it may be a secret.
         faults = [
             {
                 "field": ".".join(str(part) for part in fault["loc"] if part != "body") or "body",
@@ -240,7 +240,7 @@ def _answer_problems(app: FastAPI) -> None:
         request_id = getattr(request.state, "request_id", "")
         detail = f"an error of the platform itself; its log has the details under request {request_id}"
         response = problem_response(Problem(detail, status=500, request_id=request_id))
-        protect(response.headers)  # this handler's answers pass no middleware
+        protect(response.headers)  # this handler's answers bypass the middleware
         return response
 
 

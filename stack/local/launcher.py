@@ -29,7 +29,7 @@ from stack.redis_conf import redis_conf
 REPORT_S = 60.0
 SUPERVISOR_STOP_S = 8
 INSTANCES_STOP_S = 6
-LONGEST_HOME = 80  # a unix socket's path may have 107 characters
+LONGEST_HOME = 80  # characters; a unix socket's path has at most 107
 
 
 def main() -> int:
@@ -86,7 +86,7 @@ class Launcher:
         self._stopping = True
 
     def _start_supervisor(self) -> "subprocess.Popen[bytes]":
-        # Its own session: a terminal's Ctrl-C and hang-up reach this launcher only, which then stops it in order.
+        # A session of its own, so that Ctrl-C and hang-up of a terminal reach only this launcher, which stops it.
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONWARNINGS"}
         environment["SLIPWAY_HOME"] = str(self._settings.home)
         conf = str(self._settings.home / "supervisord.conf")
@@ -150,7 +150,7 @@ def _need_free_ports(settings: SharedSettings) -> None:
         sys.exit(
             "These ports can't be had; end what uses them, or set the variable to another port:\n" + "\n".join(taken)
         )
-    reserve(variables.values())  # else an outgoing connection may have one at the next start
+    reserve(variables.values())  # otherwise an outgoing connection may use one of them at the next start
 
 
 def write_files(settings: SharedSettings) -> None:

@@ -83,7 +83,7 @@ def _needs_check(world: World, starting: Release) -> bool:
     """Returns True if the release is stop-first, has not been checked yet, and has not begun to drain the old
     instances.
     """
-    return starting.strategy == "stop-first" and starting.room_at is None and starting.id not in world.checked
+    return starting.strategy == "stop-first" and starting.drain_old_at is None and starting.id not in world.checked
 
 
 def _is_routable(world: World, release: Release) -> bool:
@@ -116,7 +116,7 @@ def _needs_rollback(world: World, live: Release) -> bool:
     is_faulty = (
         live.failure is not None and live.environment is Environment.PRODUCTION and world.override.lifecycle.runs
     )
-    return is_faulty and live.takes_back is None and not live.taken_back and not _waiting(world)
+    return is_faulty and live.replaces_faulty is None and not live.automatic_rollback and not _waiting(world)
 
 
 def _waiting(world: World) -> bool:

@@ -96,9 +96,7 @@ class WorkExecutor:
         self._registry_version = 0
 
     def registry_changed(self) -> None:
-        """Discards the proxy's last answer and cancels a running sync, since both belong to an older state of the
-        registry.
-        """
+        """Discards the proxy's last answer and cancels a running sync: both are of an older state of the registry."""
         self._registry_version += 1
         self._tasks.cancel(SYNC)
         self.routes, self.refused = None, ""
@@ -140,7 +138,7 @@ class WorkExecutor:
                 case action.StartInstance(instance_id):
                     self._tasks.start(item, partial(self._run, world.instances[instance_id], world))
                 case action.StopInstance(instance_id):
-                    # A start that is on its way would else come after the stop, when the instance counts as gone.
+                    # Otherwise a start that still runs would complete after the stop, when the instance counts as gone.
                     if not self._tasks.runs(action.StartInstance(instance_id)):
                         self._tasks.start(item, partial(self._stop, instance_id))
                 case action.SetMemory(instance_id, memory):
@@ -165,7 +163,7 @@ class WorkExecutor:
             await self._context.driver.preflight(self._spec(release, f"{release.id}-1", memory, world))
         except NoAnswer as error:
             self.engine_away = str(error)
-            raise  # it says nothing about the release, and is asked again
+            raise  # not a verdict about the release; the request is repeated
         except DriverError as error:
             self.checked[release.id] = str(error)
         except Exception as error:
@@ -183,13 +181,13 @@ class WorkExecutor:
             await self._context.driver.start(self._spec(release, instance.id, instance.memory, world))
         except NoAnswer as error:
             self.engine_away = str(error)
-            raise  # it says nothing about the release, and is asked again
+            raise  # not a verdict about the release; the request is repeated
         except ArtifactUnusable as error:
             is_live = release.state is ReleaseState.LIVE
             (self.unusable if is_live else self.start_errors)[release.id if is_live else instance.id] = str(error)
         except DriverError as error:
             self.start_errors[instance.id] = str(error)
-        except Exception as error:  # tried again, it would fail in the same way
+        except Exception as error:  # a repetition would fail in the same way
             self.start_errors[instance.id] = unforeseen(f"the start of {instance.id}", error)
         self.engine_away = ""
 
@@ -206,6 +204,7 @@ class WorkExecutor:
             memory=memory,
             port=release.manifest.run.port,
             volumes=tuple(VolumeMount(app, environment, each.name, each.path) for each in release.manifest.volumes),
+            is_new=release.state is ReleaseState.STARTING,
         )
 
     async def _stop(self, instance_id: str) -> None:
@@ -242,7 +241,7 @@ class WorkExecutor:
             routes = routes_but(problem.unhealthy, world)
         except ProxyRefused as problem:
             refused = waits_for = f"the proxy refuses the route: {problem}"
-            # Of an app that has a route, the proxy never refuses the app's own host.
+            # The proxy never refuses an app's own default host, once the app has a route.
             if problem.is_conflict and body is not None and len(body["hosts"]) == 1:
                 routes = {}
         except RedisError as error:

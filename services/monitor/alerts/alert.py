@@ -26,7 +26,7 @@ ALERT_TABLE: Table[AlertState] = {
     AlertState.PENDING: frozenset({AlertState.INACTIVE, AlertState.FIRING, AlertState.GONE}),
     AlertState.FIRING: frozenset({AlertState.RESOLVED, AlertState.GONE}),
     AlertState.RESOLVED: frozenset({AlertState.PENDING}),
-    AlertState.GONE: frozenset({AlertState.PENDING}),  # a rule that was taken away and came back
+    AlertState.GONE: frozenset({AlertState.PENDING}),  # a rule that was removed and came back
 }
 OPEN = frozenset({AlertState.PENDING, AlertState.FIRING})
 
@@ -39,12 +39,12 @@ class AbortState(StrEnum):
 
     WANTED = "wanted"
     CONFIRMED = "confirmed"
-    OBSOLETE = "obsolete"  # the release's rollout was not the current one any more
+    OBSOLETE = "obsolete"  # the release's rollout is no longer the current one
 
 
 ABORT_TABLE: Table[AbortState] = {
     AbortState.WANTED: frozenset({AbortState.CONFIRMED, AbortState.OBSOLETE}),
-    AbortState.CONFIRMED: frozenset({AbortState.WANTED}),  # the alert fired anew
+    AbortState.CONFIRMED: frozenset({AbortState.WANTED}),  # the alert fired again
     AbortState.OBSOLETE: frozenset({AbortState.WANTED}),
 }
 

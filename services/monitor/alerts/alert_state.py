@@ -34,7 +34,7 @@ class ActiveAlerts:
         self._rules = dict(DEFAULTS)
         self._in_order = _in_order(self._rules)
         self._alerts: dict[str, Alert] = {}
-        self._open: dict[tuple[str, Environment], dict[str, Alert]] = {}  # those of them that are pending or fire
+        self._open: dict[tuple[str, Environment], dict[str, Alert]] = {}  # the pending and firing ones of `_alerts`
         self._unsaved: set[str] = set()
         self._events: list[Event] = []
         self._loaded = False

@@ -18,8 +18,8 @@ from shared.errors import Invalid, NotFound
 from shared.models import Model, View
 
 NotifierName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
-PLATFORM = "platform"  # begins the names of those from SLIPWAY_NOTIFY
-PARSED_KEPT = 500  # URLs; more than are in use, and those of manifests that are gone have to go
+PLATFORM = "platform"  # prefix of the names of notifiers from SLIPWAY_NOTIFY
+PARSED_KEPT = 500  # parsed URLs: more than are in use, but old ones are dropped
 REMEDY = "mailto://user:password@smtp.example.com/?to=team@example.com is one; https://appriseit.com/services/ has all"
 
 

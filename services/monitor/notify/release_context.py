@@ -16,7 +16,7 @@ class ReleaseContext(View):
     commits: dict[str, str] = Field({}, description="Commits of the last 20 releases, by release id.")
 
 
-ReleaseContexts = Mapping[str, ReleaseContext]  # `<app>:<environment>` → what is known of it
+ReleaseContexts = Mapping[str, ReleaseContext]  # `<app>:<environment>` → its context
 
 
 def extra(event: Event, name: str) -> str:

@@ -1,5 +1,5 @@
 """Reads the machine's limits that could end Envoy: open files and inotify instances. Envoy ends itself if it can open
-no file for a connection, and does not start without four inotify instances. It needs more files the more instances
+no file for a connection, and does not start without five inotify instances. It needs more files the more instances
 there are; the number of apps does not matter. The number of inotify instances is always the same.
 """
 
@@ -9,8 +9,8 @@ import resource
 from dataclasses import dataclass
 
 MOST_VISITORS = 20_000
-INOTIFY = 5  # four of Envoy and one of the keeper
-OWN_FILES = 100  # Envoy's own: some 40, and the admin's connections
+INOTIFY = 6  # instances of inotify: five of Envoy and one of the keeper
+OWN_FILES = 100  # files of Envoy itself: some 40, and the admin's connections
 UNLIMITED = 1_000_000
 NEAR = 0.8
 
