@@ -109,13 +109,14 @@ class BuildState(StrEnum):
 
 
 class Artifact(View):
-    """Names the result of a build that passed. `ref` is an absolute path (kind `directory`) or an image reference (kind
-    `image`); `digest` is `sha256:…`.
-    """
+    """Names the result of a build that passed; `digest` is `sha256:…`."""
 
     kind: Literal["directory", "image"]
-    ref: str
+    ref: str = Field(description="Path in the home (kind `directory`), or the name of an image (kind `image`).")
     digest: str
+    built_in: str = Field(
+        "", description="Absolute path at which the directory was built, which its files may name; empty for an image."
+    )
 
 
 class BuildView(View):
@@ -127,6 +128,10 @@ class BuildView(View):
     branch: str | None = None
     environment: Environment | None = None
     state: BuildState
+    reason: str = ""
+    rebuilds: str | None = Field(
+        None, description="Release whose artifact is gone, or cannot be run, and whose commit this builds again."
+    )
     passed: bool = Field(False, description="True once every gate has passed; only then may the deployer release it.")
     manifest: Manifest | None = None
     artifact: Artifact | None = None
@@ -208,6 +213,9 @@ class ReleaseView(View):
     )
     live_at: datetime | None = None
     ended_at: datetime | None = None
+    problem: str | None = Field(
+        None, description="Why no instance of it can be started, as its artifact is gone, and what is done about it."
+    )
     wait: ReleaseWait | None = Field(None, description="The wait for its instances, while it starts.")
     superseded_by: str | None = Field(None, description="The newer release that took its place before it was live.")
     platform_fault: bool = Field(False, description="True if it failed because a part of the platform was away.")

@@ -23,7 +23,10 @@ TESTS = Path(__file__).parent
 STACKS = ("compose", "e2e")
 STACKS_AT_A_TIME = 2  # on two cores; with a third one deadlines of real parts pass
 LIGHT_NICE = 5  # of the workers that leave whole stacks to others: a third of the others' share of a busy CPU
-OWN_STACK = ("test_demo.py", "test_pages.py", "test_restart.py", "test_old_home.py", "test_told.py", "test_memory.py")
+OWN_STACK = (
+    *("test_demo.py", "test_pages.py", "test_restart.py", "test_old_home.py", "test_told.py", "test_memory.py"),
+    "test_moved.py",
+)
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses

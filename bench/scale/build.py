@@ -90,7 +90,7 @@ class BuildLoops:
         sync = RemoteSync(self.store, deliveries, handler, fetcher, KeyedTasks("fetch"), now, wake=lambda: None)
         statuses = KeyedTasks("statuses")
         outbox = StatusOutbox(self.store, StatusStore(redis), vault, http, statuses, "http://build")
-        collector = ExecutorGc(self.store, ProcessExecutor({}, home / "cache"))
+        collector = ExecutorGc(self.store, ProcessExecutor({}, home))
         self.reconcile = handler.reconcile
         self.loops: list[tuple[str, int, Step]] = [  # name, times a minute, step
             ("schedule", 120, workers.step),

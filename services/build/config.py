@@ -61,11 +61,6 @@ class Settings(SharedSettings):
         return self.home / "reports"
 
     @property
-    def caches(self) -> Path:
-        """Returns the folder of the caches that an app's steps share between builds: `<app>/pip`, `<app>/npm`."""
-        return self.home / "cache"
-
-    @property
     def hooks(self) -> Path:
         return self.home / "hooks"
 

@@ -15,6 +15,7 @@ from services.build.api.builds import builds_router
 from services.build.api.flaky_tests import flaky_tests_router
 from services.build.api.manifest import manifest_router
 from services.build.api.page_views import BuildPages
+from services.build.api.rebuilds import rebuilds_router
 from services.build.api.reports import reports_router
 from services.build.api.rest import PUBLIC, apps_router, build_router
 from services.build.api.secrets import secrets_router
@@ -197,6 +198,7 @@ def build_app(settings: Settings) -> FastAPI:
             build_router(
                 store, push_handler, remote_sync, logs, pages, schedule_due.set, deployer_client.refusal_to_cancel
             ),
+            rebuilds_router(remote_sync),
             reports_router(store, reports, repositories, pages),
             apps_router(store, repositories, remote_sync, removals, removal_due.set, vault, now, guard=guard),
             manifest_router(),
@@ -241,7 +243,7 @@ def _executor(settings: Settings, environment: dict[str, str]) -> Executor:
 
         stack, client = settings.stack_id(), client_environment(os.environ)
         return DockerExecutor(client, ImageBuilder(client, stack, settings.pull), container_side(environment), stack)
-    return ProcessExecutor(environment, settings.caches)
+    return ProcessExecutor(environment, settings.home)
 
 
 def run() -> None:

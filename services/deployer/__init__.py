@@ -10,6 +10,7 @@ failures      explains why an instance failed, without secrets in the text
 kept          a cache for a value that is requested more often than it changes
 store         releases, instances and overrides in Redis
 reconcile     carries out the plan of each environment; probes instances, calls the proxy, accepts requests
+rebuild       has artifacts built again from which no instance can be started
 lifecycle     stops, starts, restarts and removes environments on request
 api           the REST interface
 config, main  settings, assembly of the service; `shutdown` ends all instances with the platform

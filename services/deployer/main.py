@@ -23,6 +23,7 @@ from services.deployer.lifecycle.lifecycle_service import LifecycleService
 from services.deployer.lifecycle.removal import Removal
 from services.deployer.metrics import ProbeCollector
 from services.deployer.plan.observe import ObservationLimits
+from services.deployer.rebuild.rebuilder import Rebuilder
 from services.deployer.reconcile.environment_reconciler import EnvironmentReconciler, ReconcileContext
 from services.deployer.reconcile.kept_registry import KeptRegistry
 from services.deployer.reconcile.prober import Prober
@@ -130,6 +131,7 @@ def build_app(settings: Settings) -> FastAPI:
         grace_s=settings.grace_s,
         domain=settings.domain,
         auto_rollback=release_service.auto_rollback,
+        follow_rebuild=Rebuilder(store, driver, builds, locks, now).step,
     )
     reconciler = Reconciler(
         store, lambda each: EnvironmentReconciler(each, reconcile_context, work_context, locks[each], wake)
@@ -147,7 +149,8 @@ def build_app(settings: Settings) -> FastAPI:
     lifecycle = LifecycleService(store, locks, wake, now, removal.begin)
     strays = Strays(driver, store, settings.grace_s)
     ending = asyncio.Event()
-    housekeeping = Housekeeping(store, driver, locks, settings.releases_kept, settings.release_records_kept)
+    kept, records_kept = settings.releases_kept, settings.release_records_kept
+    housekeeping = Housekeeping(store, driver, locks, settings.home, kept, records_kept)
 
     @contextlib.asynccontextmanager
     async def resources() -> AsyncIterator[None]:

@@ -132,6 +132,7 @@ class RegistryFollower:
 
     ILL = frozenset(f"instance.{state}" for state in ILL)
     REMOVED = frozenset({"environment.removed", "app.removed"})
+    ARTIFACT = frozenset({"artifact.lost", "artifact.found"})
     CHANGES = ("instance.", "release.", "rollout.")
     ENDED = frozenset({"release.retired", "release.rolled_back", "release.failed"})
 
@@ -175,6 +176,9 @@ class RegistryFollower:
             self._evaluator.end(event.id, event.reason or f"{event.id}: {event.type}")
         elif event.type == "environment.stopped" and _environment(event) == Environment.PRODUCTION:
             self._evaluator.end(str((event.model_extra or {}).get("release", "")), event.reason)
+        elif event.type in self.ARTIFACT:
+            lost = event.type == "artifact.lost"
+            await self._evaluator.on_artifact(event.app, _environment(event), event.id, event.reason, lost=lost)
         elif event.type in self.REMOVED:
             if event.type == "app.removed" or _environment(event) == Environment.PRODUCTION:
                 self._evaluator.forget(event.app)

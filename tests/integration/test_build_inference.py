@@ -25,7 +25,7 @@ def manifest(build: Build) -> Manifest:
 
 def entries(build: Build) -> set[str]:
     assert build.artifact is not None, build.reason
-    return set(os.listdir(build.artifact.ref))
+    return set(os.listdir(build.artifact.built_in))
 
 
 async def set_root(platform: Platform, root: str | None) -> None:

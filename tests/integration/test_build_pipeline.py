@@ -242,7 +242,7 @@ async def test_an_app_whose_manifest_is_inferred_keeps_its_venv(platform: Platfo
 def entries(build: Build) -> set[str]:
     """The names in the artifact's folder."""
     assert build.artifact is not None, build.reason
-    return set(os.listdir(build.artifact.ref))
+    return set(os.listdir(build.artifact.built_in))
 
 
 def files(steps: str) -> dict[str, str]:

@@ -55,7 +55,7 @@ async def test_the_same_commit_on_another_branch_runs_no_step_and_has_the_same_a
     assert second.sealed_at is not None and first.sealed_at is not None and second.sealed_at > first.sealed_at
     assert f"--- reused: {first.id} passed" in platform.log(second)
     assert f"http://127.0.0.1/builds/{first.id}" in platform.log(second)
-    assert directory_digest(Path(first.artifact.ref)) == first.artifact.digest
+    assert directory_digest(Path(first.artifact.built_in)) == first.artifact.digest
     assert not (platform.context.releases / "notes" / second.id).exists()
 
 
@@ -116,7 +116,7 @@ async def test_an_artifact_that_was_changed_or_removed_is_not_reused(platform: P
     second = await platform.again(first, fresh=False)
     assert (second.reused, times(ran)) == (None, 2)
     assert second.artifact is not None
-    shutil.rmtree(second.artifact.ref)
+    shutil.rmtree(second.artifact.built_in)
     assert (await platform.again(first, fresh=False)).reused is None
     assert times(ran) == 3
 
@@ -155,7 +155,7 @@ class Housekeeper(DeployerClient):
         self.asked.append(build)
         assert build.artifact is not None
         if len(self.asked) == 1:
-            shutil.rmtree(build.artifact.ref)
+            shutil.rmtree(build.artifact.built_in)
             raise ReleaseRefused("the artifact has been cleaned up")
         state = ReleaseState.LIVE
         return ReleaseView(

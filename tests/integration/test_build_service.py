@@ -72,8 +72,8 @@ def test_a_push_goes_live(service: BuildService, developer: Developer, database:
     build = service.build(f"{app}-1")
     assert (build["state"], build["commit"], build["passed"], build["untested"]) == ("success", commit, True, True)
     assert build["steps"][-1]["finished_at"] <= build["sealed_at"] <= build["finished_at"]
-    assert Path(build["artifact"]["ref"], ".venv", "bin", "python").exists()
-    assert not Path(build["artifact"]["ref"], ".git").exists()
+    assert Path(build["artifact"]["built_in"], ".venv", "bin", "python").exists()
+    assert not Path(build["artifact"]["built_in"], ".git").exists()
     assert events_of(database, f"{app}-1") == ["build.queued", "build.running", "build.success"]
 
 

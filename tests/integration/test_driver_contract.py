@@ -347,8 +347,10 @@ async def test_what_can_be_started_passes_the_check_and_what_cannot_says_why(
     gone = spec.artifact.model_copy(update={"ref": "/nowhere", "digest": f"sha256:{'0' * 64}"})
     if isinstance(driver, FakeDriver):
         driver.gone.add("/nowhere")
-    with pytest.raises(DriverError, match=r"artifact is gone|no image|no directory"):
-        await driver.preflight(replace(spec, artifact=gone))
+    for call in (driver.preflight, driver.start):
+        with pytest.raises(ArtifactGone, match=r"artifact is gone|no image|no directory"):
+            await call(replace(spec, artifact=gone))
+    assert await driver.statuses() == {}
     with pytest.raises(DriverError, match=r"resources\.memory is \d+ MiB, but the machine has \d+ MiB"):
         await driver.preflight(replace(spec, memory=2**60, is_new=True))
     with pytest.raises(DriverError, match=r"resources\.memory is \d+ MiB, but the machine has \d+ MiB"):

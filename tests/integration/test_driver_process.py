@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from services.deployer.drivers.driver import InstanceSpec
+from services.deployer.drivers.driver import ArtifactGone, InstanceSpec
 from services.deployer.drivers.process.driver import LOG_BYTES, ProcessDriver
 from services.deployer.drivers.process.end import stop_instances
 from services.deployer.drivers.process.end_watcher import EndWatcher
@@ -348,7 +348,7 @@ async def test_two_homes_with_the_same_ids_do_not_meet(driver: ProcessDriver, tm
 async def test_the_artifact_is_gone(driver: ProcessDriver, tmp_path: Path) -> None:
     spec = a_spec(tmp_path, "sleep 60")
     (tmp_path / "artifact").rename(tmp_path / "moved")
-    with pytest.raises(Exception, match="notes-r1-1 cannot be started"):
+    with pytest.raises(ArtifactGone, match="there is no directory artifact"):
         await driver.start(spec)
     assert await driver.statuses() == {}
 

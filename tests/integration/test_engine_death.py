@@ -211,7 +211,7 @@ class Life:
         facts = AppFacts("", "", dict.fromkeys(Environment, ""))
         self._proxy = FakeProxy(registry, FakeDriver())
         self._work_context = WorkContext(
-            store, driver, self._proxy, facts, 5, "localhost", cast(Any, None), poll_s=0.01
+            store, driver, self._proxy, facts, 5, "localhost", cast(Any, None), cast(Any, None), poll_s=0.01
         )
         self._context = ReconcileContext(registry, FakeProber(), ReplacementTurns(), LIMITS, now)
         self._lock = asyncio.Lock()

@@ -5,6 +5,7 @@ import os
 import shutil
 import socket
 import stat
+import subprocess
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ import pytest
 from services.build.executors.executor import Order, SealRequest, ServiceOrder, Workspace
 from services.build.executors.process.executor import MARKER, ProcessExecutor, passed_on
 from services.build.system.stop import Stop
+from shared.host.artifact_folder import check_artifact
 from shared.host.directory_digest import directory_digest
 from tests.support.build.executors import Printed, process_case, workspace_in
 
@@ -29,14 +31,14 @@ def workspace(tmp_path: Path) -> Workspace:
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> Path:
+def home(tmp_path: Path) -> Path:
     """Shared by the tests: to make the copy of pip to which each `.venv` has links takes seconds."""
-    return tmp_path.parent / "cache"
+    return tmp_path.parent
 
 
 @pytest.fixture
-def executor(cache: Path) -> ProcessExecutor:
-    return ProcessExecutor(passed_on(os.environ), cache, grace_s=0.2)
+def executor(home: Path) -> ProcessExecutor:
+    return ProcessExecutor(passed_on(os.environ), home, grace_s=0.2)
 
 
 async def test_leftovers_of_this_workspace_alone_are_ended(executor: ProcessExecutor, workspace: Workspace) -> None:
@@ -108,7 +110,7 @@ async def test_a_command_that_a_real_time_signal_ends_is_a_failure(
 
 async def test_the_environment_of_a_step(tmp_path: Path, workspace: Workspace) -> None:
     printed = Printed()
-    executor = ProcessExecutor({"PATH": os.environ["PATH"]}, tmp_path / "cache")
+    executor = ProcessExecutor({"PATH": os.environ["PATH"]}, tmp_path)
     await executor.run(workspace, Order(["env"], 10, {"MINE": "1", MARKER: "stolen"}), printed, Stop())
     told = dict(line.split("=", 1) for line in printed.data.decode().splitlines() if "=" in line)
     assert told["PATH"].split(":")[:2] == [f"{workspace.folder}/.venv/bin", f"{workspace.folder}/node_modules/.bin"]
@@ -116,10 +118,11 @@ async def test_the_environment_of_a_step(tmp_path: Path, workspace: Workspace) -
     assert told[MARKER] == str(workspace.folder)
 
 
-async def test_what_passed_is_sealed_in_place(executor: ProcessExecutor, workspace: Workspace) -> None:
+async def test_what_passed_is_sealed_in_place(executor: ProcessExecutor, workspace: Workspace, home: Path) -> None:
     (workspace.folder / "app.py").write_text("pass\n")
     artifact = await executor.seal(workspace, DELIVERY, Printed(), Stop())
-    assert (artifact.kind, artifact.ref) == ("directory", str(workspace.folder))
+    assert (artifact.kind, artifact.built_in) == ("directory", str(workspace.folder))
+    assert artifact.ref == str(workspace.folder.relative_to(home))
     assert artifact.digest == directory_digest(workspace.folder)
     assert not workspace.scratch.exists()
     assert await executor.has(artifact)
@@ -127,6 +130,21 @@ async def test_what_passed_is_sealed_in_place(executor: ProcessExecutor, workspa
     assert not await executor.has(artifact)
     shutil.rmtree(workspace.folder)
     assert not await executor.has(artifact)
+
+
+async def test_what_was_installed_runs_wherever_the_home_is(
+    executor: ProcessExecutor, workspace: Workspace, tmp_path: Path
+) -> None:
+    await executor.prepare(workspace, Printed(), Stop())
+    artifact = await executor.seal(workspace, DELIVERY, Printed(), Stop())
+    moved = tmp_path.with_name("moved") / workspace.folder.name
+    shutil.copytree(tmp_path, moved.parent, symlinks=True)
+    shutil.rmtree(workspace.folder)
+    command = [str(moved / ".venv" / "bin" / "pip"), "--version"]  # a program as installers write them
+    said = await asyncio.to_thread(lambda: subprocess.run(command, capture_output=True, text=True))
+    assert said.stdout.startswith("pip "), said.stderr
+    at_home = artifact.model_copy(update={"ref": str(moved.relative_to(tmp_path.parent))})
+    check_artifact(tmp_path.parent, at_home)
 
 
 SHARED = "import pip, os; print(os.path.realpath(pip.__file__))"
@@ -141,13 +159,13 @@ async def run(executor: ProcessExecutor, workspace: Workspace, *commands: str) -
 
 
 async def test_the_venv_of_a_build_holds_no_copy_of_pip(
-    executor: ProcessExecutor, workspace: Workspace, tmp_path: Path, cache: Path
+    executor: ProcessExecutor, workspace: Workspace, tmp_path: Path, home: Path
 ) -> None:
     assert (await executor.prepare(workspace, Printed(), Stop())).reason == ""
     venv = workspace.folder / ".venv"
     assert len(list(venv.rglob("*"))) < 60
     [shared] = await run(executor, workspace, f"python -c '{SHARED}'")
-    assert shared.startswith(str(cache / "virtualenv"))
+    assert shared.startswith(str(home / "cache" / "virtualenv"))
 
     await run(executor, workspace, "pip uninstall -q -y setuptools", "python -m venv --without-pip other")
 
@@ -259,10 +277,10 @@ async def test_a_venv_that_nobody_used_is_no_part_of_the_artifact(
 
 
 async def test_a_venv_that_another_service_made_stays(
-    executor: ProcessExecutor, workspace: Workspace, cache: Path
+    executor: ProcessExecutor, workspace: Workspace, home: Path
 ) -> None:
     await executor.prepare(workspace, Printed(), Stop())
-    successor = ProcessExecutor(passed_on(os.environ), cache)
+    successor = ProcessExecutor(passed_on(os.environ), home)
     await successor.seal(workspace, replace(DELIVERY, uses_python=False), Printed(), Stop())
     assert (workspace.folder / ".venv").exists()
 

@@ -196,3 +196,37 @@ async def test_a_rule_of_another_app_or_environment_does_not_look(monitor: Monit
     for _ in range(2):
         await monitor.second()
     assert monitor.states() == {"c:notes-r8": "gone"}
+
+
+async def test_an_artifact_that_cannot_be_built_again_is_an_alert_until_it_is_found_or_replaced(
+    monitor: Monitor, world: World, redis: Redis
+) -> None:
+    world.production = {}  # the whole platform was started again: the monitor knows of no live release
+    await tell(monitor, redis, "artifact.gone", "notes-r8")
+    assert monitor.states() == {}
+    await tell(monitor, redis, "artifact.lost", "notes-r8")
+    alert = monitor.alert("artifact:notes-r8")
+    assert (alert.state, alert.reason, alert.environment) == (AlertState.FIRING, "told so", Environment.PRODUCTION)
+    for _ in range(8):
+        await monitor.second()
+    assert monitor.states() == {"artifact:notes-r8": "firing", "health:notes-r8": "firing"}
+    await tell(monitor, redis, "artifact.found", "notes-r8")
+    assert monitor.alert("artifact:notes-r8").state == AlertState.RESOLVED
+
+    await tell(monitor, redis, "artifact.lost", "notes-r8")
+    world.production = {"notes-r9-1": "ready"}
+    for _ in range(3):
+        await monitor.second()
+    assert set(monitor.states().values()) == {"gone"} and world.aborts == []
+
+
+async def test_a_lost_canary_is_an_alert_that_aborts_nothing(monitor: Monitor, world: World, redis: Redis) -> None:
+    world.release, world.state = "notes-r9", "progressing"
+    event = Event(type="artifact.lost", app="notes", at=monitor.clock(), id="notes-r9", environment="canary")
+    follower = monitor.follower(redis)
+    await events.append(redis, event)
+    await events.append(redis, event.model_copy(update={"id": "notes-r7"}))  # it is not rolled out any more
+    for _ in range(3):
+        await follower.step(block_ms=1)
+    assert monitor.states() == {"artifact:notes-r9": "firing"}
+    assert not monitor.alert("artifact:notes-r9").aborts

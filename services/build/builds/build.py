@@ -25,6 +25,7 @@ TRANSITIONS: Table[BuildState] = {
 ENDED = frozenset(state for state, following in TRANSITIONS.items() if not following)
 JUDGED = frozenset({S.SUCCESS, S.FAILURE, S.ERROR})  # cancelled and superseded say nothing about the commit
 EXCERPT_BYTES = 4096
+Group = tuple[str, str | None, bool, str | None]
 
 
 class StepRun(View):
@@ -88,7 +89,6 @@ class Build(BuildView):
     """Holds a build's record; response body of `GET /builds/{id}`."""
 
     number: int = Field(description="Number of the build, which counts up per app.")
-    reason: str = ""
     root: str | None = Field(None, description="Folder of the repository that was built; null: all of it.")
     inferred: list[Inferred] = Field([], description="What the manifest leaves out, with its origin.")
     stage: Stage | None = Field(None, description="Stage that the build is in, or in which it ended.")
@@ -112,8 +112,8 @@ class Build(BuildView):
     )
     off_head: bool = Field(
         False,
-        description="True if it was requested by hand for a commit that was not its branch's head; it supersedes no "
-        "build, and does not change the branch's badge.",
+        description="True if it was requested by hand for a commit that was not its branch's head, or rebuilds the "
+        "artifact of a release; it supersedes no build, and does not change the branch's badge.",
     )
     judgement: str | None = Field(None, description="Cache key: a digest of everything that decides the verdict.")
     reused: str | None = Field(None, description="Id of the earlier build whose result is reused; no steps were run.")
@@ -133,11 +133,11 @@ class Build(BuildView):
         return tree_at(self.commit, self.root)
 
     @property
-    def group(self) -> tuple[str, str | None, bool]:
-        """Returns the supersede key: app, branch, and whether it is a pre-receive build. Of the builds with the same
-        key only one runs at a time, and a new one supersedes older ones unless it is `off_head`.
+    def group(self) -> Group:
+        """Returns the supersede key: app, branch, whether it is a pre-receive build, what it rebuilds. Of builds with
+        the same key only one runs at a time, and a new one supersedes older ones unless it is `off_head`.
         """
-        return self.app, self.branch, self.door
+        return self.app, self.branch, self.door, self.rebuilds
 
     @property
     def effective_environment(self) -> Environment | None:
@@ -285,6 +285,7 @@ def event_of(build: Build) -> Event:
         release=build.release,
         recovered=build.recovered,
         door=build.door,
+        rebuilds=build.rebuilds,
         excerpt=build.excerpt,
     )
 

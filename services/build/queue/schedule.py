@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from services.build.builds.build import Build, StopRequest
+from services.build.builds.build import Build, Group, StopRequest
 from shared.models import BuildState
+
+REBUILDS_AT_ONCE = 2  # after a prune of images there are as many as apps, and people push meanwhile
 
 
 @dataclass(frozen=True)
@@ -47,11 +49,12 @@ def plan(
     head supersedes all others. A build that is being deployed is not superseded here; if the newer build passes too,
     the deployer decides. Builds of which none is of the head run one after the other. A build that is being deployed
     does not count for `concurrency`. While a build of a commit runs steps, another build of the same commit waits in
-    order to reuse its result, unless it is `fresh`.
+    order to reuse its result, unless it is `fresh`. Builds that rebuild an artifact come after all others, two at a
+    time.
     """
     actions: list[Action] = []
     newest = {build.group: build for build in unended if build.branch is not None and not build.off_head}
-    blocked: set[tuple[str, str | None, bool]] = set()
+    blocked: set[Group] = set()
     in_progress: set[tuple[str, str]] = set()
     waiting: list[Build] = []
     busy = Counter(build.app for build in unended if build.id in working and not build.deploying)
@@ -76,7 +79,19 @@ def plan(
         if (build.state is BuildState.RUNNING or build.id in working) and not build.deploying:
             blocked.add(group)
             in_progress.add((build.app, build.commit))
-    return actions + [Start(build.id) for build in _in_turn(waiting, busy, in_progress, concurrency, served or {})]
+    others = [build for build in waiting if build.rebuilds is None]
+    started = list(_in_turn(others, busy, in_progress, concurrency, served or {}))
+    in_progress |= {(build.app, build.commit) for build in started}
+    running = sum(_is_rebuilding(build, working) for build in unended)
+    limit = min(concurrency, busy.total() + REBUILDS_AT_ONCE - running)
+    rebuilds = [build for build in waiting if build.rebuilds is not None]
+    started += _in_turn(rebuilds, busy, in_progress, limit, served or {})
+    return actions + [Start(build.id) for build in started]
+
+
+def _is_rebuilding(build: Build, working: Collection[str]) -> bool:
+    runs = build.state is BuildState.RUNNING or build.id in working
+    return build.rebuilds is not None and runs and not build.deploying
 
 
 def _superseded(build: Build, head: Build) -> str:
@@ -101,8 +116,10 @@ def waits(unended: Sequence[Build], working: Collection[str], concurrency: int) 
             reasons[build.id] = f"waits for the verdict of {same} on the same commit"
         else:
             others = f"; {len(queued) - 1} more wait" if len(queued) > 1 else ""
-            ids = ", ".join(each.id for each in judging)
-            reasons[build.id] = f"waits for its turn: {ids} run, and at most {concurrency} at a time{others}"
+            ids, most = ", ".join(each.id for each in judging), f"at most {concurrency} at a time"
+            if build.rebuilds is not None:
+                most += f", {REBUILDS_AT_ONCE} of them to replace artifacts that are gone"
+            reasons[build.id] = f"waits for its turn: {ids} run, and {most}{others}"
     return reasons
 
 

@@ -17,6 +17,7 @@ from services.build.logs.build_log import BuildLogs
 from services.build.retention.retention_policy import RetentionPolicy, due
 from services.build.system.safe_remove import remove
 from shared.errors import Problem
+from shared.host.artifact_folder import artifact_folder
 from shared.http import ServiceClient
 from shared.models import Environment, ReleaseView
 
@@ -94,7 +95,9 @@ class RetentionJob:
         the deployer surely lists every release that was requested before.
         """
         held = {
-            build.id: build.artifact.ref for build in builds if build.artifact and build.artifact.kind == "directory"
+            build.id: str(artifact_folder(self._releases.parent, build.artifact.ref))
+            for build in builds
+            if build.artifact and build.artifact.kind == "directory"
         }
         there = await asyncio.to_thread(lambda: {ref for ref in set(held.values()) if Path(ref).exists()})
         for build in builds:

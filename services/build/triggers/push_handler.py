@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from services.build.builds.app import App, new_app
 from services.build.builds.build import Build
 from services.build.builds.build_store import BuildStore, Head
+from services.build.builds.rebuild_request import RebuildRequest
 from services.build.forges.webhook import NO_COMMIT, skip_reason, skips
 from services.build.git.repository import Repositories
 from services.build.logs.build_log import BuildLogs
@@ -151,6 +152,21 @@ class PushHandler:
             off_head = branch is not None and found != head
             return await self._add(app, branch, found, is_head=False, fresh=True, off_head=off_head)
 
+    async def queue_rebuild(self, name: str, request: RebuildRequest) -> Build:
+        """Queues a build that rebuilds the artifact of a release and is deployed to the release's environment; returns
+        the one that is under way, if there is one. The steps are those of a branch that goes to that environment.
+        Raises NotFound for an unknown app, Conflict if the app is being removed or its repository lacks the commit.
+        """
+        async with self._one_at_a_time:
+            app = await self._store.app(name)
+            under_way = [build for build in await self._store.unended() if build.rebuilds == request.release]
+            if under_way:
+                return under_way[0]
+            if await self._repositories.in_thread(self._repositories.commit, name, request.commit) is None:
+                raise Conflict(f"the repository of {name} has no commit {request.commit} any more; push it again")
+            branches = [branch for branch, to in sorted(app.branches.items()) if to is request.environment]
+            return await self._add(app, next(iter(branches), None), request.commit, is_head=False, rebuild=request)
+
     async def queue_pre_receive(self, app: App, branch: str, commit: str) -> Build:
         """Queues a pre-receive build: a push of the commit is accepted once it succeeds. It is not deployed."""
         return await self._add(app, branch, commit, is_head=False, door=True)
@@ -222,8 +238,10 @@ class PushHandler:
         fresh: bool = False,
         door: bool = False,
         off_head: bool = False,
+        rebuild: RebuildRequest | None = None,
     ) -> Build:
         app.check_stays()
+        environment = app.branches.get(branch) if branch is not None and not door else None
         number = await self._store.next_number(app.name)
         build = Build(
             id=f"{app.name}-{number}",
@@ -231,15 +249,17 @@ class PushHandler:
             number=number,
             commit=commit,
             branch=branch,
-            environment=app.branches.get(branch) if branch is not None and not door else None,
+            environment=rebuild.environment if rebuild is not None else environment,
             door=door,
+            rebuilds=rebuild.release if rebuild is not None else None,
             state=BuildState.QUEUED,
             fresh=fresh,
-            off_head=off_head,
+            off_head=off_head or rebuild is not None,
             created_at=self._now(),
         )
         where = f"{branch} to {build.environment}" if build.environment else "not to be deployed"
         where = f"at the door of {branch}" if door else where
+        where = f"{where}, in place of the artifact of {rebuild.release}, which cannot be run" if rebuild else where
         self._logs.say(build.id, f"{build.id} queued: commit {commit[:10]}, {where}; {self._url}/builds/{build.id}")
         await self._store.add(build, is_head=is_head)
         self._wake()

@@ -12,6 +12,7 @@ from functools import partial
 from services.build.builds.app import App, check_branch
 from services.build.builds.build import Build
 from services.build.builds.build_store import BuildStore
+from services.build.builds.rebuild_request import RebuildRequest
 from services.build.forges.delivery import (
     TRIES,
     WebhookDelivery,
@@ -125,6 +126,15 @@ class RemoteSync:
         ):
             return queued
         return await self._push_handler.queue(name, branch=branch, commit=commit)
+
+    async def rebuild(self, name: str, request: RebuildRequest) -> Build:
+        """Queues a build that rebuilds the artifact of a release (`PushHandler.queue_rebuild`). First fetches the
+        source, if the app has one and the repository lacks the commit. Raises also Unavailable and Timeout.
+        """
+        app = await self._store.app(name)
+        if app.source is not None and not await self._push_handler.has(name, request.commit):
+            await self._fetch_on_request(app, [])
+        return await self._push_handler.queue_rebuild(name, request)
 
     @contextlib.asynccontextmanager
     async def undisturbed(self, name: str) -> AsyncIterator[None]:

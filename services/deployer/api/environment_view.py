@@ -58,7 +58,7 @@ async def environment_view(store: Store, environment_id: EnvironmentId) -> Envir
         state=stored.override.lifecycle.state,
         reason=stored.override.lifecycle.reason,
         since=stored.override.lifecycle.since,
-        problem=stored.override.problem or None,
+        problem=stored.override.problem or (ranked[0].problem if ranked else None),
         release=view(ranked[0], now()) if ranked else None,
         instances=[_detail(instance) for instance in stored.instances.values() if instance.state not in ENDED],
     )

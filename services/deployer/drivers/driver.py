@@ -32,11 +32,15 @@ class NoAnswer(DriverError):
     """
 
 
-class ArtifactGone(DriverError):
+class ArtifactUnusable(DriverError):
+    """Reports that no instance can be started from the artifact any more. Only a new build of its commit helps."""
+
+
+class ArtifactGone(ArtifactUnusable):
     """Reports that the artifact to run no longer exists."""
 
 
-class ArtifactChanged(DriverError):
+class ArtifactChanged(ArtifactUnusable):
     """Reports that the artifact to run differs from the one that passed the gates; the message says how."""
 
 
@@ -197,9 +201,9 @@ class Driver(Protocol):
     async def start(self, spec: InstanceSpec) -> InstanceStatus:
         """Starts the instance and returns its status, without waiting until it is ready. Each id is started only once:
         a repeated call returns the instance's status, even if it has ended. If something was started under this id for
-        another release or from another artifact, it is first ended and removed. Raises DriverError if something that
-        does not belong to this stack prevents the start (the message says what it is, and how to remove it), or if the
-        memory limit of a new release exceeds the memory of the machine.
+        another release or from another artifact, it is first ended and removed. Raises ArtifactUnusable, and
+        DriverError if something that does not belong to this stack prevents the start (the message says what it is, and
+        how to remove it), or if the memory limit of a new release exceeds the memory of the machine.
         """
         ...
 
@@ -262,7 +266,9 @@ class Driver(Protocol):
         ...
 
     async def verify(self, artifact: Artifact) -> None:
-        """Raises ArtifactGone if the artifact is missing, and ArtifactChanged if it has changed since its build."""
+        """Raises ArtifactGone if the artifact is missing, ArtifactChanged if it has changed since its build, and
+        ArtifactUnusable if no instance can be started from it for another reason.
+        """
         ...
 
     async def collect_garbage(self, needed: Collection[Artifact]) -> None:

@@ -136,9 +136,25 @@ class RecordStopped:
     """Id of the live release, which a start of the environment brings back."""
 
 
+@dataclass(frozen=True)
+class BeginRebuild:
+    """Records that no instance can be started from the live release's artifact, so that its commit is built again."""
+
+    release: str
+    cause: str
+    """Why the artifact cannot be run."""
+
+
+@dataclass(frozen=True)
+class EndRebuild:
+    """Records that the release needs no rebuild."""
+
+    release: str
+
+
 InstanceChange = AddInstance | MoveInstance | RecordAddress | RecordEnd | DropInstance
 ReleaseChange = MoveRelease | Switch | DrainOld | RecordDowntime | Wait | StopClock | CreditClock | RaiseMemory
-Change = InstanceChange | ReleaseChange | RecordStopped
+Change = InstanceChange | ReleaseChange | RecordStopped | BeginRebuild | EndRebuild
 
 
 @dataclass(frozen=True)
@@ -197,4 +213,13 @@ class AutoRollback:
     release: str
 
 
-Work = Check | StartInstance | StopInstance | SetMemory | SyncProxy | OpenRollout | AbortRollout | AutoRollback
+@dataclass(frozen=True)
+class FollowRebuild:
+    """Asks build to build the release's commit again, or looks how far that is."""
+
+    release: str
+
+
+InstanceWork = StartInstance | StopInstance | SetMemory
+ReleaseWork = Check | SyncProxy | OpenRollout | AbortRollout | AutoRollback | FollowRebuild
+Work = InstanceWork | ReleaseWork

@@ -15,6 +15,7 @@ from services.deployer.releases import instance as instances
 from services.deployer.releases import release as releases
 from services.deployer.releases.environment import Override, desired
 from services.deployer.releases.instance import RUNNING, Instance, crashes_in_a_row, is_helped_by
+from services.deployer.releases.rebuild import Rebuild
 from services.deployer.releases.release import Release
 from shared.models import Event, InstanceState, ReleaseFailure, ReleaseState
 
@@ -47,6 +48,21 @@ def release_event(release: Release, at: datetime) -> Event:
         **_subject(release),
         **_failure_evidence(release),
         **_downtime(release),
+    )
+
+
+def artifact_event(state: str, release: Release, reason: str, at: datetime) -> Event:
+    """Returns the event that the artifact of a live release is `gone`, `lost` (it could not be built again), or was
+    `found`.
+    """
+    return Event(
+        type=f"artifact.{state}",
+        app=release.app,
+        at=at,
+        id=release.id,
+        reason=reason,
+        notify=release.manifest.notify,
+        **_subject(release),
     )
 
 
@@ -142,6 +158,10 @@ class _Application:
                     self._put_release(releases.with_credit(self._release(release_id), seconds, self._now))
                 case action.RaiseMemory(release_id, memory):
                     self._raise_memory(self._release(release_id), memory)
+                case action.BeginRebuild(release_id, cause):
+                    self._begin_rebuild(self._release(release_id), cause)
+                case action.EndRebuild(release_id):
+                    self._put_release(self._release(release_id).model_copy(update={"rebuild": None}))
                 case action.RecordStopped(release_id):
                     self._record_stopped(self._release(release_id))
         return self._commit
@@ -232,6 +252,11 @@ class _Application:
             raised_from = override.memory if release.raised_to is None else release.raised_from
             self._put_release(release.model_copy(update={"raised_from": raised_from, "raised_to": memory}))
         self._commit.override = override.model_copy(update={"memory": memory})
+
+    def _begin_rebuild(self, live: Release, cause: str) -> None:
+        begun = live.model_copy(update={"rebuild": Rebuild(cause=cause, next_at=self._now)})
+        self._put_release(begun)
+        self._commit.events.append(artifact_event("gone", begun, begun.problem or "", self._now))
 
     def _record_stopped(self, live: Release) -> None:
         lifecycle = self._world.override.lifecycle

@@ -1,6 +1,6 @@
 """Derives changes of instances from their statuses, which the driver tells, and from health probes. Pure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -61,8 +61,14 @@ class World:
     """Instance id → its status from the driver. Missing if the driver does not know it, or runs something else under
     its id.
     """
+    forgotten: frozenset[str] = frozenset()
+    """Ids of the instances that the engine did not know when this process of the deployer first looked: it is another
+    engine, or another home, or was emptied.
+    """
     start_errors: Mapping[str, str] = field(default_factory=dict)
     """Instance id → the reason why the driver could not start it."""
+    unusable: Mapping[str, str] = field(default_factory=dict)
+    """Id of the live release → the reason why no instance can be started from its artifact."""
     stopped: frozenset[str] = frozenset()
     """Ids of the instances that this process of the deployer has stopped completely."""
     health: Mapping[str, InstanceHealth] = field(default_factory=dict)
@@ -158,7 +164,11 @@ def _new_state(
     status, health = world.statuses.get(instance.id), world.health.get(instance.id)
     if instance.id in world.start_errors:
         return S.FAILED, world.start_errors[instance.id]
+    if status is None and instance.state is S.STARTING and instance.release in world.unusable:
+        return S.STOPPED, world.unusable[instance.release]  # no fault of the app
     if status is None:
+        if instance.id in world.forgotten:
+            return S.STOPPED, "the platform was stopped, and the engine does not know it any more"
         # A starting instance without a process has yet to be started; the engine must know any other instance.
         return None if instance.state is S.STARTING else (S.FAILED, "the engine does not know it any more")
     if not status.running and status.interrupted:
@@ -218,6 +228,22 @@ def _memory_after_kill(world: World, instance: Instance) -> int | None:
 
 def _max_memory(world: World, instance: Instance) -> int:
     return world.releases[instance.release].manifest.resources.max_memory
+
+
+def routes_but(unhealthy: Collection[str], world: World) -> dict[str, RouteState] | None:
+    """Returns instance id → state of its route, if the proxy answers that the instances `unhealthy` alone get no
+    visitors; all other ready instances count as routable, so that an unhealthy instance does not delay a release.
+    Draining instances count as still having requests. Returns None if `unhealthy` is empty.
+    """
+    if not unhealthy:
+        return None
+    routes = {}
+    for instance in world.instances.values():
+        if instance.state is S.READY:
+            routes[instance.id] = RouteState.ABSENT if instance.id in unhealthy else RouteState.ROUTABLE
+        elif instance.state is S.DRAINING:
+            routes[instance.id] = RouteState.DRAINING
+    return routes
 
 
 def _counts_against_release(world: World, instance: Instance, limits: ObservationLimits, now: datetime) -> bool:

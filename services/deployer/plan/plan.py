@@ -13,6 +13,7 @@ from services.deployer.plan.lifecycle import drop_instances, end_instances, end_
 from services.deployer.plan.observe import ObservationLimits, World, observe
 from services.deployer.plan.plan_work import is_settled
 from services.deployer.plan.ready_deadline import end_overdue, keep_clock
+from services.deployer.plan.rebuild import begin_rebuild, end_rebuild
 from services.deployer.plan.stop_first import BEGUN, blockers, drain_old, record_downtime, take_out
 from services.deployer.plan.wait_reason import wait_reason
 from services.deployer.releases.environment import desired
@@ -39,7 +40,7 @@ def decide(world: World, limits: ObservationLimits, now: datetime) -> list[Chang
     changes and calls again, so that later rules see their effect.
     """
     if not world.override.lifecycle.runs:
-        ends = [end_releases(world), end_instances(world), record_stopped(world)]
+        ends = [end_releases(world), end_instances(world), end_rebuild(world), record_stopped(world)]
         return _first([*ends, drop_instances(world), _drop_ended(world)])
     starting, live = world.only(ReleaseState.STARTING), world.only(ReleaseState.LIVE)
     deciders: list[Iterable[Change]] = [
@@ -47,6 +48,7 @@ def decide(world: World, limits: ObservationLimits, now: datetime) -> list[Chang
         _end_faulty(world, starting, live),
         *([keep_clock(world, starting, now), end_overdue(world, starting, now)] if starting is not None else []),
         _stop_ended(world),
+        begin_rebuild(world),
         record_downtime(world),
     ]
     if starting is not None:
@@ -55,7 +57,10 @@ def decide(world: World, limits: ObservationLimits, now: datetime) -> list[Chang
         due = to_replace(world, limits, now)
         fresh = [i for i in _running(world, live) if i not in due and _is_as_ordered(world, live, i)]
         have = [*fresh, *_postponed(world, live, fresh, due)]
-        deciders += [_add_missing(world, live, have, now), _maintain_live(world, live, fresh, due)]
+        if live.rebuild is None:
+            deciders += [_add_missing(world, live, have, now), _maintain_live(world, live, fresh, due)]
+        else:  # none can be added, so what runs serves on as it is
+            deciders.append(_maintain_live(world, live, _running(world, live), []))
     if starting is not None:
         deciders.append(_explain_wait(world, starting))
     deciders.append(_drop_ended(world))

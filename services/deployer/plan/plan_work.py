@@ -39,15 +39,15 @@ def plan_work(world: World) -> Iterator[Work]:
             yield action.AbortRollout(release.id)
     if live is not None and _needs_rollback(world, live):
         yield action.AutoRollback(live.id)
+    if live is not None and live.rebuild is not None and world.override.lifecycle.runs and not _waiting(world):
+        yield action.FollowRebuild(live.id)
 
 
 def is_at_rest(world: World) -> bool:
     """Returns True if the environment needs no further change unless something happens: no release is pending or
     starting, each instance is ready and up to date or has ended completely, and the live release has enough instances.
     """
-    if any(release.state in (ReleaseState.PENDING, ReleaseState.STARTING) for release in world.releases.values()):
-        return False
-    if not all(_is_as_wanted(world, instance) for instance in world.instances.values()):
+    if _waiting(world) or not all(_is_as_wanted(world, instance) for instance in world.instances.values()):
         return False
     live = world.only(ReleaseState.LIVE) if world.override.lifecycle.runs else None
     ready = 0 if live is None else sum(instance.state is S.READY for instance in world.of(live))
@@ -116,5 +116,8 @@ def _needs_rollback(world: World, live: Release) -> bool:
     is_faulty = (
         live.failure is not None and live.environment is Environment.PRODUCTION and world.override.lifecycle.runs
     )
-    others = [r for r in world.releases.values() if r.state in (ReleaseState.PENDING, ReleaseState.STARTING)]
-    return is_faulty and live.replaces_faulty is None and not live.automatic_rollback and not others
+    return is_faulty and live.replaces_faulty is None and not live.automatic_rollback and not _waiting(world)
+
+
+def _waiting(world: World) -> bool:
+    return any(each.state in (ReleaseState.PENDING, ReleaseState.STARTING) for each in world.releases.values())

@@ -77,6 +77,7 @@ class EnvironmentReconciler:
         self._problem = ""
         self._redis_away_since: datetime | None = None
         self._has_looked = False
+        self._forgotten: frozenset[str] = frozenset()
         self._pressure = "", 0.0
         self._executor = WorkExecutor(
             environment_id,
@@ -144,7 +145,9 @@ class EnvironmentReconciler:
             stored,
             published=frozenset(entry.id for entry in entries),
             statuses=_own(stored, statuses),
+            forgotten=self._forgotten,
             start_errors=self._executor.start_errors,
+            unusable=self._executor.unusable,
             stopped=frozenset(self._executor.stopped),
             health=self._context.prober.health(),
             routes=self._executor.routes,
@@ -188,6 +191,9 @@ class EnvironmentReconciler:
         if self._has_looked and self._redis_away_since is None:
             return
         world, _ = await self._observe(statuses)
+        if not self._has_looked:
+            ran = {i.id for i in world.instances.values() if i.state in (InstanceState.READY, InstanceState.UNHEALTHY)}
+            self._forgotten = frozenset(ran - world.statuses.keys())
         starting, now, changes = world.only(ReleaseState.STARTING), self._context.now(), list[Change]()
         if starting is not None and not self._has_looked:
             changes += credit_after_restart(world, starting, now)

@@ -15,6 +15,7 @@ from services.deployer.reconcile.environment_reconciler import EnvironmentReconc
 from services.deployer.releases.environment import EnvironmentId
 from services.deployer.releases.release import needed_artifacts, unneeded_folders
 from services.deployer.store import Store
+from shared.host.artifact_folder import artifact_folder
 from shared.models import Artifact, Environment
 from shared.runtime.keyed_tasks import KeyedTasks
 from shared.runtime.loops import Loop
@@ -139,12 +140,14 @@ class Housekeeping:
         store: Store,
         driver: Driver,
         locks: MutableMapping[EnvironmentId, asyncio.Lock],
+        home: Path,
         releases_kept: int,
         records_kept: int,
     ) -> None:
         self._store = store
         self._driver = driver
         self._locks = locks
+        self._home = home
         self._releases_kept = releases_kept
         self._records_kept = records_kept
         self._sealed: set[EnvironmentId] = set()
@@ -184,8 +187,8 @@ class Housekeeping:
             stored = [await self._store.load(each) for each in environment_ids]
             in_use = {instance.release for each in stored for instance in each.instances.values()}
             needed = [a for r in by_environment for a in needed_artifacts(r, self._releases_kept, in_use)]
-            refs = unneeded_folders(by_environment, needed) if is_locked else ()
-            aside = await asyncio.to_thread(_set_aside, sorted(refs))
+            refs = unneeded_folders(by_environment, needed) if is_locked else set()
+            aside = await asyncio.to_thread(_set_aside, sorted(artifact_folder(self._home, ref) for ref in refs))
         self._needed[app] = needed
         for path in aside:
             await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
@@ -210,9 +213,9 @@ class Housekeeping:
             yield is_locked
 
 
-def _set_aside(refs: list[str]) -> list[Path]:
+def _set_aside(folders: list[Path]) -> list[Path]:
     aside = []
-    for path in map(Path, refs):
+    for path in folders:
         removed = path.with_name(f".removed-{path.name}")
         if path.is_dir():
             path.rename(removed)

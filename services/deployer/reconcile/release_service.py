@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
-from services.deployer.drivers.driver import ArtifactChanged, ArtifactGone, Driver, DriverError
+from services.deployer.drivers.driver import ArtifactChanged, ArtifactGone, ArtifactUnusable, Driver, DriverError
 from services.deployer.plan.action import MoveRelease
 from services.deployer.plan.apply_changes import Commit, apply, release_event
 from services.deployer.plan.observe import World
+from services.deployer.plan.rebuild import check_rebuild
 from services.deployer.releases.environment import EnvironmentId, EnvironmentState, Override
 from services.deployer.releases.environment_patch import EnvironmentPatch
 from services.deployer.releases.release import ENDED, Release, ReleaseTransition, is_same, rollback_target
@@ -59,11 +60,15 @@ class ReleaseService:
         else:
             existing = _existing(stored, build, artifact)
         if existing is None:
+            check_rebuild(stored, build)
             await self._verify(artifact, build.id)
             async with self._locks[environment_id]:
                 stored = await self._store.load(environment_id)
                 if (existing := _existing(stored, build, artifact)) is None:
+                    check_rebuild(stored, build)
                     reason = f"build {build.id} was ordered"
+                    if build.rebuilds:
+                        reason = f"build {build.id} takes the place of the artifact of {build.rebuilds}"
                     return await self._create(environment_id, build.id, build.commit, artifact, manifest, reason), False
         await self._run(environment_id)
         return existing, existing.state is ReleaseState.LIVE
@@ -207,6 +212,8 @@ class ReleaseService:
                 f"the artifact of {of} is not what passed the gates ({error}); build its commit again "
                 "(an app that writes files finds $HOME and $TMPDIR for them)"
             ) from error
+        except ArtifactUnusable as error:
+            raise Conflict(f"the artifact of {of} cannot be run any more ({error}); build its commit again") from error
         except DriverError as error:
             raise Unavailable(str(error)) from error
 
@@ -268,7 +275,8 @@ def _existing(stored: World, build: BuildView, artifact: Artifact) -> Release | 
     if waiting:
         return waiting[0] if waiting[0].build == build.id else None
     live = stored.only(ReleaseState.LIVE)
-    return live if live is not None and is_same(live, build.commit, artifact.digest) else None
+    is_usable = live is not None and live.rebuild is None
+    return live if live is not None and is_usable and is_same(live, build.commit, artifact.digest) else None
 
 
 def _lacks_judgement(build: BuildView, environment_id: EnvironmentId) -> bool:

@@ -3,12 +3,13 @@
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from services.deployer.drivers.driver import (
+    ArtifactUnusable,
     Driver,
     DriverError,
     InstanceSpec,
@@ -20,13 +21,13 @@ from services.deployer.drivers.driver import (
 from services.deployer.failures.failure_evidence import unforeseen
 from services.deployer.plan import action
 from services.deployer.plan.action import Work
-from services.deployer.plan.observe import WAITS_FOR_PROXY, World
+from services.deployer.plan.observe import WAITS_FOR_PROXY, World, routes_but
 from services.deployer.reconcile.proxy_client import NotYet, Proxy, ProxyRefused
 from services.deployer.releases.environment import AppFacts, EnvironmentId, desired, sync_body
 from services.deployer.releases.instance import Instance
-from services.deployer.releases.release import ENDED, Release
+from services.deployer.releases.release import ENDED, Release, leading
 from services.deployer.store import Store
-from shared.models import Environment, InstanceState, ReleaseState
+from shared.models import Environment, ReleaseState
 from shared.proxy_models import RouteState
 from shared.runtime.keyed_tasks import RETRY_S, KeyedTasks
 from shared.store import RedisError
@@ -50,8 +51,12 @@ class WorkContext:
     """Domain under which each app has its default host, `<app>.<domain>`."""
     auto_rollback: Callable[[str], Awaitable[None]]
     """Function that creates a release of the last good build, to replace the faulty release with the given id."""
+    follow_rebuild: Callable[[str], Awaitable[None]]
+    """Function that has the artifact of the live release with the given id rebuilt, or looks how far that is."""
     poll_s: float = 0.05
     """Seconds between two syncs of the proxy while it answers."""
+    rebuild_look_s: float = 5.0
+    """Seconds between two looks at a rebuild."""
     memory_retry_s: float = 30.0
     """Seconds until a refused change of a memory limit is tried again."""
 
@@ -72,6 +77,7 @@ class WorkExecutor:
         on_resized: Callable[[str, int, str], Awaitable[None]],
     ) -> None:
         self.start_errors: dict[str, str] = {}
+        self.unusable: dict[str, str] = {}
         self.stopped: set[str] = set()
         self.routes: Mapping[str, RouteState] | None = None
         self.checked: dict[str, str] = {}
@@ -146,6 +152,10 @@ class WorkExecutor:
                     self._tasks.start(item, partial(self._abort_rollout, world.releases[release_id]), pause_s=RETRY_S)
                 case action.AutoRollback(release_id):
                     self._tasks.start(item, partial(self._context.auto_rollback, release_id), pause_s=RETRY_S)
+                case action.FollowRebuild(release_id):
+                    self.unusable.pop(release_id, None)  # it is stored, and found out anew when it is not any more
+                    follow = partial(self._context.follow_rebuild, release_id)
+                    self._tasks.start(item, follow, pause_s=self._context.rebuild_look_s)
 
     async def _check(self, release: Release, world: World) -> None:
         try:
@@ -166,12 +176,15 @@ class WorkExecutor:
         if world.override.problem:
             self.start_errors[instance.id] = world.override.problem
             return
-        spec = self._spec(world.releases[instance.release], instance.id, instance.memory, world)
+        release = world.releases[instance.release]
         try:
-            await self._context.driver.start(spec)
+            await self._context.driver.start(self._spec(release, instance.id, instance.memory, world))
         except NoAnswer as error:
             self.engine_away = str(error)
             raise  # not a verdict about the release; the request is repeated
+        except ArtifactUnusable as error:
+            is_live = release.state is ReleaseState.LIVE
+            (self.unusable if is_live else self.start_errors)[release.id if is_live else instance.id] = str(error)
         except DriverError as error:
             self.start_errors[instance.id] = str(error)
         except Exception as error:  # a repetition would fail in the same way
@@ -225,7 +238,7 @@ class WorkExecutor:
             routes = await self._context.proxy.sync(self._environment_id.app, body) if body else None
         except NotYet as problem:
             waits_for, is_away = f"{WAITS_FOR_PROXY}{problem}", not problem.unhealthy
-            routes = _routes_but(problem.unhealthy, world)
+            routes = routes_but(problem.unhealthy, world)
         except ProxyRefused as problem:
             refused = waits_for = f"the proxy refuses the route: {problem}"
             # The proxy never refuses an app's own default host, once the app has a route.
@@ -241,11 +254,11 @@ class WorkExecutor:
         """Returns the body of a sync request for the proxy; None if the environment has no release. It names the hosts
         of production's release; if production has none, those of this environment's. If neither is starting or live, it
         names only the app's default host."""
-        own = _leading(world.releases.values())
+        own = leading(world.releases.values())
         production = None
         if self._environment_id.environment is not Environment.PRODUCTION:
             stored = await self._context.store.load(EnvironmentId(self._environment_id.app, Environment.PRODUCTION))
-            production = _leading(stored.releases.values())
+            production = leading(stored.releases.values())
         claims = next((each for each in (production, own) if each is not None and each.state not in ENDED), None)
         if own is None:
             return None
@@ -275,25 +288,3 @@ class WorkExecutor:
             await self._on_aborted(release.id)
         else:
             await self._on_aborted(release.id)
-
-
-def _leading(releases: Iterable[Release]) -> Release | None:
-    """Returns the release whose manifest sets the route: the starting one, else the live one, else the newest."""
-    order = [ReleaseState.STARTING, ReleaseState.LIVE]
-    ranked = sorted(releases, key=lambda r: (order.index(r.state) if r.state in order else len(order), -r.number))
-    return ranked[0] if ranked else None
-
-
-def _routes_but(unhealthy: Collection[str], world: World) -> dict[str, RouteState] | None:
-    """Returns instance id → state of its route, if the proxy answers that the instances `unhealthy` alone get no
-    visitors; all other ready instances count as routable, so that an unhealthy instance does not delay a release.
-    Draining instances count as still having requests. Returns None if `unhealthy` is empty."""
-    if not unhealthy:
-        return None
-    routes = {}
-    for instance in world.instances.values():
-        if instance.state is InstanceState.READY:
-            routes[instance.id] = RouteState.ABSENT if instance.id in unhealthy else RouteState.ROUTABLE
-        elif instance.state is InstanceState.DRAINING:
-            routes[instance.id] = RouteState.DRAINING
-    return routes

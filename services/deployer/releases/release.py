@@ -2,13 +2,14 @@
 needed.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.deployer.releases.environment import EnvironmentId
+from services.deployer.releases.rebuild import Rebuild
 from shared.manifest import Manifest
 from shared.models import Artifact, Environment, ReleaseFailure, ReleaseState, ReleaseView, ReleaseWait
 from shared.state import Table, transition
@@ -91,6 +92,8 @@ class Release(BaseModel):
     superseded_by: str | None = None
     platform_fault: bool = False
     """True if the release failed because a part of the platform was unavailable."""
+    rebuild: Rebuild | None = None
+    """Rebuild of the release's artifact, from which no instance can be started; None if one can, as far as is known."""
 
     @property
     def environment_id(self) -> EnvironmentId:
@@ -100,6 +103,11 @@ class Release(BaseModel):
     def is_down(self) -> bool:
         """Returns True while a stop-first release leaves the environment without an instance that gets visitors."""
         return self.down_from is not None and self.down_s is None
+
+    @property
+    def problem(self) -> str | None:
+        """Returns why no instance of the live release can be started, and what is done about it; else None."""
+        return self.rebuild.problem if self.rebuild is not None and self.state is S.LIVE else None
 
 
 class ReleaseDetail(ReleaseView):
@@ -138,7 +146,8 @@ def view(release: Release, now: datetime, *, unchanged: bool = False) -> Release
             away_s=away_s(release, now),
             is_held=release.away_since is not None,
         )
-    return ReleaseDetail.model_validate({**release.model_dump(), "unchanged": unchanged, "wait": wait})
+    more = {"unchanged": unchanged, "wait": wait, "problem": release.problem}
+    return ReleaseDetail.model_validate({**release.model_dump(), **more})
 
 
 def waited_s(release: Release, now: datetime) -> float:
@@ -169,10 +178,10 @@ def is_same(release: Release, commit: str, digest: str) -> bool:
 
 def rollback_target(releases: Sequence[Release], live: Release | None) -> Release | None:
     """Returns the newest release that was live, was retired, and ran another commit or artifact than `live`; None if
-    there is none. `releases` must be sorted newest first.
+    there is none. A release whose artifact was rebuilt does not count. `releases` must be sorted newest first.
     """
     for release in releases:
-        was_well = release.state is S.RETIRED and release.live_at is not None
+        was_well = release.state is S.RETIRED and release.live_at is not None and release.rebuild is None
         if was_well and not (live and is_same(live, release.commit, release.artifact.digest)):
             return release
     return None
@@ -207,8 +216,15 @@ def needed_artifacts(releases: Sequence[Release], count: int, in_use: Collection
     return [release.artifact for release in releases if release.id in by_id]
 
 
+def leading(releases: Iterable[Release]) -> Release | None:
+    """Returns the release whose manifest sets the route: the starting one, else the live one, else the newest."""
+    order = [S.STARTING, S.LIVE]
+    ranked = sorted(releases, key=lambda r: (order.index(r.state) if r.state in order else len(order), -r.number))
+    return ranked[0] if ranked else None
+
+
 def unneeded_folders(by_environment: Sequence[Sequence[Release]], needed: Collection[Artifact]) -> set[str]:
-    """Returns the paths of the artifact folders of an app's releases, except those in `needed`."""
+    """Returns the `ref` of the artifact folders of an app's releases, except those in `needed`."""
     artifacts = [release.artifact for releases in by_environment for release in releases]
     folders = {artifact.ref for artifact in artifacts if artifact.kind == "directory"}
     return folders - {artifact.ref for artifact in needed}

@@ -9,6 +9,7 @@ from pydantic import Field, JsonValue
 
 from services.monitor.rules.rule import Metric, Reading, Rule
 from shared.models import Environment, View
+from shared.proxy_models import RolloutView
 from shared.state import Table, transition
 
 
@@ -179,3 +180,11 @@ def _breached(alert: Alert, state: AlertState, rule: Rule, now: datetime, readin
 def _moved(alert: Alert, state: AlertState, now: datetime, reason: str) -> Alert:
     update = {"state": transition(ALERT_TABLE, alert.state, state), "since": now, "reason": reason, "well_since": None}
     return alert.model_copy(update=update)
+
+
+def ending(rollout: RolloutView) -> str:
+    """Returns the reason with which the alerts about a canary end whose rollout is not active any more."""
+    if rollout.release is None:
+        return "there is no rollout any more"
+    why = f": {rollout.reason}" if rollout.reason else ""
+    return f"the rollout of {rollout.release} is {rollout.state}{why}"

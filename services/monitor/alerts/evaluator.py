@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from pydantic import ValidationError
 
+from services.monitor.alerts.alert import ending
 from services.monitor.alerts.alert_state import ActiveAlerts
 from services.monitor.alerts.readings import Readings, ReadingSources, canary_readings, production_readings
 from services.monitor.alerts.traffic_window import Window
@@ -103,20 +104,31 @@ class Evaluator:
         failed. Does nothing if the release neither has an active rollout nor is live. Raises Unavailable if the proxy
         does not tell whether it has one; the event must then be handled again.
         """
-        if environment == Environment.CANARY:
-            problem = await self._read_rollout(app)
-            rollout = self._rollouts.get(app)
-            if problem and (rollout is None or rollout.release != release):
-                raise Unavailable(f"the proxy does not say whether {release} is being rolled out: {problem}")
-            if rollout is None or rollout.release != release or rollout.state not in CURRENT:
-                return
-        elif self._inventory.live(app) != release:
+        if not await self._is_watched(app, environment, release):
             return
         ill: Readings = {
             Metric.HEALTH: lambda: Reading(1, reason),
             Metric.MEMORY_AT_CAP: lambda: self._samples.memory_at_cap(release, self._clock()),
         }
         self._apply(app, environment, release, ill)
+
+    async def on_artifact(self, app: str, environment: Environment, release: str, reason: str, *, lost: bool) -> None:
+        """Applies the rule about artifacts after the event that the artifact of a live release is lost, or was found.
+        Does nothing, and raises Unavailable, as `on_ill_instance` does.
+        """
+        if environment == Environment.PRODUCTION:
+            self._inventory.remember(app, release)
+        if await self._is_watched(app, environment, release):
+            self._apply(app, environment, release, {Metric.ARTIFACT_LOST: lambda: Reading(float(lost), reason)})
+
+    async def _is_watched(self, app: str, environment: Environment, release: str) -> bool:
+        if environment == Environment.PRODUCTION:
+            return self._inventory.live(app) == release
+        problem = await self._read_rollout(app)
+        rollout = self._rollouts.get(app)
+        if problem and (rollout is None or rollout.release != release):
+            raise Unavailable(f"the proxy does not say whether {release} is being rolled out: {problem}")
+        return rollout is not None and rollout.release == release and rollout.state in CURRENT
 
     def excuse(self, instance: str) -> None:
         """Excludes the instance from the health check for a time: it was killed at its memory limit, and the limit can
@@ -239,7 +251,7 @@ class Evaluator:
             return
         release = rollout.release if rollout.state in CURRENT else None
         current = {release} if release else set()
-        if self._alerts.end_others(app, Environment.CANARY, current, self._clock(), _ending(rollout)):
+        if self._alerts.end_others(app, Environment.CANARY, current, self._clock(), ending(rollout)):
             self._wake()
         if release:
             readings = canary_readings(self._sources(app), app, release)
@@ -283,10 +295,3 @@ def _just_now(at: datetime | None, now: datetime) -> bool:
     False, because the clock was then set back.
     """
     return at is not None and abs(now - at) < PRODUCTION_INTERVAL
-
-
-def _ending(rollout: RolloutView) -> str:
-    if rollout.release is None:
-        return "there is no rollout any more"
-    why = f": {rollout.reason}" if rollout.reason else ""
-    return f"the rollout of {rollout.release} is {rollout.state}{why}"

@@ -84,10 +84,11 @@ def plain_notification(event: Event, links: Links) -> Notification | None:
 
 def _build(subject: Subject) -> Message | None:
     """Returns the message about a build. Returns None for a failure that its release reports, for a success after a
-    success, and for a pre-receive build, whose result git shows to the pusher.
+    success, for a pre-receive build, whose result git shows to the pusher, and for the rebuild of an artifact, about
+    which there is an alert.
     """
     event = subject.event
-    if (event.model_extra or {}).get("door") is True:
+    if (event.model_extra or {}).get("door") is True or extra(event, "rebuilds"):
         return None
     recovered = (event.model_extra or {}).get("recovered") is True
     if event.type == "build.success" and not recovered:

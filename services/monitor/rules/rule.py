@@ -37,6 +37,9 @@ class Metric(StrEnum):
     """Memory use of the fullest instance among those whose limit is the largest allowed, as a share of its limit; 0 if
     there are none. 1 for a minute after one of them was killed at its limit.
     """
+    ARTIFACT_LOST = "artifact_lost"
+    """1 if the release's artifact or image is gone and could not be built again, so that no instance can start; else 0.
+    """
 
 
 class RuleBody(Model):
@@ -92,6 +95,7 @@ DEFAULTS = {
         Rule(name="memory", metric=Metric.MEMORY, threshold=0.9, clear=0.8, for_s=30),
         Rule(name="MemoryAtCap", metric=Metric.MEMORY_AT_CAP, threshold=0.85, clear=0.7, aborts=True),
         Rule(name="samples", metric=Metric.NO_SAMPLES, threshold=10, aborts=True),
+        Rule(name="artifact", metric=Metric.ARTIFACT_LOST, threshold=1),
     )
 }
 

@@ -85,7 +85,7 @@ def process_case(folder: Path) -> Case:
                 continue
         return found
 
-    executor = ProcessExecutor(passed_on(os.environ), folder.parent / "cache", grace_s=0.2)
+    executor = ProcessExecutor(passed_on(os.environ), folder.parent, grace_s=0.2)
     return Case(executor, living, living)
 
 

@@ -94,7 +94,7 @@ class Platform:
 async def processes(folder: Path, redis: Redis) -> Platform:
     """Its steps are processes."""
     share_virtualenv(folder / "cache")
-    return await platform_with(ProcessExecutor(passed_on(os.environ), folder / "cache", grace_s=0.2), folder, redis)
+    return await platform_with(ProcessExecutor(passed_on(os.environ), folder, grace_s=0.2), folder, redis)
 
 
 async def platform_with(executor: Executor, folder: Path, redis: Redis) -> Platform:

@@ -59,7 +59,7 @@ class Outside:
     """Build and proxy. `seen` is what the proxy was told, in order: `ready <id>`, `draining <id>`, `absent <id>` (its
     answer), `term <id>` (the app itself says that it got SIGTERM), and calls about rollouts. `notified`: whom
     rollouts are to be told to. `works`: Envoy takes the proxy's files. `unhealthy`: an instance that Envoy finds
-    ill.
+    ill. `rebuilds`: the requests to build a commit again; `rebuilt`: the build that answers them (empty: 409).
     """
 
     def __init__(self, redis: Redis, folder: Path) -> None:
@@ -71,6 +71,8 @@ class Outside:
         self.syncs: list[dict[str, Any]] = []
         self.rollout_status = 200
         self.works = True
+        self.rebuilds: list[dict[str, Any]] = []
+        self.rebuilt = ""
         self.unhealthy = ""
         self._registry = Registry(redis)
         self._folder = folder
@@ -105,6 +107,12 @@ class Outside:
         @app.get("/builds/{build_id}")
         async def get_build(build_id: str) -> Any:
             return self.builds[build_id]
+
+        @app.post("/apps/{name}/rebuilds", status_code=202)
+        async def rebuild(name: str, request: Request) -> Any:
+            self.rebuilds.append(await request.json())
+            refusal = JSONResponse({"detail": f"the repository of {name} has no such commit any more"}, 409)
+            return self.builds[self.rebuilt] if self.rebuilt else refusal
 
         @app.post("/apps/{name}/sync")
         async def sync(name: str, request: Request) -> Any:

@@ -134,6 +134,7 @@ class World:
             grace_s=1,
             domain="localhost",
             auto_rollback=nothing,
+            follow_rebuild=nothing,
             poll_s=0.001,
         )
         context = ReconcileContext(

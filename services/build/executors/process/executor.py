@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from services.build.executors.executor import BRANCH, ExecutorObjects, Order, Outcome, SealRequest, Unsealed, Workspace
+from services.build.executors.process.relocation import make_relocatable
 from services.build.executors.process.service_process import ServiceProcesses
 from services.build.executors.process.venv_template import VENV, VenvTemplate
 from services.build.system.command import drained, piped, uncancelled
@@ -25,6 +26,7 @@ from services.build.system.process_tree import ProcessTree
 from services.build.system.safe_remove import remove
 from services.build.system.stop import Stop
 from services.build.system.thread_pool import ThreadPool
+from shared.host.artifact_folder import ArtifactUnfit, check_artifact
 from shared.host.directory_digest import SKIPPED, directory_digest
 from shared.host.exit_words import signal_name
 from shared.host.process_search import marked_pids
@@ -58,17 +60,19 @@ def passed_on(environ: Mapping[str, str]) -> dict[str, str]:
 
 class ProcessExecutor:
     """Runs steps as processes in the checkout, which becomes the artifact. `environment` is the result of `passed_on`;
-    the folder `caches` has a folder for each app. A process that ignores SIGTERM is killed after `grace_s` seconds.
+    the folder `home` holds the checkouts, and in `cache` a folder for each app. A process that ignores SIGTERM is
+    killed after `grace_s` seconds.
     """
 
     builds_images = False
 
-    def __init__(self, environment: Mapping[str, str], caches: Path, *, grace_s: float = GRACE_S) -> None:
+    def __init__(self, environment: Mapping[str, str], home: Path, *, grace_s: float = GRACE_S) -> None:
         self._environment = dict(environment)
-        self._caches = caches
+        self._home = home
+        self._caches = home / "cache"
         self._grace_s = grace_s
         self._in_thread = ThreadPool(THREADS, "folders")
-        self._template = VenvTemplate(caches / VIRTUALENV / TEMPLATES, environment)
+        self._template = VenvTemplate(self._caches / VIRTUALENV / TEMPLATES, environment)
         self._present: dict[str, str] | None = None
         self._fresh: dict[str, frozenset[str]] = {}  # build → content of its `.venv` before its steps
 
@@ -126,24 +130,27 @@ class ProcessExecutor:
 
     async def seal(self, workspace: Workspace, delivery: SealRequest, output: Output, stop: Stop) -> Artifact:
         """Returns the checkout folder, which stays in place, as an artifact with the digest of its content. It first
-        removes `.venv` if the commit does not use Python and no step has added to it. Raises Unsealed if the folder
-        cannot be read.
+        removes `.venv` if the commit does not use Python and no step has added to it; otherwise it makes the programs
+        in `.venv` independent of its path. Raises Unsealed if the folder cannot be read.
         """
         venv, fresh = workspace.folder / VENV, self._fresh.get(workspace.build)
         await self.discard(workspace)
         if not delivery.uses_python and fresh is not None and await self._in_thread(names_below, venv) == fresh:
             await self._in_thread(remove, venv)
         try:
+            await self._in_thread(make_relocatable, venv, self._caches)
             digest = await self._in_thread(directory_digest, workspace.folder)
         except (OSError, RecursionError) as error:
             raise Unsealed(
                 f"its folder cannot be read whole ({type(error).__name__}); see what its steps left there"
             ) from error
-        return Artifact(kind="directory", ref=str(workspace.folder), digest=digest)
+        ref = str(workspace.folder.relative_to(self._home))
+        return Artifact(kind="directory", ref=ref, digest=digest, built_in=str(workspace.folder))
 
     async def has(self, artifact: Artifact) -> bool:
-        with contextlib.suppress(OSError):
-            return await self._in_thread(directory_digest, Path(artifact.ref)) == artifact.digest
+        with contextlib.suppress(OSError, ArtifactUnfit):
+            await self._in_thread(check_artifact, self._home, artifact)
+            return True
         return False
 
     async def present(self) -> dict[str, str]:

@@ -172,7 +172,7 @@ class DockerDriver:
 
     def _start(self, spec: InstanceSpec) -> InstanceStatus:
         if spec.artifact.kind != "image":
-            raise DriverError(f"{spec.id}: containers run from an image, not from a {spec.artifact.kind}")
+            raise ArtifactGone(f"containers run from an image, not from a {spec.artifact.kind}")
         with self._starting, engine_trouble(f"{spec.id} cannot be started"):
             check_machine(spec, self._usage.machine())
             container = self._find(spec.id)
@@ -210,7 +210,7 @@ class DockerDriver:
             capabilities = self._root_keeps if starts_as_root(image.attrs) else ()
             return self._client().containers.create(**creation(spec, self._stack, capabilities), **address)
         except ImageNotFound as error:
-            raise DriverError(f"{spec.id}: the engine has no image {spec.artifact.ref} as it was built") from error
+            raise ArtifactGone(f"the engine has no image {spec.artifact.ref} as it was built") from error
         except APIError as error:
             if error.status_code != 409:
                 raise

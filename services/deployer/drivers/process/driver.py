@@ -12,8 +12,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 from services.deployer.drivers.driver import (
-    ArtifactChanged,
-    ArtifactGone,
     DriverError,
     InstanceSpec,
     InstanceStatus,
@@ -22,6 +20,7 @@ from services.deployer.drivers.driver import (
     Usage,
 )
 from services.deployer.drivers.memory_use import check_machine
+from services.deployer.drivers.process.artifacts import ArtifactFolders
 from services.deployer.drivers.process.end import POLL_S, end, kill, record_of, remains, running_in
 from services.deployer.drivers.process.end_watcher import EndWatcher
 from services.deployer.drivers.process.linux_process import TICKS_S, boot_id, session_members
@@ -40,7 +39,6 @@ from services.deployer.drivers.process.record import (
 from services.deployer.drivers.process.start import inherited_environment, spawn
 from services.deployer.drivers.uncancellable import uncancellable
 from shared.clock import now
-from shared.host.directory_digest import directory_digest
 from shared.models import Artifact
 
 log = logging.getLogger(__name__)
@@ -57,6 +55,7 @@ class ProcessDriver:
 
     def __init__(self, home: Path, platform_environment: Mapping[str, str], groups: Path | None = None) -> None:
         self._root = instances_root(home)
+        self._artifacts = ArtifactFolders(home)
         self._volumes = home / "volumes"
         self._inherited = inherited_environment(platform_environment)
         self._ports = PortPicker(self._root / ".port")
@@ -115,7 +114,7 @@ class ProcessDriver:
         await asyncio.to_thread(self._forget, instance_id)
 
     async def verify(self, artifact: Artifact) -> None:
-        await asyncio.to_thread(_verify, artifact)
+        await asyncio.to_thread(self._artifacts.verify, artifact)
 
     async def collect_garbage(self, needed: Collection[Artifact]) -> None:
         await asyncio.to_thread(self._rotate_logs)
@@ -153,17 +152,19 @@ class ProcessDriver:
         return self._limits(record).oom_kills(record)
 
     def _start(self, spec: InstanceSpec) -> None:
-        if spec.artifact.kind != "directory":
-            raise DriverError(f"{spec.id}: processes run from a directory, not from an {spec.artifact.kind}")
         folder = self._folder(spec.id)
         with self._records:
-            if (status := folder.status(self._oom_kills)) is not None:
-                if status.is_of(spec.release, spec.artifact):
-                    return
+            if self._was_started(spec):
+                return
+        artifact = self._artifacts.usable(spec.artifact)  # may take long, and nothing else waits for it
+        with self._records:
+            if self._was_started(spec):
+                return
+            if folder.read() is not None:
                 self._replace(folder)
             used = {record.port for other in self._all_folders() if (record := other.read())}
             try:
-                folder.make(Path(spec.artifact.ref))
+                folder.make(artifact)
                 cgroup_procs = self._cgroups.make(spec.id, spec.memory)
                 record = ProcessRecord(
                     id=spec.id,
@@ -177,10 +178,15 @@ class ProcessDriver:
                     artifact=spec.artifact.digest,
                 )
                 folder.write(record)
-                record = spawn(spec, folder, record, cgroup_procs, {**self._inherited, **self._make_volumes(spec)})
+                inherited = {**self._inherited, **self._make_volumes(spec)}
+                record = spawn(spec, artifact, folder, record, cgroup_procs, inherited)
             except OSError as error:
                 raise DriverError(f"{spec.id} cannot be started: {error}") from error
             folder.write(record)
+
+    def _was_started(self, spec: InstanceSpec) -> bool:
+        status = self._folder(spec.id).status(self._oom_kills)
+        return status is not None and status.is_of(spec.release, spec.artifact)
 
     def _replace(self, folder: InstanceFolder) -> None:
         """Kills what another release or artifact left under the instance's id. Raises DriverError if it survives."""
@@ -287,14 +293,3 @@ class ProcessDriver:
     def _sweep_groups(self) -> None:
         with self._records:
             self._cgroups.sweep(instance_ids_in(self._root))
-
-
-def _verify(artifact: Artifact) -> None:
-    if artifact.kind != "directory":
-        raise ArtifactGone(f"processes run from a directory, not from an {artifact.kind}")
-    try:
-        digest = directory_digest(Path(artifact.ref))
-    except FileNotFoundError as error:
-        raise ArtifactGone(f"there is no directory {Path(artifact.ref).name}") from error
-    if digest != artifact.digest:
-        raise ArtifactChanged(f"digest {digest}, sealed as {artifact.digest}")

@@ -34,16 +34,16 @@ def inherited_environment(platform_environment: Mapping[str, str]) -> dict[str, 
 
 def spawn(
     spec: InstanceSpec,
+    artifact: Path,
     folder: InstanceFolder,
     record: ProcessRecord,
     cgroup_procs: Path | None,
     inherited: Mapping[str, str],
 ) -> ProcessRecord:
-    """Starts the instance's command below two shells that record its exit code. If `cgroup_procs` is given (the file
-    `cgroup.procs` of a control group), the shells enter that group first. `inherited` holds the variables from the
-    platform's environment. Returns the record with `pid`. Raises OSError.
+    """Starts the instance's command below two shells that record its exit code. `artifact` is the artifact's folder. If
+    `cgroup_procs` is given (the file `cgroup.procs` of a control group), the shells enter that group first. `inherited`
+    holds the variables from the platform's environment. Returns the record with `pid`. Raises OSError.
     """
-    artifact = spec.artifact.ref
     path = [f"{artifact}/.venv/bin", f"{artifact}/node_modules/.bin", inherited.get("PATH", os.defpath)]
     marker_name, _, marker_value = record.marker.partition("=")
     environment = {

@@ -1,6 +1,8 @@
-from services.build.builds.build import StopRequest
+from typing import Any
+
+from services.build.builds.build import Build, StopRequest
 from services.build.queue.schedule import End, Halt, Start, plan, waits
-from shared.models import BuildState
+from shared.models import BuildState, Environment
 from tests.support.build.builds import build
 
 RUNNING = BuildState.RUNNING
@@ -167,3 +169,36 @@ def test_a_build_by_hand_of_the_head_is_not_called_a_push() -> None:
     by_hand = build(2, commit=build(1).commit, fresh=True)
     stop = StopRequest(state=BuildState.SUPERSEDED, reason="superseded by notes-2, a newer build of release")
     assert plan([build(1), by_hand], set(), 2) == [End("notes-1", stop), Start("notes-2")]
+
+
+def a_rebuild(number: int, app: str, **changes: Any) -> Build:
+    return build(number, app=app, off_head=True, rebuilds=f"{app}-r1", **changes)
+
+
+def test_rebuilds_come_after_all_others_two_at_a_time() -> None:
+    rebuilds = [a_rebuild(1, app) for app in ("a", "b", "c")]
+    assert plan(rebuilds, set(), 9) == [Start("a-1"), Start("b-1")]
+    pushed = build(2, app="z")
+    assert plan([*rebuilds, pushed], set(), 2) == [Start("z-2"), Start("a-1")]
+    assert plan([*rebuilds, pushed], set(), 1) == [Start("z-2")]
+    running = a_rebuild(1, "a", state=RUNNING)
+    assert plan([running, *rebuilds[1:]], {"a-1"}, 9) == [Start("b-1")]
+    deploying = a_rebuild(1, "a", state=RUNNING, passed=True)
+    assert plan([deploying, *rebuilds[1:]], {"a-1"}, 9) == [Start("b-1"), Start("c-1")]
+    others = [a_rebuild(1, app, state=RUNNING) for app in ("a", "b")]
+    told = waits([*others, rebuilds[2]], {"a-1", "b-1"}, 9)
+    assert told == {
+        "c-1": "waits for its turn: a-1, b-1 run, and at most 9 at a time, 2 of them to replace artifacts that are gone"
+    }
+
+
+def test_a_rebuild_supersedes_nothing_and_nothing_supersedes_it() -> None:
+    pushed = build(2, commit="2" * 40)
+    assert plan([a_rebuild(1, "notes"), pushed], set(), 9) == [Start("notes-2"), Start("notes-1")]
+    assert plan([pushed, a_rebuild(3, "notes")], set(), 9) == [Start("notes-2"), Start("notes-3")]
+
+
+def test_a_rebuild_waits_for_the_verdict_on_its_commit() -> None:
+    canary = a_rebuild(2, "notes", commit=f"{1:040x}", environment=Environment.CANARY)
+    canary = canary.model_copy(update={"rebuilds": "notes-r2"})
+    assert plan([a_rebuild(1, "notes"), canary], set(), 9) == [Start("notes-1")]

@@ -14,11 +14,12 @@ from redis.asyncio import Redis
 
 from services.build.builds.build import ended
 from services.build.builds.build_store import BuildStore
+from services.build.builds.rebuild_request import RebuildRequest
 from services.build.git.ref_stamp import TICK_NS
 from services.build.git.repository import Repositories
 from services.build.logs.build_log import BuildLogs
 from services.build.triggers.push_handler import REFS_SHOWN, PushHandler
-from shared.errors import Invalid
+from shared.errors import Conflict, Invalid, NotFound
 from shared.models import BuildState, Environment
 from shared.store import RedisError
 
@@ -253,3 +254,32 @@ async def test_a_git_that_hangs_holds_up_no_other_work_of_the_service(world: Wor
     assert await asyncio.wait_for(asyncio.to_thread(lambda: "answered"), 5) == "answered"
     (tmp_path / "over").touch()
     assert await asked == [False] * 4
+
+
+async def test_a_rebuild_is_queued_once_for_the_environment_of_its_release(world: World) -> None:
+    commit = world.commit("notes")
+    await world.push_handler.reconcile()
+    [pushed] = await world.store.unended()
+    await world.store.update(pushed.id, lambda build: ended(build, BuildState.ERROR, "", AT))
+    request = RebuildRequest(release="notes-r9", environment=Environment.CANARY, commit=commit)
+    first, again = [await handler.queue_rebuild("notes", request) for handler in (world.push_handler, world.handler())]
+    assert first == again
+    assert (first.id, first.commit, first.environment, first.rebuilds) == ("notes-2", commit, "canary", "notes-r9")
+    assert (first.branch, first.off_head, first.fresh, first.reported_branch) == ("dev", True, False, None)
+    assert await world.store.heads("notes") == {"release": (commit, "notes-1")}
+    await world.store.update(first.id, lambda build: ended(build, BuildState.ERROR, "", AT))
+    assert (await world.push_handler.queue_rebuild("notes", request)).id == "notes-3"
+
+
+async def test_a_rebuild_without_commit_or_app_is_refused(world: World) -> None:
+    world.commit("notes")
+    await world.push_handler.reconcile()
+    gone = RebuildRequest(release="notes-r9", environment=Environment.PRODUCTION, commit="a" * 40)
+    with pytest.raises(Conflict, match=r"the repository of notes has no commit a+ any more; push it again"):
+        await world.push_handler.queue_rebuild("notes", gone)
+    shutil.rmtree(world.repositories.path("notes"))
+    with pytest.raises(Conflict, match="has no commit"):
+        await world.push_handler.queue_rebuild("notes", gone)
+    with pytest.raises(NotFound):
+        await world.push_handler.queue_rebuild("other", gone)
+    assert await world.built() == ["notes-1"]

@@ -28,6 +28,10 @@ def on_disk(root: Path, number: int, state: ReleaseState) -> Release:
     return a_release(number, state, artifact=artifact)
 
 
+def a_housekeeping(store: Store, home: Path, driver: FakeDriver, **kept: int) -> Housekeeping:
+    return Housekeeping(store, driver, defaultdict(asyncio.Lock), home, **kept)
+
+
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
@@ -39,7 +43,9 @@ async def test_only_what_no_release_needs_is_removed(tmp_path: Path, store: Stor
     still_running = an_instance(releases[1], 1)
     commit = Commit({each.id: each for each in releases}, {still_running.id: still_running})
     await store.commit(PRODUCTION, commit)
-    housekeeping = Housekeeping(store, FakeDriver(), defaultdict(asyncio.Lock), releases_kept=2, records_kept=10)
+    housekeeping = Housekeeping(
+        store, FakeDriver(), defaultdict(asyncio.Lock), tmp_path, releases_kept=2, records_kept=10
+    )
     for _ in range(2):
         await housekeeping.step()
         assert names(tmp_path) == ["notes-2", "notes-3", "notes-4", "notes-99"]
@@ -51,7 +57,9 @@ async def test_records_of_releases_beyond_the_newest_are_deleted_after_their_art
     releases = [on_disk(tmp_path, number, ReleaseState.RETIRED) for number in range(1, 15)]
     releases.append(on_disk(tmp_path, 15, ReleaseState.LIVE))
     await store.commit(PRODUCTION, Commit({each.id: each for each in releases}))
-    await Housekeeping(store, FakeDriver(), defaultdict(asyncio.Lock), releases_kept=2, records_kept=10).step()
+    await Housekeeping(
+        store, FakeDriver(), defaultdict(asyncio.Lock), tmp_path, releases_kept=2, records_kept=10
+    ).step()
     assert [release.number for release in await store.releases(PRODUCTION)] == list(range(15, 5, -1))
     assert names(tmp_path) == ["notes-14", "notes-15"]
 
@@ -60,7 +68,9 @@ async def test_a_removal_that_was_cut_off_is_completed(tmp_path: Path, store: St
     releases = [on_disk(tmp_path, 1, ReleaseState.RETIRED), on_disk(tmp_path, 2, ReleaseState.LIVE)]
     (tmp_path / "notes-1").rename(tmp_path / ".removed-notes-1")
     await store.commit(PRODUCTION, Commit({each.id: each for each in releases}))
-    await Housekeeping(store, FakeDriver(), defaultdict(asyncio.Lock), releases_kept=1, records_kept=10).step()
+    await Housekeeping(
+        store, FakeDriver(), defaultdict(asyncio.Lock), tmp_path, releases_kept=1, records_kept=10
+    ).step()
     assert names(tmp_path) == ["notes-2"]
 
 
@@ -72,7 +82,7 @@ async def test_a_slow_environment_holds_up_nothing_and_keeps_its_artifacts_until
     await store.commit(PRODUCTION, Commit({each.id: each for each in releases}))
     locks: defaultdict[EnvironmentId, asyncio.Lock] = defaultdict(asyncio.Lock)
     driver = FakeDriver()
-    housekeeping = Housekeeping(store, driver, locks, releases_kept=1, records_kept=10)
+    housekeeping = Housekeeping(store, driver, locks, tmp_path, releases_kept=1, records_kept=10)
     async with asyncio.timeout(5):
         async with locks[EnvironmentId("notes", slow)]:
             await housekeeping.step()
@@ -82,7 +92,7 @@ async def test_a_slow_environment_holds_up_nothing_and_keeps_its_artifacts_until
     assert names(tmp_path) == ["notes-2"]
 
 
-async def test_the_engine_is_told_what_any_environment_of_any_app_needs(store: Store) -> None:
+async def test_the_engine_is_told_what_any_environment_of_any_app_needs(store: Store, tmp_path: Path) -> None:
     canary, other = EnvironmentId("notes", Environment.CANARY), EnvironmentId("web", Environment.PRODUCTION)
     releases = {
         PRODUCTION: [image(4, ReleaseState.LIVE), image(3, ReleaseState.RETIRED), image(2, ReleaseState.RETIRED)],
@@ -92,7 +102,7 @@ async def test_the_engine_is_told_what_any_environment_of_any_app_needs(store: S
     driver = FakeDriver()
     for environment_id, of_place in releases.items():
         await store.commit(environment_id, Commit({each.id: each for each in of_place}))
-    await Housekeeping(store, driver, defaultdict(asyncio.Lock), releases_kept=2, records_kept=10).step()
+    await a_housekeeping(store, tmp_path, driver, releases_kept=2, records_kept=10).step()
     assert sorted(artifact.digest for artifact in driver.needed) == [f"sha256:{number}" for number in (1, 3, 4, 5, 6)]
 
 
@@ -116,7 +126,7 @@ async def test_releases_are_read_only_after_they_have_changed(store: Store, tmp_
     old, new = on_disk(tmp_path, 1, ReleaseState.RETIRED), on_disk(tmp_path, 2, ReleaseState.LIVE)
     await counting.commit(PRODUCTION, Commit({old.id: old}))
     await counting.commit(other, Commit({"web-r1": image(3, ReleaseState.LIVE, id="web-r1", app="web")}))
-    housekeeping = Housekeeping(counting, driver, defaultdict(asyncio.Lock), releases_kept=1, records_kept=10)
+    housekeeping = a_housekeeping(counting, tmp_path, driver, releases_kept=1, records_kept=10)
     await housekeeping.step()
     assert counting.read == ["notes/production", "notes/canary", "web/production", "web/canary"]
     needed = driver.needed
@@ -135,11 +145,13 @@ def image(number: int, state: ReleaseState, **changes: Any) -> Release:
     )
 
 
-async def test_plain_text_of_an_older_version_is_encrypted_once(store: Store, redis: Redis) -> None:
+async def test_plain_text_of_an_older_version_is_encrypted_once(store: Store, redis: Redis, tmp_path: Path) -> None:
     key = "deployer:override:notes:production"
     await redis.set(key, '{"replicas":2,"memory":null,"variables":{"GREETING":"plainly"}}')
     await redis.sadd("deployer:places", "notes/production", "notes/canary")
-    housekeeping = Housekeeping(store, FakeDriver(), defaultdict(asyncio.Lock), releases_kept=1, records_kept=10)
+    housekeeping = Housekeeping(
+        store, FakeDriver(), defaultdict(asyncio.Lock), tmp_path, releases_kept=1, records_kept=10
+    )
     await housekeeping.step()
     sealed = await redis.get(key)
     assert "plainly" not in str(sealed)

@@ -73,7 +73,16 @@ async def executor(
 
     facts = AppFacts("", "", dict.fromkeys(Environment, ""))
     context = WorkContext(
-        store, driver, proxy, facts, 1, "localhost", cast(Any, nothing), poll_s=0, memory_retry_s=RETRY_S
+        store,
+        driver,
+        proxy,
+        facts,
+        1,
+        "localhost",
+        cast(Any, nothing),
+        cast(Any, nothing),
+        poll_s=0,
+        memory_retry_s=RETRY_S,
     )
     made = WorkExecutor(EnvironmentId("notes", Environment.PRODUCTION), context, lambda: None, nothing, nothing, note)
     yield made

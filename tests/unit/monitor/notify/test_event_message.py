@@ -38,6 +38,8 @@ PRODUCTION, CANARY = {"environment": "production"}, {"environment": "canary"}
         ("build.failure", "the deployer refused it", {"stage": "deploy"}, True),
         ("build.failure", "release notes-r9 failed: …", {"stage": "deploy", "release": "notes-r9"}, False),
         ("build.failure", "gate", {"stage": "test", "door": True}, False),
+        ("build.failure", "gate", {"stage": "test", "rebuilds": "notes-r9"}, False),
+        ("artifact.lost", "its artifact is gone", PRODUCTION, False),  # there is an alert
         ("build.error", "the deployer did not answer", {"stage": "deploy", "release": "notes-r9"}, True),
         ("build.success", "live", {"recovered": True}, True),
         ("build.success", "live", {"recovered": False}, False),

@@ -51,6 +51,7 @@ def test_what_is_there_by_default() -> None:
         "memory": (Metric.MEMORY, 0.9, 0.8, 30, None, False),
         "MemoryAtCap": (Metric.MEMORY_AT_CAP, 0.85, 0.7, 0, None, True),
         "samples": (Metric.NO_SAMPLES, 10, None, 0, None, True),
+        "artifact": (Metric.ARTIFACT_LOST, 1, None, 0, None, False),
     }
     assert all(rule.enabled and rule.app is None for rule in DEFAULTS.values())
 

@@ -1,0 +1,51 @@
+"""Finds the folders of artifacts in the home, and checks those that came from another home."""
+
+from pathlib import Path
+
+from services.deployer.drivers.driver import ArtifactChanged, ArtifactGone, ArtifactUnusable
+from shared.host.artifact_folder import (
+    ArtifactAltered,
+    ArtifactBound,
+    ArtifactMissing,
+    artifact_folder,
+    check_artifact,
+    check_interpreter,
+    is_moved,
+)
+from shared.models import Artifact
+
+
+class ArtifactFolders:
+    """Finds the artifacts in `home`. One that was built at another path (the home was moved or copied) is checked
+    whole before its first start, since a part of it may be missing or name that path. Methods block.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._sound: set[str] = set()
+
+    def usable(self, artifact: Artifact) -> Path:
+        """Returns the artifact's folder. Raises ArtifactUnusable."""
+        folder = artifact_folder(self._home, artifact.ref)
+        is_new_here = is_moved(self._home, artifact) and artifact.digest not in self._sound
+        if is_new_here or artifact.kind != "directory" or not folder.is_dir():
+            self.verify(artifact)
+            self._sound.add(artifact.digest)
+        try:
+            check_interpreter(folder)
+        except ArtifactBound as error:
+            raise ArtifactUnusable(str(error)) from error
+        return folder
+
+    def verify(self, artifact: Artifact) -> None:
+        """Raises ArtifactGone or ArtifactChanged, or ArtifactUnusable if it can run at another path only."""
+        if artifact.kind != "directory":
+            raise ArtifactGone(f"processes run from a directory, not from an {artifact.kind}")
+        try:
+            check_artifact(self._home, artifact)
+        except ArtifactAltered as error:
+            raise ArtifactChanged(str(error)) from error
+        except ArtifactMissing as error:
+            raise ArtifactGone(str(error)) from error
+        except ArtifactBound as error:
+            raise ArtifactUnusable(str(error)) from error

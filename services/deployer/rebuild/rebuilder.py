@@ -1,0 +1,100 @@
+"""Asks build to build a live release's commit again, follows that build, and records what becomes of it."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+from services.deployer.drivers.driver import ArtifactUnusable, Driver
+from services.deployer.plan.apply_changes import Commit, artifact_event
+from services.deployer.releases.environment import EnvironmentId
+from services.deployer.releases.rebuild import Rebuild, asked, failed, postponed
+from services.deployer.releases.release import Release
+from services.deployer.store import Store
+from shared.errors import Problem
+from shared.http import ServiceClient
+from shared.models import BuildState, BuildView, ReleaseState
+
+log = logging.getLogger(__name__)
+
+UNDER_WAY = frozenset({BuildState.QUEUED, BuildState.RUNNING})
+
+
+class Rebuilder:
+    """Leads each rebuild that is stored in a live release. Build makes the new release itself, as after a push, so a
+    rebuild ends well when this release is not live any more. Each step may be repeated: build starts no second build
+    of a release while one is under way. `locks` are the environments' locks, shared with their reconcilers.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        driver: Driver,
+        builds: ServiceClient,
+        locks: Mapping[EnvironmentId, asyncio.Lock],
+        now: Callable[[], datetime],
+    ) -> None:
+        self._store = store
+        self._driver = driver
+        self._builds = builds
+        self._locks = locks
+        self._now = now
+
+    async def step(self, release_id: str) -> None:
+        """Does what is due for the release. Raises RedisError, and DriverError if the engine does not answer."""
+        release = await self._store.release(release_id)
+        if release is None or release.state is not ReleaseState.LIVE or release.rebuild is None:
+            return
+        if release.rebuild.build:
+            await self._follow(release, release.rebuild)
+        elif release.rebuild.next_at <= self._now():
+            await self._begin(release, release.rebuild)
+
+    async def _begin(self, release: Release, rebuild: Rebuild) -> None:
+        try:
+            await self._driver.verify(release.artifact)
+        except ArtifactUnusable:
+            pass
+        else:
+            log.info("the artifact of %s is there again", release.id)
+            await self._store_rebuild(release, None, "found", "its artifact is there again")
+            return
+        body = {"release": release.id, "environment": release.environment, "commit": release.commit}
+        try:
+            path = f"/apps/{release.app}/rebuilds"
+            build = BuildView.model_validate(await self._builds.post(path, body, repeatable=True))
+        except Problem as problem:
+            if problem.status < 500:
+                await self._failed(release, rebuild, problem.detail)
+            else:
+                await self._store_rebuild(release, postponed(rebuild, f"waits: {problem.detail}"))
+            return
+        log.info("%s: %s; %s builds its commit again", release.id, rebuild.cause, build.id)
+        await self._store_rebuild(release, asked(rebuild, build.id))
+
+    async def _follow(self, release: Release, rebuild: Rebuild) -> None:
+        try:
+            build = BuildView.model_validate(await self._builds.get(f"/builds/{rebuild.build}"))
+        except Problem as problem:
+            if problem.status < 500:
+                await self._failed(release, rebuild, problem.detail)
+            return
+        if build.state not in UNDER_WAY:
+            await self._failed(release, rebuild, f"{build.id} ended in {build.state}: {build.reason}")
+
+    async def _failed(self, release: Release, rebuild: Rebuild, why: str) -> None:
+        again = failed(rebuild, why, self._now())
+        log.warning("%s: %s", release.id, again.problem)
+        await self._store_rebuild(release, again, "lost", again.problem)
+
+    async def _store_rebuild(
+        self, release: Release, rebuild: Rebuild | None, state: str = "", reason: str = ""
+    ) -> None:
+        """Stores the rebuild, with the event `artifact.<state>`, unless the release is not live any more."""
+        async with self._locks[release.environment_id]:
+            stored = await self._store.release(release.id)
+            if stored is None or stored.state is not ReleaseState.LIVE or stored.rebuild != release.rebuild:
+                return
+            changed = stored.model_copy(update={"rebuild": rebuild})
+            events = [artifact_event(state, changed, reason, self._now())] if state else []
+            await self._store.commit(release.environment_id, Commit(releases={changed.id: changed}, events=events))
