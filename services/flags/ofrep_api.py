@@ -156,7 +156,12 @@ def ofrep_router(cache: FlagCache, last_used: LastUsed, platform_token: str) -> 
         answer = f'{{"flags":[{bodies}],"metadata":{as_json(metadata)},"eventStreams":{as_json(streams)}}}'
         return Response(answer, headers=headers, media_type="application/json")
 
-    @router.get("/stream", response_class=EventSourceResponse, summary="Follow changes")
+    @router.get(
+        "/stream",
+        response_class=EventSourceResponse,
+        responses={400: errors[400], 503: errors[503]},
+        summary="Follow changes",
+    )
     async def stream(
         request: Request,
         environment: In = Environment.PRODUCTION,

@@ -30,6 +30,7 @@ from shared.models import BuildState, Commit, Model, Page
 from shared.security.outgoing import AddressGuard
 from shared.security.vault import Vault
 from shared.store import RedisError
+from shared.web.openapi import AS_PAGE, CONFLICT, GONE, NOT_IN_TIME, SEE_OTHER
 from shared.web.pages import wants_page
 from shared.web.paging import Limit, NameCursor, page_of
 
@@ -82,7 +83,7 @@ def apps_router(
     source may lead to."""
     router = APIRouter(prefix="/apps", tags=["apps"])
 
-    @router.post("", status_code=201, response_model=AppView, summary="Make an app")
+    @router.post("", status_code=201, response_model=AppView, summary="Make an app", responses=CONFLICT)
     async def make(new: Annotated[NewApp, Body(examples=[{"name": "notes", **APP_EXAMPLE}])]) -> AppView:
         """Makes an app before its first push; the first push makes it too, with the default branches and gates."""
         app = new.make(now(), vault, guard=guard)
@@ -101,7 +102,7 @@ def apps_router(
         """Shows an app: its branches, minimum gates, limits for flaky tests, and source without token and secret."""
         return (await store.app(app)).view()
 
-    @router.put("/{app}", response_model=AppView, summary="Change an app")
+    @router.put("/{app}", response_model=AppView, summary="Change an app", responses=CONFLICT)
     async def put(app: str, settings: Annotated[AppSettings, Body(examples=[APP_EXAMPLE])]) -> AppView:
         """Sets branches, minimum gates, files that they leave out, `baseline`, limits for flaky tests, the pre-receive
         gate, the root or the source; other fields stay. A newly mapped branch is built. With a `root`, that folder of
@@ -160,13 +161,19 @@ def build_router(
 
     Found = Annotated[Build, Depends(found)]
 
-    @router.post("/apps/{app}/builds", status_code=202, response_model=Build, summary="Build without a push")
+    @router.post(
+        "/apps/{app}/builds",
+        status_code=202,
+        response_model=Build,
+        summary="Build without a push",
+        responses={**CONFLICT, **NOT_IN_TIME},
+    )
     async def queue(app: str, body: Annotated[BuildRequest, Body(examples=[BUILD_EXAMPLE])]) -> Build:
         """Queues a build of a branch's head, or of one commit, even if its message says [CI SKIP]. If the app has a
         source, it is fetched first: 503 if that fails."""
         return await remote_sync.build(app, body.branch, body.commit)
 
-    @router.get("/builds/{build_id}", response_model=Build, summary="A build")
+    @router.get("/builds/{build_id}", response_model=Build, summary="A build", responses=AS_PAGE)
     async def build(request: Request, build: Found) -> Any:
         """Shows the build: state and reason, steps, gates, artifact. A page if `Accept` begins with `text/html`."""
         if _wants_page(request):
@@ -176,7 +183,12 @@ def build_router(
             return with_changes(build, promotion_refusal=refusal)
         return build
 
-    @router.get("/builds/{build_id}/log", response_class=PlainTextResponse, summary="A build's log")
+    @router.get(
+        "/builds/{build_id}/log",
+        response_class=PlainTextResponse,
+        summary="A build's log",
+        responses={**AS_PAGE, **GONE},
+    )
     async def log(
         request: Request,
         build: Found,
@@ -223,7 +235,13 @@ def build_router(
             yield ServerSentEvent(event="state", data=latest)
             yield ServerSentEvent(event="end", data=latest.state)
 
-    @router.post("/builds/{build_id}/cancel", status_code=202, response_model=Build, summary="Cancel a build")
+    @router.post(
+        "/builds/{build_id}/cancel",
+        status_code=202,
+        response_model=Build,
+        summary="Cancel a build",
+        responses={**CONFLICT, **SEE_OTHER},
+    )
     async def cancel(request: Request, build: Found) -> Any:
         """Cancels the build, whose state changes once its processes have ended, or its release. 409 if it has ended, or
         if its release serves visitors already: roll back then."""
@@ -236,7 +254,13 @@ def build_router(
         wake()
         return _see(asked) if _wants_page(request) else asked
 
-    @router.post("/builds/{build_id}/retry", status_code=202, response_model=Build, summary="Build it again")
+    @router.post(
+        "/builds/{build_id}/retry",
+        status_code=202,
+        response_model=Build,
+        summary="Build it again",
+        responses={**CONFLICT, **SEE_OTHER},
+    )
     async def retry(request: Request, build: Found) -> Any:
         """Queues a new build of the same commit. 409 while this build has not ended."""
         again = await push_handler.retry(build)

@@ -21,8 +21,8 @@ ALL_BYTES = 256 * KIB
 
 
 class EnvironmentPatch(Model):
-    """Request body of `PATCH /apps/{app}/environments/{env}`. It changes only the given fields; null removes a variable
-    or secret. Setting a secret under a variable's name removes the variable, and vice versa.
+    """Request body of `PATCH /apps/{app}/environments/{environment}`. It changes only the given fields; null removes a
+    variable or secret. Setting a secret under a variable's name removes the variable, and vice versa.
     """
 
     model_config = ConfigDict(hide_input_in_errors=True)

@@ -23,15 +23,17 @@ from shared.proxy_models import (
     TrafficView,
 )
 from shared.web.disconnect import while_connected
+from shared.web.openapi import AS_PAGE, CONFLICT, NOT_IN_TIME, Responses
 from shared.web.pages import wants_page
 from shared.web.paging import Limit, NumberCursor, page_of
 
 App = Annotated[AppName, Path(description="The app's name.", examples=["notes"])]
+CHANGE: Responses = {**CONFLICT, **NOT_IN_TIME}
 ACTION = Body(examples=[{"release": "notes-r9", "reason": "errors above 1 %"}])
 MEASURED = {"rule": "errors", "metric": "error_share", "value": 0.12, "threshold": 0.01}
 ABORT = Body(examples=[{"release": "notes-r9", "reason": "errors above 1 %", "evidence": MEASURED}])
 OPEN = Body(examples=[{"release": "notes-r9", "weight": 33, "notify": ["mailto://team@example.com"]}])
-Shown = Annotated[str | None, Query(description="Digest of the page that the browser shows.", max_length=64)]
+Seen = Annotated[str | None, Query(description="Digest of the page that the browser shows.", max_length=64)]
 
 
 class RolloutSettings(Model):
@@ -75,7 +77,13 @@ def traffic_router(reader: TrafficReader, rollouts: RolloutService) -> APIRouter
 def router(sync: RegistrySync, rollouts: RolloutService, reader: TrafficReader, pages: ProxyPages) -> APIRouter:
     routes = APIRouter(prefix="/apps/{app}")
 
-    @routes.post("/sync", tags=["routes"], summary="Route the app's instances", response_model=SyncResult)
+    @routes.post(
+        "/sync",
+        tags=["routes"],
+        summary="Route the app's instances",
+        response_model=SyncResult,
+        responses=CHANGE,
+    )
     async def post_sync(
         request: Request,
         app: App,
@@ -88,7 +96,7 @@ def router(sync: RegistrySync, rollouts: RolloutService, reader: TrafficReader, 
         """
         return await while_connected(request, sync.sync(app, body))
 
-    @routes.delete("/route", tags=["routes"], summary="Remove the app's route", status_code=204)
+    @routes.delete("/route", tags=["routes"], summary="Remove the app's route", status_code=204, responses=CHANGE)
     async def delete_route(app: App) -> None:
         """Removes the app's hosts, clusters, rollouts and aborted releases, and answers when Envoy has accepted that.
         The deployer calls it when the app's last environment is removed. May be repeated. 409: the registry has
@@ -96,13 +104,19 @@ def router(sync: RegistrySync, rollouts: RolloutService, reader: TrafficReader, 
         """
         await sync.remove(app)
 
-    @routes.get("/rollout", tags=["rollouts"], summary="The current rollout", response_model=RolloutView)
-    async def get_rollout(request: Request, app: App, shown: Shown = None) -> Any:
+    @routes.get(
+        "/rollout",
+        tags=["rollouts"],
+        summary="The current rollout",
+        response_model=RolloutView,
+        responses=AS_PAGE,
+    )
+    async def get_rollout(request: Request, app: App, seen: Seen = None) -> Any:
         """Returns the app's current or last rollout. An ended one has its evidence: the measurements, the `traffic` at
         its end, and `ran_s`, the seconds that it ran. If `Accept` begins with `text/html`, answers with a page.
         """
         if wants_page(request.headers.get("accept")):
-            return HTMLResponse(pages.rollout(app, request.url.hostname, shown=shown))
+            return HTMLResponse(pages.rollout(app, request.url.hostname, shown=seen))
         return rollouts.view(app)
 
     @routes.get("/rollouts", tags=["rollouts"], summary="The rollouts before the current one")
@@ -111,14 +125,14 @@ def router(sync: RegistrySync, rollouts: RolloutService, reader: TrafficReader, 
         earlier = [EarlierRollout.model_validate(each.model_dump()) for each in rollouts.earlier(app)]
         return page_of(earlier, lambda each: release_number(each.release), limit, cursor)
 
-    @routes.post("/rollout", tags=["rollouts"], summary="Open a rollout")
+    @routes.post("/rollout", tags=["rollouts"], summary="Open a rollout", responses=CHANGE)
     async def open_rollout(app: App, body: Annotated[RolloutRequest, OPEN]) -> RolloutView:
         """Opens the rollout of a canary release, which gets its share of new visitors. May be repeated. An older active
         rollout is aborted with the reason `superseded`. 409: the release was aborted, or is older than the current one.
         """
         return await rollouts.open(app, body.release, body.weight, body.notify)
 
-    @routes.put("/rollout", tags=["rollouts"], summary="Set share, switch on or off")
+    @routes.put("/rollout", tags=["rollouts"], summary="Set share, switch on or off", responses=NOT_IN_TIME)
     async def set_rollout(
         app: App, body: Annotated[RolloutSettings, Body(examples=[{"enabled": True, "weight": 10}])]
     ) -> RolloutView:
@@ -127,7 +141,7 @@ def router(sync: RegistrySync, rollouts: RolloutService, reader: TrafficReader, 
         """
         return await rollouts.set(app, body.enabled, body.weight)
 
-    @routes.post("/rollout/abort", tags=["rollouts"], summary="Abort")
+    @routes.post("/rollout/abort", tags=["rollouts"], summary="Abort", responses=CHANGE)
     async def abort(app: App, body: Annotated[RolloutAction, ABORT]) -> RolloutView:
         """Takes the canary out of every route, for good, and answers when Envoy has accepted that. Needs neither Redis
         nor the deployer, which retires the release as soon as it can. May be repeated; the first call's `evidence` is
@@ -135,12 +149,12 @@ def router(sync: RegistrySync, rollouts: RolloutService, reader: TrafficReader, 
         """
         return await rollouts.abort(app, body.release, body.reason, body.evidence)
 
-    @routes.post("/rollout/resume", tags=["rollouts"], summary="Resume")
+    @routes.post("/rollout/resume", tags=["rollouts"], summary="Resume", responses=CHANGE)
     async def resume(app: App, body: Annotated[RolloutAction, ACTION]) -> RolloutView:
         """Resumes a paused rollout. 409: it has ended, or the platform paused it and will also resume it."""
         return await rollouts.resume(app, body.release, body.reason)
 
-    @routes.post("/rollout/promote", tags=["rollouts"], summary="Promote", status_code=202)
+    @routes.post("/rollout/promote", tags=["rollouts"], summary="Promote", status_code=202, responses=CONFLICT)
     async def promote(app: App, body: Annotated[RolloutAction, ACTION]) -> RolloutView:
         """Answers 202. Then the deployer releases the canary's build to production and retires the canary. `GET
         rollout` shows the result: state `promoted`, or `paused` with the reason if production refuses the build. 409:
