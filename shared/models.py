@@ -1,23 +1,60 @@
 """Defines the data that services exchange: REST bodies, registry entries and events."""
 
+import re
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    StringConstraints,
+    model_validator,
+)
 
 from shared.manifest import Manifest
 
 Item = TypeVar("Item")
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]")
 AppName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$", max_length=39)]
 Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 BuildId = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]*-[0-9]+$", max_length=60)]
 
 
 class Model(BaseModel):
-    """Base of request bodies. An unknown field is an error, so that a typo is noticed."""
+    """Base of request bodies. An unknown field is an error, so that a typo is noticed; so is a value of another JSON
+    type, as `"5"` or `true` for a number. A field that is an Enum needs `Strict(False)`: JSON has only its text.
+    """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _numbers(cls, data: Any) -> Any:
+        return whole_numbers(data)
+
+
+def _rfc3339(value: Any) -> Any:
+    if not isinstance(value, datetime) and not (isinstance(value, str) and _DATE.match(value)):
+        raise ValueError("write the time as RFC 3339 does, 2026-01-31T00:00:00Z")
+    return value
+
+
+Time = Annotated[AwareDatetime, Strict(False), BeforeValidator(_rfc3339)]
+"""A time in a request. A number is none, though pydantic would take one for seconds since 1970."""
+
+
+def whole_numbers(data: Any) -> Any:
+    """Returns the fields of an object with `5.0` as 5, which is the same number in JSON; other data as it is."""
+    if not isinstance(data, dict):
+        return data
+    return {
+        name: int(value) if isinstance(value, float) and value.is_integer() else value for name, value in data.items()
+    }
 
 
 class View(BaseModel):
@@ -36,6 +73,10 @@ class Page(View, Generic[Item]):
 class Environment(StrEnum):
     PRODUCTION = "production"
     CANARY = "canary"
+
+
+EnvironmentName = Annotated[Environment, Strict(False)]
+"""An environment in a request body."""
 
 
 class Track(StrEnum):

@@ -99,6 +99,7 @@ def ofrep_router(cache: FlagCache, last_used: LastUsed, platform_token: str) -> 
     router = APIRouter(prefix="/ofrep/v1", tags=["OFREP"], route_class=OfrepRoute)
     body = Body(examples=[{"context": {"targetingKey": "visitor-1", "email": "ann@example.com"}}])
     errors: dict[int | str, dict[str, Any]] = {status: {"model": OfrepError} for status in (400, 404, 503)}
+    in_json = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/OfrepError"}}}}
 
     @router.post("/evaluate/flags/{key}", response_model=OfrepEvaluation, responses=errors, summary="Evaluate one flag")
     async def evaluate(
@@ -159,7 +160,7 @@ def ofrep_router(cache: FlagCache, last_used: LastUsed, platform_token: str) -> 
     @router.get(
         "/stream",
         response_class=EventSourceResponse,
-        responses={400: errors[400], 503: errors[503]},
+        responses={400: in_json, 503: in_json},
         summary="Follow changes",
     )
     async def stream(

@@ -5,13 +5,13 @@ from datetime import datetime, timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Body
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from services.build.builds.build_store import BuildStore
 from services.build.gates.flaky import Quarantine
 from services.build.gates.history_store import HistoryStore
 from shared.errors import Invalid
-from shared.models import Model, Page
+from shared.models import Model, Page, Time
 from shared.web.paging import Limit, TimeCursor, page_of, time_key
 
 LONGEST = timedelta(days=90)
@@ -20,7 +20,7 @@ EXAMPLE = {"reason": "fails while the mail server is moved", "until": "2026-01-3
 
 class QuarantineRequest(Model):
     reason: str = Field(min_length=1, max_length=500, description="Reason, which every verdict shows.")
-    until: AwareDatetime = Field(description="End of the quarantine, at most 90 days ahead.")
+    until: Time = Field(description="End of the quarantine, at most 90 days ahead.")
     step: str | None = Field(None, description="Name of a step; null: every step.")
 
 

@@ -23,7 +23,11 @@ FORM: dict[str, Any] = {
         "required": True,
         "content": {
             "application/x-www-form-urlencoded": {
-                "schema": {"type": "object", "properties": {"weight": {"type": "integer"}}, "required": ["weight"]},
+                "schema": {
+                    "type": "object",
+                    "properties": {"weight": {"type": "integer", "minimum": 0, "maximum": 100}},
+                    "required": ["weight"],
+                },
                 "example": {"weight": 10},
             }
         },
