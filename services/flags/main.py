@@ -1,4 +1,4 @@
-"""Builds the flags service from its parts and runs it (composition root)."""
+"""Assembles the flags service from its parts, by the settings, and runs it."""
 
 import contextlib
 import logging
@@ -30,18 +30,18 @@ from shared.web.server import serve
 
 APP_USER_S = 1.0
 LAST_USED_S = 10.0
-READ_S = 10.0  # to read some 20 000 flags on a busy machine
+READ_S = 10.0  # time to read some 20 000 flags on a busy machine
 
 
 def build_app(settings: Settings) -> FastAPI:
-    """Builds the service with all its dependencies; nothing runs before the app's lifespan starts."""
+    """Returns the service with all its parts. Nothing runs until the app's lifespan starts."""
     redis = connect(settings.redis_connection_url())
     app_user = RedisAppUser(redis, derived_secret(settings.platform_token(), "redis:app"))
     user_loop = Loop("app user", app_user.keep, every_s=APP_USER_S)
 
     def on_mirrors() -> None:
         app_user.mirrors_changed()
-        user_loop.wake()  # a new mirror is readable at once
+        user_loop.wake()  # so that a new mirror can be read at once
 
     store = FlagStore(redis)
     cache = FlagCache(store, now, on_mirrors)
@@ -64,7 +64,7 @@ def assemble(
     loops: Sequence[Loop] = (),
     resources: Callable[[], contextlib.AbstractAsyncContextManager[Any]] = contextlib.nullcontext,
 ) -> FastAPI:
-    """Builds the service on the given store and cache; `stores` opens further connections to the same flags."""
+    """Returns the service for the given store and cache. `stores` opens further connections to the same flags."""
     token = settings.platform_token()
     last_used = LastUsed(store, now)
     views = Views(cache, last_used)
@@ -99,7 +99,7 @@ def assemble(
 def run() -> None:
     """Runs the service until SIGTERM or SIGINT."""
     configure_logging()
-    # The evaluator logs an error for each evaluation without a targeting key, as many as apps ask for.
+    # The evaluator logs an error for each evaluation without a targeting key, which would be one for each request.
     logging.getLogger("openfeature.contrib").setLevel(logging.CRITICAL)
     settings = Settings()
     serve(build_app(settings), settings, "flags")

@@ -1,4 +1,4 @@
-"""Builds the proxy service from its parts and runs it (composition root)."""
+"""Assembles the proxy service from its parts, by the settings, and runs it."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ from services.proxy.control.envoy_upgrade import EnvoyUpgrade
 from services.proxy.control.rollout_service import RolloutService
 from services.proxy.control.sync import RegistrySync
 from services.proxy.envoy.admin import EnvoyAdmin, admin_client
-from services.proxy.envoy.files import EnvoyFiles, admin_socket, envoy_folder, prepare
+from services.proxy.envoy.files import EnvoyFiles, PressureFile, admin_socket, envoy_folder, prepare
 from services.proxy.envoy.keeper_socket import keeper_fault
 from services.proxy.envoy.limits import inotify_warning, read_file_limit
 from services.proxy.metrics import TrafficCollector
@@ -39,7 +39,9 @@ DESCRIPTION = "Routes, canary rollouts and traffic figures; Envoy, configured by
 
 
 def build_app(settings: Settings) -> FastAPI:
-    """Builds the service's app from the state on disk, and rewrites those of Envoy's files that differ from it."""
+    """Returns the service's app, built from the state on disk. Writes those of Envoy's files again that differ from
+    this state.
+    """
     prepare(settings)
     folder = envoy_folder(settings)
     redis = connect(settings.redis_connection_url())
@@ -62,8 +64,9 @@ def build_app(settings: Settings) -> FastAPI:
         now,
         wake=wake,
     )
-    sync = RegistrySync(control, registry, counts, settings.domain, read_file_limit())
-    watch, reader = EnvoyWatch(control), TrafficReader(control, counts)
+    limit = read_file_limit()
+    sync = RegistrySync(control, registry, counts, settings.domain, limit)
+    watch, reader = EnvoyWatch(control), TrafficReader(control, counts, PressureFile(folder, limit.visitors).tell)
     deployer = ServiceClient("deployer", settings, registry, http)
     deployer_tasks = DeployerTasks(control, deployer)
     rollouts = RolloutService(control, deployer_tasks.check_promotion)
@@ -82,7 +85,7 @@ def build_app(settings: Settings) -> FastAPI:
     @contextlib.asynccontextmanager
     async def resources() -> AsyncIterator[None]:
         async with redis, http, admin_http:
-            with contextlib.suppress(RedisError):  # else the loop `save` does it as soon as Redis answers
+            with contextlib.suppress(RedisError):  # if it fails, the loop `save` does it as soon as Redis answers
                 await control.load()
             yield
 

@@ -1,4 +1,4 @@
-"""Says who holds a TCP port, for the message that it is taken."""
+"""Says which process holds a TCP port, for the message that the port is taken."""
 
 import contextlib
 import socket
@@ -7,8 +7,8 @@ from shared.host.reserved_ports import exposed
 
 
 def port_problem(host: str, port: int) -> str | None:
-    """Returns, as a sentence for people, why a server cannot listen on this port, with the process that holds the port
-    if this user may see it. Returns None if a server can listen.
+    """Returns the reason why a server cannot listen on this port, as a sentence for people. It names the process that
+    holds the port, if this user may see it. Returns None if a server can listen.
     """
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -21,7 +21,7 @@ def port_problem(host: str, port: int) -> str | None:
 
 def _held_by(port: int) -> str:
     try:
-        import psutil  # here, as only a failing start needs it, and `make up` runs without packages
+        import psutil  # imported only when a start fails, since `make up` runs without packages
     except ImportError:
         return f"; `ss -tanp sport = :{port}` says by what"
     holders = [each for each in psutil.net_connections("tcp") if each.laddr and each.laddr.port == port]

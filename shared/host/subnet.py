@@ -4,13 +4,13 @@ without installed packages.
 
 from ipaddress import ip_network
 
-EIGHTH = 3  # bits: the part of a subnet that the engine gives
-SMALLEST = 25  # bits: an eighth of a smaller subnet is too little for the platform's own containers
+EIGHTH = 3  # bits: the engine assigns addresses from an eighth of the subnet
+SMALLEST = 25  # bits: in a smaller subnet, an eighth is too small for the platform's own containers
 
 
 def range_of(subnet: str) -> str | None:
-    """Returns the eighth of `subnet` (CIDR) from which the engine gives out addresses; None if the subnet is smaller
-    than /25 or IPv6. Raises ValueError with a remedy if it is not a subnet.
+    """Returns the first eighth of `subnet` (CIDR), from which the engine assigns addresses by itself. Returns None if
+    the subnet is smaller than /25 or IPv6. Raises ValueError with a remedy if `subnet` is not a subnet.
     """
     try:
         whole = ip_network(subnet)

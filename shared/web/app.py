@@ -1,4 +1,4 @@
-"""Makes the FastAPI app of each service: health, readiness, errors, token, metrics, pages, loops."""
+"""Creates the FastAPI app of each service: health, readiness, errors, token, metrics, pages, loops."""
 
 import contextlib
 import logging
@@ -87,15 +87,13 @@ def create_app(
     resources: Callable[[], contextlib.AbstractAsyncContextManager[Any]] = contextlib.nullcontext,
     at_end: Callable[[], None] = lambda: None,
 ) -> FastAPI:
-    """Returns a service's FastAPI app.
-
-    `checks`: functions for `/ready`, by dependency; each returns why its dependency fails, or None. `warnings`:
-    functions for `/ready`, by dependency; each returns what to do about a limit that is nearly reached, or None; a
-    warning leaves the service ready. `collectors`: the service's own metrics. `public`: a regular expression of further
-    paths that need no token. `protocol`: a regular expression of paths that a protocol of others defines; these and the
-    public ones take any query keys. `accepts`: returns True for a request's token that is valid although it is not the
+    """Returns a service's FastAPI app. `checks`: dependency → function that returns why the dependency fails, or None;
+    `GET /ready` calls them. `warnings`: dependency → function that returns what to do about a limit that is nearly
+    reached, or None; the service stays ready. `collectors`: the service's own metrics. `public`: a regular expression
+    of further paths that need no token. `protocol`: a regular expression of the paths of a protocol that others define;
+    these and the public ones may have any query keys. `accepts`: returns True for valid tokens other than the
     platform's. `resources`: a context that is entered before the loops start and left after they end. `at_end`: ends
-    open streams; called on SIGTERM or SIGINT, and again after the loops.
+    open streams; it is called on SIGTERM or SIGINT, and again after the loops.
     """
     public_paths = re.compile(f"{PUBLIC}|{public}" if public else PUBLIC)
     open_paths = re.compile(f"{public_paths.pattern}|{protocol}" if protocol else public_paths.pattern)
@@ -110,7 +108,7 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with resources():  # with them ends the client of Redis, which would connect anew
+        async with resources():  # left last, because this closes the Redis client
             async with at_the_end(at_end), running(all_loops):
                 yield
             with contextlib.suppress(RedisError):
@@ -125,7 +123,7 @@ def create_app(
         redoc_url=None,
         dependencies=[Depends(query_check(lambda request: bool(open_paths.fullmatch(request.url.path))))],
     )
-    app.state.metrics = metrics = CollectorRegistry()  # the reference of the docs reads them there
+    app.state.metrics = metrics = CollectorRegistry()  # the generator of the docs reads the metrics here
     for collector in collectors:
         metrics.register(collector)
     app.include_router(_platform_router(service, all_loops, checks or {}, warnings or {}, metrics))
@@ -136,7 +134,7 @@ def create_app(
     def is_public(path: str) -> bool:
         return bool(public_paths.fullmatch(path))
 
-    # The middleware added last runs first.
+    # The middleware that is added last runs first.
     app.add_middleware(HeadAsGet)
     app.add_middleware(
         TokenAuth,
@@ -186,7 +184,9 @@ def _platform_router(
 
 
 def _openapi(app: FastAPI, is_public: Callable[[str], bool]) -> dict[str, Any]:
-    """Returns FastAPI's OpenAPI document with the token and every problem that a call may answer."""
+    """Returns FastAPI's OpenAPI document. It declares every problem that a call may answer. Every operation that is not
+    public requires the token.
+    """
     if app.openapi_schema is None:
         schema = get_openapi(
             title=app.title, version=app.version, description=app.description, routes=app.routes, tags=app.openapi_tags
@@ -241,7 +241,7 @@ def _answer_problems(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def on_invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        # The value itself is left out: it may be a secret.
+        # The value is left out, because it may be a secret.
         faults = [
             {
                 "field": ".".join(str(part) for part in fault["loc"] if part != "body") or "body",
@@ -257,12 +257,12 @@ def _answer_problems(app: FastAPI) -> None:
         request_id = getattr(request.state, "request_id", "")
         detail = f"an error of the platform itself; its log has the details under request {request_id}"
         response = problem_response(Problem(detail, status=500, request_id=request_id))
-        protect(response.headers)  # this handler's answers pass no middleware
+        protect(response.headers)  # this handler's answers bypass the middleware
         return response
 
 
 def configure_logging() -> None:
-    """Writes log records to stderr in one format."""
+    """Configures logging: records go to stderr in one format, from the level SLIPWAY_LOG_LEVEL (default INFO) on."""
     logging.basicConfig(
         level=os.environ.get("SLIPWAY_LOG_LEVEL", "INFO"),
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",

@@ -1,4 +1,4 @@
-"""Adds the headers by which a browser protects a service's pages."""
+"""Adds the headers by which browsers protect a service's pages."""
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -6,7 +6,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 CONTENT_POLICY = {
     "default-src": "'none'",
     "script-src": "'self'",
-    "style-src": "'self' 'unsafe-inline'",  # the bars of a build's times, and charts, place themselves so
+    "style-src": "'self' 'unsafe-inline'",  # charts and the bars of a build's times set their styles inline
     "img-src": "'self' data:",
     "connect-src": "'self'",
     "form-action": "'self'",
@@ -16,13 +16,13 @@ CONTENT_POLICY = {
 HEADERS = {
     "Content-Security-Policy": "; ".join(f"{name} {sources}" for name, sources in CONTENT_POLICY.items()),
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",  # with no-referrer, forms would be sent with `Origin: null`
+    "Referrer-Policy": "same-origin",  # with no-referrer, browsers would send `Origin: null` with forms
 }
 
 
 class SecurityHeaders:
-    """ASGI middleware that adds `HEADERS` to every answer, and `Cache-Control: no-store` unless the answer has a
-    `Cache-Control` or `ETag` of its own: what needs a token shall not stay in a browser's cache.
+    """Adds `HEADERS` to every answer (as ASGI middleware). Adds `Cache-Control: no-store` too, unless the answer has a
+    `Cache-Control` or `ETag`, so that pages which need a token do not stay in a browser's cache.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -38,7 +38,7 @@ class SecurityHeaders:
 
 
 def protect(headers: MutableHeaders) -> None:
-    """Adds the headers to those of an answer; one that is there already is kept."""
+    """Adds the headers to those of an answer; a header that is already set stays."""
     for name, value in HEADERS.items():
         headers.setdefault(name, value)
     if "etag" not in headers:

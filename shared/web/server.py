@@ -1,4 +1,4 @@
-"""Runs a service's app with uvicorn, for one process of each home."""
+"""Runs a service's app with uvicorn, at most once for each home folder."""
 
 import asyncio
 import contextlib
@@ -16,12 +16,12 @@ from shared.config import ServiceName, SharedSettings
 from shared.host.port_holder import port_problem
 
 TICK_S = 1.0
-START_FAILED = 3  # uvicorn's own exit code
+START_FAILED = 3  # the exit code of uvicorn
 
 
 class QuietServer(uvicorn.Server):
-    """A uvicorn server that wakes once a second, for the header `Date`, and at a signal. uvicorn's own server wakes ten
-    times a second to check for a signal, which took a third of an idle service's CPU time.
+    """Runs like `uvicorn.Server`, but wakes only once a second, for the header `Date`, and at a signal. uvicorn's own
+    server wakes ten times a second to check for a signal, which took a third of an idle service's CPU time.
     """
 
     def __init__(self, config: uvicorn.Config, tick_s: float = TICK_S) -> None:
@@ -32,7 +32,7 @@ class QuietServer(uvicorn.Server):
 
     async def main_loop(self) -> None:
         self._loop = asyncio.get_running_loop()
-        while not await self.on_tick(0):  # 0: the tick at which it renews the header
+        while not await self.on_tick(0):  # 0: the tick at which uvicorn renews the Date header
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._tick_s):
                     await self._signalled.wait()
@@ -44,8 +44,8 @@ class QuietServer(uvicorn.Server):
 
 
 def serve(app: ASGIApp, settings: SharedSettings, service: ServiceName) -> None:
-    """Runs the app until SIGTERM or SIGINT. Exits with a message if the service already runs for this home, or its port
-    is taken.
+    """Runs the app until SIGTERM or SIGINT. Exits with a message if the service already runs for this home, or if its
+    port is taken.
     """
     port = settings.port(service)
     lock = exclusive(settings.home, service)
@@ -54,7 +54,7 @@ def serve(app: ASGIApp, settings: SharedSettings, service: ServiceName) -> None:
             sys.exit(
                 f"port {port} can't be had: {problem}; end that, or set SLIPWAY_{service.upper()}_PORT to another port"
             )
-        # What is there now stays: a full collection that looks at all of it holds every answer up for 0.1 s and more.
+        # Objects that exist now are excluded from collections: a full one would delay every answer by 0.1 s and more.
         gc.collect()
         gc.freeze()
         config = uvicorn.Config(
@@ -68,7 +68,7 @@ def serve(app: ASGIApp, settings: SharedSettings, service: ServiceName) -> None:
             timeout_keep_alive=60,
         )
         server = QuietServer(config)
-        with contextlib.suppress(KeyboardInterrupt):  # after a SIGINT, which it has handled
+        with contextlib.suppress(KeyboardInterrupt):  # after a SIGINT that uvicorn has handled
             server.run()
         if not server.started:
             sys.exit(START_FAILED)
@@ -80,8 +80,8 @@ def serve(app: ASGIApp, settings: SharedSettings, service: ServiceName) -> None:
 
 def exclusive(home: Path, name: str) -> TextIO:
     """Locks `<home>/locks/<name>` until the returned file is closed or the process ends. Exits with a message if
-    another process has the lock: uvicorn starts the loops before it binds the port, so a second deployer would act
-    before it fails.
+    another process holds the lock. Without the lock, a second deployer would act before it fails, because uvicorn
+    starts the loops before it binds the port.
     """
     path = home / "locks" / name
     path.parent.mkdir(parents=True, exist_ok=True)

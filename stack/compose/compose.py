@@ -1,6 +1,5 @@
-"""Implements `make up` and `make down`: `docker compose`, and the steps around it that it cannot do.
-
-Runs on the machine's own Python 3.11, without packages.
+"""Implements `make up` and `make down`: `docker compose`, and steps around it that it cannot do. It runs with the
+machine's own Python 3.11, without packages.
 """
 
 import json
@@ -25,7 +24,7 @@ SERVICES = ("build", "deployer", "monitor", "flags", "proxy")
 READY_WITHIN_S = 90
 SOCKET = Path("/var/run/docker.sock")
 TOKEN = "/run/slipway/token"
-# The image may be older than this checkout (`git pull && make down`): the module was called `ending` there.
+# The image may be older than this checkout (`git pull && make down`), when the module's name was `ending`.
 END_INSTANCES = """
 import runpy
 from importlib.util import find_spec
@@ -42,8 +41,8 @@ class Compose:
         self._env_file = env_file
 
     def run(self, *arguments: str, text: str | None = None, quiet: bool = False) -> str:
-        """Returns the command's output. Raises CalledProcessError. The command's error messages are printed; with
-        `quiet` they are in the exception's `stderr` instead.
+        """Runs `docker compose` with these arguments and returns its output. Raises CalledProcessError. The command's
+        error messages are printed; with `quiet` they are in the exception's `stderr` instead.
         """
         command = ["docker", "compose", "--env-file", str(self._env_file), *arguments]
         return subprocess.run(
@@ -62,7 +61,7 @@ class Compose:
         return found
 
     def ports(self) -> dict[str, int]:
-        """Returns the stack's ports on this machine by name: the services, `public`, `production`, `canary`."""
+        """Returns name → port of the stack on this machine, for each service, `public`, `production` and `canary`."""
         environment = self.configuration()["services"]["proxy"]["environment"]
         names = (*SERVICES, "public", "production", "canary")
         return {name: int(environment[f"SLIPWAY_{name.upper()}_PORT"]) for name in names}
@@ -77,11 +76,11 @@ def up(compose: Compose, home: Path) -> None:
     ports = compose.ports()
     if not compose.run("ps", "--quiet").strip():
         need_free_ports(ports)
-    reserve(ports.values())  # else an outgoing connection may have one at the next start
+    reserve(ports.values())  # otherwise an outgoing connection may use one of them at the next start
     own = os.environ.get("SLIPWAY_TOKEN") or _read(home / "token")
     changed = compose.run("run", "--rm", "--no-deps", "-T", "first-run", text=own).strip()
-    # Not `--wait`: the engine looks for the first time after 10 s. `/ready` of the services covers Redis, Envoy and the
-    # keeper too.
+    # Not `--wait`, because the engine's first health check comes after 10 s. `/ready` of services covers Redis, Envoy
+    # and the keeper too.
     compose.run("up", "--detach", "--remove-orphans")
     if changed:
         compose.run("restart", *SERVICES)
@@ -93,15 +92,15 @@ def up(compose: Compose, home: Path) -> None:
 
 
 def down(compose: Compose) -> None:
-    """Stops the stack and all apps. Their data stays in volumes; `up` starts them again."""
-    compose.run("stop")  # first, or the deployer would replace what is taken from it
+    """Stops the stack and all apps. Their data stay in volumes; `up` starts them again."""
+    compose.run("stop")  # first, because the deployer would replace the instances
     compose.run("run", "--rm", "--no-deps", "-T", "--entrypoint", "python", "deployer", "-c", END_INSTANCES)
     compose.run("down", "--remove-orphans")
 
 
 def make_env_file(path: Path, socket: Path) -> None:
-    """Creates the file from `.env.example` with the group of the engine's socket; only checks an existing file. Raises
-    SystemExit if there is no socket, or it has another group.
+    """Creates the file from `.env.example`, with the group of the engine's socket; an existing file is only checked.
+    Raises SystemExit if there is no socket, or if the file names another group.
     """
     text = path.read_text() if path.exists() else ""
     socket = Path(_setting(text, "DOCKER_SOCKET") or socket)
@@ -116,7 +115,7 @@ def make_env_file(path: Path, socket: Path) -> None:
 
 
 def _setting(text: str, name: str) -> str:
-    """Returns the last value of the setting in the file's text, or an empty text."""
+    """Returns the last value of the setting in the file's text; empty if it has none."""
     values = [line.partition("=")[2].strip() for line in text.splitlines() if line.startswith(f"{name}=")]
     return values[-1] if values else ""
 
@@ -126,7 +125,7 @@ def _read(path: Path) -> str:
 
 
 def need_free_ports(ports: Mapping[str, int]) -> None:
-    """Raises SystemExit that says which ports are taken, and which settings move them."""
+    """Raises SystemExit if ports are taken; the message says which, and which settings change them."""
     problems = {name: port_problem("127.0.0.1", port) for name, port in ports.items()}
     taken = [f"  {ports[n]} (SLIPWAY_{n.upper()}_PORT): {problem}" for n, problem in problems.items() if problem]
     if taken:
@@ -136,7 +135,9 @@ def need_free_ports(ports: Mapping[str, int]) -> None:
 
 
 def _wait_until_ready(ports: dict[str, int], token: str) -> None:
-    """Waits until all services are ready. Raises SystemExit that says which one is not, and why."""
+    """Waits until all services are ready. Raises SystemExit after a time limit; the message says which one is not
+    ready, and why.
+    """
     deadline = time.monotonic() + READY_WITHIN_S
     for service in SERVICES:
         while why := _unready(ports[service], token):

@@ -1,8 +1,6 @@
-"""Creates the files in the shared volume of secrets: token, Redis' password and its configuration. Keeps existing
-files.
-
-Runs in a container of its own at each start, before all others. A token on standard input replaces the stored one; if
-they differ, it prints `changed`.
+"""Creates the files in the shared volume of secrets: the token, Redis' password, and its configuration. Existing files
+stay. It runs in a container of its own at each start, before all others. A token on standard input replaces the stored
+one; if they differ, it prints `changed`.
 """
 
 import sys
@@ -13,7 +11,7 @@ from stack.private_file import write_private
 from stack.redis_conf import redis_conf
 
 REDIS_PORT, REDIS_DATA = 6379, Path("/data")
-GROUP_READS = 0o640  # Redis' container runs as a user of its own, in our group
+GROUP_READS = 0o640  # Redis' container runs as a user of its own, in this user's group
 
 
 def main() -> None:

@@ -1,7 +1,6 @@
-"""Implements `make local`: runs the stack on this machine in the foreground, until SIGINT, SIGTERM or SIGHUP.
-
-It restarts supervisor if it dies; supervisor does the same for Redis, the keeper, Envoy and the five services. At the
-end it stops supervisor and then the apps, within 15 s.
+"""Implements `make local`: runs the stack on this machine in the foreground, until SIGINT, SIGTERM or SIGHUP. It
+restarts supervisor if that dies; supervisor restarts Redis, the keeper, Envoy and the five services. At the end it
+stops supervisor, and then the apps, within 15 s.
 """
 
 import os
@@ -30,7 +29,7 @@ from stack.redis_conf import redis_conf
 REPORT_S = 60.0
 SUPERVISOR_STOP_S = 8
 INSTANCES_STOP_S = 6
-LONGEST_HOME = 80  # a unix socket's path may have 107 characters
+LONGEST_HOME = 80  # characters; a unix socket's path has at most 107
 
 
 def main() -> int:
@@ -58,8 +57,8 @@ class Launcher:
         self._started = time.monotonic()
 
     def run(self) -> None:
-        """Runs the stack until a signal. Services that are not ready for long are reported, but never a reason to stop:
-        on a busy machine they are late, and the apps serve meanwhile.
+        """Runs the stack until a signal. Services that are not ready for long are reported, but do not stop the stack:
+        on a busy machine they may be late, and the apps keep serving.
         """
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._on_signal)
@@ -87,7 +86,7 @@ class Launcher:
         self._stopping = True
 
     def _start_supervisor(self) -> "subprocess.Popen[bytes]":
-        # Its own session: a terminal's Ctrl-C and hang-up reach this launcher only, which then stops it in order.
+        # A session of its own, so that Ctrl-C and hang-up of a terminal reach only this launcher, which stops it.
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONWARNINGS"}
         environment["SLIPWAY_HOME"] = str(self._settings.home)
         conf = str(self._settings.home / "supervisord.conf")
@@ -99,7 +98,7 @@ class Launcher:
         )
 
     def _unready(self, services: Iterable[ServiceName]) -> dict[ServiceName, str]:
-        """Returns those of the services that are not ready, with the reason."""
+        """Returns service → reason, for those of `services` that are not ready."""
         waiting: dict[ServiceName, str] = {}
         with httpx.Client(headers=self._headers, timeout=2, verify=False) as client:
             for service in services:
@@ -151,11 +150,13 @@ def _need_free_ports(settings: SharedSettings) -> None:
         sys.exit(
             "These ports can't be had; end what uses them, or set the variable to another port:\n" + "\n".join(taken)
         )
-    reserve(variables.values())  # else an outgoing connection may have one at the next start
+    reserve(variables.values())  # otherwise an outgoing connection may use one of them at the next start
 
 
 def write_files(settings: SharedSettings) -> None:
-    """Writes what the programs read at their start: the token, and the configuration of Redis, supervisor and Envoy."""
+    """Writes the files that the programs read at their start: the token, and the configuration of Redis, supervisor and
+    Envoy.
+    """
     home = settings.home
     if urlsplit(settings.redis_url).hostname not in ("127.0.0.1", "localhost", settings.host):
         sys.exit("SLIPWAY_REDIS_URL: the local stack brings its own Redis; name a port of 127.0.0.1 or leave it out")

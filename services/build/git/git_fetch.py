@@ -25,12 +25,14 @@ _DENIED = ("authentication failed", "could not read username", "could not read p
 
 
 class FetchFailed(Exception):
-    """Reports that a fetch failed; the message says why and holds no credential."""
+    """Reports that a fetch failed; the message says why and contains no credential."""
 
 
 class Fetcher:
-    """Fetches from sources by git. For ssh it uses the keys and known hosts of the user that runs the service.
-    `path_variable` is git's PATH; `guard` says which addresses may be called; `timeout_s` limits a whole fetch."""
+    """Fetches from sources with git. For ssh it uses the keys and known hosts of the user that runs the service.
+    `path_variable` is the PATH for git; `guard` decides which addresses may be called; `timeout_s` limits a whole
+    fetch.
+    """
 
     def __init__(
         self,
@@ -48,15 +50,15 @@ class Fetcher:
             **GIT_ENVIRONMENT,
             "PATH": path_variable,
             "GIT_TERMINAL_PROMPT": "0",
-            "GIT_ASKPASS": "true",  # the helper alone knows
+            "GIT_ASKPASS": "true",  # only the credential helper answers
             "GIT_SSH_COMMAND": "ssh -o BatchMode=yes -o ConnectTimeout=10",
         }
         self._timeout_s = timeout_s
 
     async def fetch(self, app: str, source: Source, branches: Collection[str]) -> None:
         """Updates those of `branches` that exist in the source, all of them or none. A branch that was deleted in the
-        source stays here. Calls for one app must not overlap. Idempotent. Ends git when cancelled. Raises FetchFailed
-        if git fails.
+        source is kept. Two calls for one app must not overlap. Idempotent. A cancelled call ends git. Raises
+        FetchFailed if git fails or the address is refused.
         """
         try:
             token = self._vault.open(source.token) if source.token else ""
@@ -80,26 +82,27 @@ class Fetcher:
             await self._git(app, ["fetch", *options, "--", source.url, *refs], environment, token, deadline)
 
     async def _pinned(self, url: str) -> str:
-        """Returns where git connects to, as curl's option: `host:port:address`; empty for ssh, which may know the host
-        by another name. Raises AddressRefused.
+        """Returns the address to which git must connect, in the form of curl's option (`host:port:address`); an empty
+        text for ssh, whose own configuration may give the host another name. Raises AddressRefused.
         """
         scheme, host, port = host_and_port(url)
         if scheme not in PORTS:
-            return ""  # git itself refuses it
+            return ""  # git itself refuses such a URL
         try:
             addresses = await self._guard.resolve(host, port)
         except NoAddress:
             if scheme != "ssh":
                 raise
-            return ""  # a name of ssh's configuration, which is the operator's
+            return ""  # a host name that only ssh's configuration on this machine defines
         written = [f"[{address}]" if ":" in address else address for address in addresses]
         return "" if scheme == "ssh" else f"{host}:{port}:{','.join(written)}"
 
     async def _git(
         self, app: str, arguments: list[str], environment: Mapping[str, str], token: str, deadline: float
     ) -> list[str]:
-        """Runs git and returns its printed lines, at most 1 MiB. Raises FetchFailed, with `token` masked, if git fails
-        or has not ended by `deadline` (monotonic clock)."""
+        """Runs git; returns the lines that it prints, at most 1 MiB. Raises FetchFailed, with `token` masked, if git
+        fails or has not ended by `deadline` (monotonic clock).
+        """
         lines: list[str] = []
         splitter, size = LineSplitter(), 0
 
@@ -125,8 +128,8 @@ class Fetcher:
 
 
 def _config(source: Source, token: str, pinned: str) -> dict[str, str]:
-    """Returns environment variables with git's configuration and credentials for the source. What git asks for may
-    lead nowhere else: it follows no redirect, and connects to the `pinned` address.
+    """Returns environment variables that hold git's configuration and credentials for the source. With these, git
+    follows no redirect and connects only to the `pinned` address, so the credentials go nowhere else.
     """
     config = {
         "safe.directory": "*",
@@ -143,12 +146,14 @@ def _config(source: Source, token: str, pinned: str) -> dict[str, str]:
     if token and parts.scheme in ("https", "http"):
         config[f"credential.{parts.scheme}://{parts.netloc}.helper"] = _HELPER
         secret = {"SLIPWAY_USER": source.username or USERNAMES[source.forge], "SLIPWAY_PASSWORD": token}
-    protocols = "https:ssh:http" if parts.scheme == "http" else "https:ssh"  # http: see remote_source
+    protocols = "https:ssh:http" if parts.scheme == "http" else "https:ssh"  # http only for loopback, see remote_source
     return {"GIT_ALLOW_PROTOCOL": protocols, **config_variables(config), **secret}
 
 
 def _reason(lines: list[str], token: str) -> str:
-    """Returns git's message, with the token masked, cut to 300 characters, and with a remedy if access was denied."""
+    """Returns git's message with the token masked, cut to 300 characters. If access was denied or the source redirects,
+    adds a remedy.
+    """
     said = "; ".join(line.strip() for line in lines if line.strip())
     said = (said.replace(token, "***") if token else said)[:REASON_CHARACTERS]
     if any(sign in said.lower() for sign in _DENIED):

@@ -1,6 +1,7 @@
-"""Serves git's smart HTTP protocol: an ASGI app around `git http-backend`. A push is received in full before git sees
-it, so a client that disconnects half-way changes nothing. Output is sent as it comes: the pusher follows the build's
-log."""
+"""Serves git's smart HTTP protocol: an ASGI app around `git http-backend`. A push is received in full before git gets
+it, so that a client which disconnects half-way changes nothing. Output is sent as it comes, because the pusher follows
+the build's log.
+"""
 
 import asyncio
 import logging
@@ -36,9 +37,9 @@ class ClientGone(Exception):
 
 
 class GitHttp:
-    """Serves `/git/<app>.git/…`. `hooks` is the folder of git's hooks, to whose environment `variables` are added;
-    `spool` is the folder in which a request is stored until it is complete. `admit(app, pushing)` is awaited before
-    each request and makes the repository for a first push; a Problem that it raises is the answer to the client.
+    """Serves `/git/<app>.git/…`. `hooks` is the folder of git's hooks, which also get `variables` as environment.
+    `spool` is the folder that stores a request until it is complete. `admit(app, pushing)` is awaited before each
+    request, and creates the repository for a first push; if it raises a Problem, the client gets that as the answer.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class GitHttp:
         self._connected: set[str] = set()
 
     def is_connected(self, push: str) -> bool:
-        """Returns True while the client of this push is connected. Hooks find the push's id in SLIPWAY_PUSH."""
+        """Returns True while the client of this push is connected. Hooks get the id of the push in SLIPWAY_PUSH."""
         return push in self._connected
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -123,16 +124,16 @@ class GitHttp:
             "http.receivepack": "true",
             "http.getanyfile": "false",
             "transfer.hideRefs": HIDDEN,
-            # A pack is checked before any of it counts: `.git`, `..` and double names are nobody's. What some old tools
-            # wrote, and is harmless, is let in: else a long history could never be pushed.
+            # Packs are checked: names such as `.git` and `..`, and duplicate names, are refused. Harmless faults that
+            # old tools wrote are accepted, otherwise repositories with a long history could not be pushed.
             "receive.fsckObjects": "true",
             "receive.fsck.badTimezone": "ignore",
             "receive.fsck.missingSpaceBeforeDate": "ignore",
             "receive.fsck.zeroPaddedFilemode": "ignore",
             "receive.maxInputSize": str(self._largest),
-            "receive.unpackLimit": "1",  # index-pack alone reads large files in slices
+            "receive.unpackLimit": "1",  # only index-pack reads large files in slices
             "core.bigFileThreshold": "16m",
-            "receive.autogc": "false",  # its background child would hold the push open
+            "receive.autogc": "false",  # git's background process would keep the push open
         }
         return {
             **GIT_ENVIRONMENT,
@@ -158,7 +159,7 @@ class GitHttp:
 
 
 def _refuse(problem: Problem) -> Response:
-    """Returns the problem as plain text, which git shows to the user."""
+    """Returns the problem as a response in plain text, which git shows to the user."""
     return PlainTextResponse(f"{problem.detail}\n", problem.status)
 
 
@@ -173,9 +174,7 @@ async def _chunks(receive: Receive) -> Any:
 
 
 async def _answer(git: subprocess.Popen[bytes], send: Send) -> None:
-    """Copies the response of `git http-backend` to the client. git runs to its end even if the client has
-    disconnected.
-    """
+    """Copies the response of `git http-backend` to the client. If the client disconnects, git still runs to its end."""
     assert git.stdout is not None
     pipe = PipeEnd(git.stdout.fileno())
     try:

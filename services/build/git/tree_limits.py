@@ -1,6 +1,7 @@
-"""Limits the trees of commits: number, total size, depth and names of files. Pure. A pack of kilobytes can name ten
-thousand million files, so entries are checked while git lists them, and git is ended at the first one beyond a
-limit."""
+"""Limits the trees of commits: number, total size, depth and names of files. Pure. A pack of a few kilobytes can name
+ten thousand million files. Therefore entries are checked while git lists them, and git is ended at the first one beyond
+a limit.
+"""
 
 import re
 from collections.abc import Iterator
@@ -8,20 +9,21 @@ from dataclasses import dataclass
 
 from shared.manifest import MIB
 
-LONGEST_PATH = 1024  # bytes, which with the home before it fits into what systems take
+LONGEST_PATH = 1024  # bytes; with the home's path before it, it stays below the limit of operating systems
 LONGEST_NAME = 255
 DEEPEST = 100
 SUBMODULE, FOLDER = "160000", "040000"
-# `.git` as Windows and macOS also read it; git itself takes no other notice of these two.
+# Names that Windows and macOS also read as `.git`; git itself checks no others.
 _GITS = {".git", "git~1"}
 _IGNORED_BY_MACOS = dict.fromkeys([*range(0x200C, 0x2010), *range(0x202A, 0x202F), *range(0x206A, 0x2070), 0xFEFF])
-# Controls, line ends of any kind, and what turns the direction of writing round.
+# Control characters, line ends of any kind, and characters that change the direction of writing.
 _UNSHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 class BadTree(ValueError):
-    """Reports that a commit exceeds the limits. The message says why, with the remedy, as a predicate of which the
-    commit is the subject ("holds more than …")."""
+    """Reports that a commit exceeds the limits. The message says why, with the remedy, worded to follow "the commit"
+    ("holds more than …").
+    """
 
 
 @dataclass(frozen=True)
@@ -29,9 +31,9 @@ class TreeLimits:
     """Holds the limits of a commit's tree."""
 
     entries: int = 50_000
-    """Number of files and folders."""
+    """Largest number of files and folders."""
     total_bytes: int = 512 * MIB
-    """Size of all files together."""
+    """Largest size of all files together, in bytes."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def _check_name(raw: bytes) -> None:
         text = raw.decode()
     except UnicodeDecodeError:
         raise BadTree(f"holds {_shown(raw)}, a name that is not UTF-8; rename it") from None
-    if _UNSHOWN.search(text):  # terminals would obey it, and a log would hold two lines
+    if _UNSHOWN.search(text):  # terminals would interpret it, and a log would get two lines
         raise BadTree(f"holds {_shown(raw)}, a name with a character that cannot be shown; rename it")
     for name in text.split("/"):
         plain = name.translate(_IGNORED_BY_MACOS).lower().rstrip(". ")

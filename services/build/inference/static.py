@@ -1,12 +1,14 @@
-"""Infers how files are served as they are: a site of plain HTML, or the folder that a build writes (decision 33)."""
+"""Infers how an app of plain files is served: an HTML site, or the folder into which a build writes files (decision
+33).
+"""
 
 from services.build.inference.inference import Guess, LanguagePart, build_step
 
 IMAGE = "python:3.13-slim"
 SITE = ".slipway-site"
 INSTALL = "pip install 'starlette==1.*' 'uvicorn==0.*'"
-# What is served is copied to a folder of its own first: no file whose name begins with a dot, except in .well-known,
-# and none that is Slipway's.
+# The files to be served are first copied to a folder of their own: none whose name begins with a dot, except in
+# .well-known, and none that configures Slipway.
 _LEFT_OUT = "Procfile slipway.yml Dockerfile node_modules __pycache__"
 _PUBLISH = (
     f"rm -rf {SITE} && python -c \"import shutil; shutil.copytree('{{folder}}', '{SITE}', symlinks=True, "
@@ -22,7 +24,9 @@ SERVE = (
 
 
 def site(folder: Guess, image: str = IMAGE) -> tuple[LanguagePart, Guess]:
-    """Returns how the files of the folder (`.`: of the repository) are published, and the command that serves them."""
+    """Returns the part that publishes the files of `folder` (`.` is the repository's root), and the command that serves
+    them.
+    """
     publish = _PUBLISH.format(folder=folder.value)
     steps = (build_step("static", image, [INSTALL, publish]),)
     takes = () if folder.value == "." else (folder.value,)

@@ -14,12 +14,13 @@ LARGEST_BYTES = 20 * 2**20
 CHUNK = 64 * 1024
 LOOK_AGAIN_S = 1.0
 GATHER_S = 0.02
-TAIL = 2**18  # bytes of a log, characters of a channel
+TAIL = 2**18  # bytes at the end of a log; characters that a channel remembers
 
 
 class BuildLog:
-    """Appends to one build's log. Above `largest_bytes` the output of steps is dropped; the platform's own lines are
-    always written. `changed` is called after each write."""
+    """Appends to one build's log. Once the log exceeds `largest_bytes`, output of steps is dropped, while lines of the
+    platform are still written. `changed` is called after each write.
+    """
 
     def __init__(self, path: Path, changed: Callable[[], None], largest_bytes: int = LARGEST_BYTES) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -32,7 +33,7 @@ class BuildLog:
         self._lines = sum(chunk.count(b"\n") for chunk in _chunks(path))
 
     def hide(self, mask: Mask) -> None:
-        """Has `mask` replace secrets by `***` in everything that is written from now on."""
+        """Masks secrets with `mask` in everything that is written from now on."""
         self.flush()
         self._mask, self._own = mask, Channel(self, mask)
 
@@ -46,13 +47,14 @@ class BuildLog:
         return self._lines
 
     def say(self, line: str) -> None:
-        """Writes one or several lines of the platform, after ending a line that `output` left open. Terminal escapes
-        are dropped, because a line may quote foreign text. Each line is cut at 4 000 characters."""
+        """Writes one or several lines of the platform; an unfinished line of `output` is ended first. Terminal escapes
+        are dropped, because a line may quote text of others. Each line is cut to 4000 characters.
+        """
         self.flush()
         self._append("".join(f"{cleaned(self._mask(part))[:LONGEST]}\n" for part in line.split("\n")))
 
     def output(self, data: bytes) -> None:
-        """Writes printed bytes, in pieces of any size."""
+        """Writes bytes that a step has printed, in pieces of any size."""
         self._own.output(data)
 
     def flush(self) -> None:
@@ -68,7 +70,7 @@ class BuildLog:
         return self.size >= self._largest_bytes
 
     def write(self, lines: list[str]) -> None:
-        """Writes finished lines of a channel, and a note if the log has become full."""
+        """Writes whole lines that a step has printed, and a remark if the log has thereby become full."""
         self._append("\n".join([*lines, ""]))
         if self.full:
             self._append(
@@ -76,7 +78,7 @@ class BuildLog:
             )
 
     def tail(self, start: int) -> list[str]:
-        """Returns the lines from byte `start` on; if that is more than 256 KiB, only the last ones."""
+        """Returns the lines from byte `start` on; if they exceed 256 KiB, only the last 256 KiB."""
         self.flush()
         with self._path.open("rb") as file:
             file.seek(max(start, self.size - TAIL))
@@ -93,8 +95,9 @@ class BuildLog:
 
 
 class Channel:
-    """Writes the output of one step as whole lines, so that output of parallel steps does not mix within a line.
-    Remembers the last lines for an excerpt."""
+    """Writes the output of one step to the build's log in whole lines, so that lines of parallel steps do not mix. It
+    remembers the last lines for an excerpt.
+    """
 
     def __init__(self, log: BuildLog, mask: Mask, prefix: str = "") -> None:
         self._log = log
@@ -104,11 +107,11 @@ class Channel:
         self._kept_size = 0
 
     def output(self, data: bytes) -> None:
-        """Writes printed bytes, in pieces of any size."""
+        """Takes bytes that the step has printed, in pieces of any size, and writes those lines that are complete."""
         if not self._log.full:
             self._write(self._splitter.feed(data))
         if self._log.full:
-            self._splitter.end()  # with the open line: half of what is to be hidden would be shown
+            self._splitter.end()  # drops the unfinished line, of which only a part of a secret might be masked
 
     def say(self, line: str) -> None:
         """Writes a line of the platform to the log."""
@@ -163,7 +166,7 @@ class BuildLogs:
             log.close()
 
     def say(self, build: str, line: str) -> None:
-        """Appends a message of the platform, not of a step, to the build's log. `build` is an id."""
+        """Appends a message of the platform to the log of the build with the id `build`."""
         with self.open(build) as log:
             log.say(line)
 
@@ -172,7 +175,7 @@ class BuildLogs:
             event.set()
 
     def close(self) -> None:
-        """Ends all followers. Called when the service ends."""
+        """Ends all followers. The service calls it when it ends."""
         self._closed = True
         for build in list(self._followers):
             self.wake(build)
@@ -185,14 +188,16 @@ class BuildLogs:
         """Returns at most `limit` bytes from byte `start` on (-1: all); empty bytes if there is no log."""
         try:
             with self.path(build).open("rb") as file:
-                file.seek(min(start, os.fstat(file.fileno()).st_size))  # no system seeks to any number
+                file.seek(min(start, os.fstat(file.fileno()).st_size))  # no file can be positioned at any number
                 return file.read(limit)
         except FileNotFoundError:
             return b""
 
     async def follow(self, build: str, ended: Callable[[], Awaitable[bool]], start: int = 0) -> AsyncIterator[bytes]:
-        """Yields whole lines from byte `start` on as they come, gathered for 20 ms, and b"" whenever all are read and
-        the build's state may have changed. Ends when `ended` returns True and all is read, or when the service ends."""
+        """Yields whole lines from byte `start` on as they are written, gathered for 20 ms. Yields b"" whenever all
+        lines were yielded and the build's state may have changed. Stops when `ended` returns True and all lines were
+        yielded, or when the service ends.
+        """
         woken, loop = asyncio.Event(), asyncio.get_running_loop()
         self._followers[build].add(woken)
         try:

@@ -1,7 +1,8 @@
-"""Packs the repositories by `git gc`, and protects the commits of builds from it. Each push leaves a pack; force-pushes
-and refused pushes leave commits without a branch. `git gc` removes such commits when their files are two weeks old,
-even if a build of one was requested since. So hidden refs first protect everything that refs point to at that moment,
-and the commits of all known builds."""
+"""Packs the repositories with `git gc`, and protects the commits of builds from it. Each push leaves a pack;
+force-pushes and refused pushes leave commits without a branch. `git gc` removes such commits once their files are two
+weeks old, even if a build of one has been requested since. Therefore hidden refs are set first, to everything that refs
+point to at that moment and to the commits of all known builds.
+"""
 
 import asyncio
 import contextlib
@@ -21,15 +22,15 @@ from services.build.system.stop import Stop
 log = logging.getLogger(__name__)
 
 KEPT = f"{HIDDEN}/kept"
-PACKS, LOOSE = 50, 6700  # git's own figures
+PACKS, LOOSE = 50, 6700  # the thresholds of `git gc --auto`
 TIMEOUT_S = 900.0
 PAUSE_S = 3600.0
-STALE_S = 24 * 3600.0  # nothing of git's writes so long
+STALE_S = 24 * 3600.0  # no git process writes for so long
 REASON_BYTES = 2000
 _CONFIG = {
     "safe.directory": "*",
     "core.hooksPath": os.devnull,
-    "gc.cruftPacks": "true",  # else each object that no ref has becomes a file
+    "gc.cruftPacks": "true",  # otherwise each object that no ref reaches becomes a file
     "gc.pruneExpire": "2.weeks.ago",
     "gc.autoDetach": "false",
     "pack.threads": "1",
@@ -59,12 +60,14 @@ class RepositoryGc:
         self._most_packs = most_packs
         self._most_loose = most_loose
         self._timeout_s = timeout_s
-        self._not_before: dict[str, float] = {}  # app → by the monotonic clock
+        self._not_before: dict[str, float] = {}  # app → earliest next try (monotonic clock)
         self._stops: dict[str, Stop] = {}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def step(self) -> None:
-        """Packs one repository: the one with the most packs that needs it and was not tried for an hour."""
+        """Packs one repository: of those that need it and were not tried within the last hour, the one with the most
+        packs.
+        """
         in_need = await asyncio.to_thread(self._in_need)
         if not in_need:
             return
@@ -76,7 +79,7 @@ class RepositoryGc:
             try:
                 await self._repositories.in_thread(keep, self._repositories, app, commits)
                 await self._pack(app, stop)
-            except (GitFailed, OSError) as error:  # the other repositories are none the worse
+            except (GitFailed, OSError) as error:  # other repositories are not affected
                 log.warning("the repository of %s was not packed: %s", app, error)
 
     @contextlib.asynccontextmanager
@@ -120,8 +123,8 @@ class RepositoryGc:
 
 
 def keep(repositories: Repositories, app: str, commits: Collection[str]) -> None:
-    """Protects from `git gc` every commit that a ref points to now, and those of `commits` that exist, by hidden refs;
-    removes all other hidden refs. Blocks. Idempotent. Raises GitFailed.
+    """Protects commits from `git gc` by hidden refs: every commit to which a ref points now, and those of `commits`
+    that exist. Removes all other hidden refs. Blocks. Idempotent. Raises GitFailed.
     """
     listed = repositories.git(app, "for-each-ref", "--format=%(objectname) %(refname)").splitlines()
     refs = [(commit, ref) for commit, _, ref in (line.partition(" ") for line in listed)]
@@ -140,14 +143,14 @@ def _packs(path: Path) -> int:
 
 
 def _loose(path: Path) -> int:
-    """Returns an estimate of the number of loose objects in the repository: like git, it counts those in one of 256
-    folders.
+    """Returns an estimate of the number of loose objects in the repository. Like git, it counts those in one of 256
+    folders and multiplies.
     """
     return 256 * sum(1 for _ in (path / "objects" / "17").glob("*"))
 
 
 def _remove_stale(path: Path) -> None:
-    """Removes temporary pack files older than a day, which a killed git left."""
+    """Removes temporary pack files older than a day, which a killed git has left."""
     for each in (path / "objects" / "pack").glob("*tmp[_-]*"):
         if each.stat().st_mtime < time.time() - STALE_S:
             each.unlink(missing_ok=True)

@@ -15,7 +15,7 @@ from shared.manifest import MIB
 TIMEOUT_S = 120.0
 LARGEST_ANSWER_BYTES = 32 * MIB
 LARGEST_MEMORY_BYTES = 2048 * MIB
-# `ulimit -f` counts blocks of 512 bytes, `-v` KiB; `-t` is of each process.
+# `ulimit -f` counts blocks of 512 bytes, `-v` KiB; `-t` applies to each process.
 _BOUNDED = f"""\
 exec 2>/dev/null
 ulimit -t {TIMEOUT_S:.0f}
@@ -33,7 +33,7 @@ async def answer(
     command: Sequence[str], folder: Path, environment: Mapping[str, str], timeout_s: float = TIMEOUT_S
 ) -> str:
     """Runs the program and returns its standard output, at most 32 MiB. Afterwards, also when cancelled, kills
-    everything that it started. Raises ToolFailed if it does not start, fails, or exceeds a limit.
+    everything that the program has started. Raises ToolFailed if it does not start, fails, or exceeds a limit.
     """
     with tempfile.TemporaryFile() as printed:
         try:

@@ -28,14 +28,14 @@ def main(grace_s: float, command: list[str]) -> None:
     child = os.fork()
     if not child:
         _execute(command)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # the pipe ends with those who write into it
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # the pipe must end as soon as no process of the step writes into it
     waited = [0, os.pidfd_open(child)]
     while True:
         readable, _, _ = select.select(waited, [], [], REAP_S)
         code = _reap().get(child)
         if 0 in readable:
             break
-        if code is not None and len(waited) > 1:  # else it is an orphan that got the same pid
+        if code is not None and len(waited) > 1:  # otherwise it is an orphan that got the same pid
             waited = [0]
             try:
                 os.write(1, b"%d\n" % code)
@@ -46,7 +46,7 @@ def main(grace_s: float, command: list[str]) -> None:
 
 def _execute(command: list[str]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(number, signal.SIG_DFL)  # what is ignored would stay so in the command
+        signal.signal(number, signal.SIG_DFL)  # the command would inherit an ignored signal
     os.setsid()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
@@ -58,7 +58,9 @@ def _execute(command: list[str]) -> None:
 
 
 def _reap() -> dict[int, int | None]:
-    """Reaps the children that have ended. Returns pid → exit code, with 0 → None if any child is left."""
+    """Removes children that have ended and are zombies. Returns pid → exit code; a key 0 with the value None says that
+    children are left.
+    """
     codes: dict[int, int | None] = {}
     while 0 not in codes:
         try:
@@ -70,7 +72,7 @@ def _reap() -> dict[int, int | None]:
 
 
 def _end_all(grace_s: float) -> None:
-    """Ends all processes of the tree: by SIGTERM, and after the grace period by SIGKILL."""
+    """Ends all processes of the tree: sends SIGTERM, and SIGKILL after the grace period."""
     late_at, seen = time.monotonic() + grace_s, set[int]()
     while 0 in _reap() and time.monotonic() < late_at + KILL_TIMEOUT_S:
         late = time.monotonic() > late_at
@@ -85,14 +87,14 @@ def _end_all(grace_s: float) -> None:
 
 
 def _descendants() -> list[int]:
-    """Returns the pids of the tree's processes below this one, zombies included."""
+    """Returns the pids of all processes below this one in the tree, including zombies."""
     children: dict[int, list[int]] = {}
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
             with open(f"/proc/{pid}/stat", "rb") as file:
                 parent = int(file.read().rpartition(b")")[2].split()[1])
         except (OSError, IndexError):
-            continue  # it has ended since
+            continue  # the process has ended in the meantime
         children.setdefault(parent, []).append(int(pid))
     found: list[int] = []
     left = [os.getpid()]

@@ -1,4 +1,4 @@
-"""Accepts pushes to gated branches only after their commits have passed (decision 14)."""
+"""Accepts pushes to gated branches only after builds of their commits have passed (decision 14)."""
 
 import asyncio
 import contextlib
@@ -34,9 +34,10 @@ REMEDIES = {
 
 
 class PreReceiveGate:
-    """Judges pushes before git accepts them. `is_connected` returns True while the client of a push is connected;
+    """Judges pushes before git accepts them. `is_connected` returns True while the client of a push is connected.
     `on_abandoned` is called when the last push that waits for a build ends. `step` cancels each pre-receive build for
-    which no push of this process waits, including those of a killed service."""
+    which no push of this process waits; after a kill of the service, that is every one left from before.
+    """
 
     def __init__(
         self,
@@ -56,14 +57,14 @@ class PreReceiveGate:
         self._wake = wake
         self._is_connected = is_connected
         self._on_abandoned = on_abandoned
-        self._waiting: Counter[str] = Counter()  # build → pushes
-        self._builds: dict[str, Build] = {}  # of those, as they were queued
-        self._kept: set[tuple[str, str]] = set()  # app, commit
+        self._waiting: Counter[str] = Counter()  # build → number of pushes that wait for it
+        self._builds: dict[str, Build] = {}  # the builds in `_waiting`, as they were queued
+        self._kept: set[tuple[str, str]] = set()  # (app, commit) of refs that protect pushed objects
         self._begun = False
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def judge(self, push: IncomingPush) -> AsyncGenerator[bytes, None]:
-        """Has the pushed commits built, and yields the text for the pusher. Ends normally if the push is accepted, else
+        """Builds the pushed commits and yields text for the pusher. Ends without an error if the push is accepted, else
         raises PushRefused.
         """
         try:
@@ -91,8 +92,8 @@ class PreReceiveGate:
                 self._leave(build.id)
 
     async def step(self) -> None:
-        """Cancels the pre-receive builds for which no push waits any more. Removes the refs that kept pushed commits
-        for such builds, once these have ended.
+        """Cancels the pre-receive builds for which no push waits any more. Once these have ended, removes the refs by
+        which their commits were stored.
         """
         if not self._begun:
             self._kept |= await self._objects.in_thread(self._objects.kept)
@@ -111,8 +112,8 @@ class PreReceiveGate:
                     self._kept.discard((app, commit))
 
     async def _join(self, app: App, branch: str, commit: str, objects: str) -> Build:
-        """Returns the build of the commit for the branch whose result decides about the push: one that another push
-        waits for, else a new one. Raises PushRefused.
+        """Returns the build of the commit whose result decides about the push: a build for which another push already
+        waits, or else a new one. Raises PushRefused.
         """
         async with self._locks[app.name]:
             build = await self._waited_for(app, branch, commit)
@@ -142,8 +143,8 @@ class PreReceiveGate:
             self._on_abandoned()
 
     async def _passing(self, build: Build, push: IncomingPush, *, others: bool) -> AsyncGenerator[bytes, None]:
-        """Yields the build's log, and ends normally if the build succeeds, else raises PushRefused. `others` is True if
-        the push also has updates that need no build.
+        """Yields the build's log. Ends without an error if the build succeeds, else raises PushRefused. `others` is
+        True if the push also has updates that need no build.
         """
         now = build
 
@@ -158,7 +159,7 @@ class PreReceiveGate:
                 raise PushRefused(f"its pusher has gone. {NOTHING_ACCEPTED}")
             yield data
         if not now.ended:
-            raise ConnectionAbortedError("this service ends before the build does")  # the hook says so
+            raise ConnectionAbortedError("this service ends before the build does")  # the hook prints this reason
         if now.state is not S.SUCCESS:
             also = "; branches that need no verdict go in by a push of their own" if others else ""
             remedy = REMEDIES.get(now.state, "push again")
@@ -166,8 +167,8 @@ class PreReceiveGate:
 
 
 def _gated_updates(app: App, push: IncomingPush) -> list[tuple[str, str]]:
-    """Returns branch and commit of each update in the push that needs a successful build first. The deletion of a
-    branch needs none.
+    """Returns (branch, commit) of each update in the push that needs a successful build first. The deletion of a branch
+    needs none.
     """
     wanted = []
     for update in push.updates:

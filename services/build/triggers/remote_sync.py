@@ -31,13 +31,14 @@ from shared.runtime.keyed_tasks import KeyedTasks
 
 log = logging.getLogger(__name__)
 
-INTERVAL_S = 1.0  # between the beginnings of two fetches of an app: a burst of deliveries is served by a few
+INTERVAL_S = 1.0  # between the starts of two fetches of an app, so that many deliveries cause few fetches
 REQUEST_TIMEOUT_S = 30.0
 
 
 class RemoteSync:
-    """Fetches sources; a loop calls `step`. The first call fetches all apps that have a source, because webhooks may
-    have been missed while the service was down."""
+    """Fetches the sources of apps. A loop calls `step`. The first call fetches the sources of all apps, because
+    webhooks may have been missed while the service was down.
+    """
 
     def __init__(
         self,
@@ -60,14 +61,14 @@ class RemoteSync:
         self._interval_s = interval_s
         self._wake = wake
         self._begun = False
-        self._unprompted: dict[str, int] = {}  # app to be fetched without a delivery → fetches that failed
-        self._due: dict[str, float] = {}  # by the monotonic clock
-        self._again: dict[str, datetime] = {}  # app whose deliveries outran the forge's git → its next fetch
+        self._unprompted: dict[str, int] = {}  # app to be fetched without a delivery → number of failed fetches
+        self._due: dict[str, float] = {}  # app → time of its next fetch (monotonic clock)
+        self._again: dict[str, datetime] = {}  # app whose deliveries the forge's git does not show yet → next fetch
         self._asked: set[str] = set()  # apps with a delivery or a change since their last fetch began
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def step(self) -> float | None:
-        """Starts the fetches that are due. Returns the seconds until the next step while apps wait, else None."""
+        """Starts the fetches that are due. Returns the seconds until the next call while apps wait, else None."""
         if not self._begun:
             self._unprompted |= {app.name: 0 for app in await self._store.apps() if app.source is not None}
             self._begun = True
@@ -79,7 +80,9 @@ class RemoteSync:
         return INTERVAL_S if waiting else None
 
     def on_delivery(self, app: str) -> None:
-        """Wakes the loop for a new delivery, unless a burst of them makes it wait for the next regular `step`."""
+        """Wakes the loop for a new delivery. If the app was fetched only just now, the delivery waits for the next
+        regular `step`.
+        """
         self._asked.add(app)
         if self._is_due(app):
             self._wake()
@@ -100,8 +103,8 @@ class RemoteSync:
             self._wake()
 
     async def build(self, name: str, branch: str | None, commit: str | None) -> Build:
-        """Fetches the source, if the app has one, and queues a build of the branch or commit. Raises NotFound, Invalid,
-        Unavailable if the fetch fails, and Timeout.
+        """Fetches the app's source, if it has one, and queues a build of the branch or commit. Raises NotFound or
+        Invalid for an unknown app, branch or commit, Unavailable if the fetch fails, and Timeout if it takes too long.
         """
         app, requested_at = await self._store.app(name), self._now()
         if app.source is None or (commit and await self._push_handler.has(name, commit)):
@@ -119,8 +122,8 @@ class RemoteSync:
 
     @contextlib.asynccontextmanager
     async def undisturbed(self, name: str) -> AsyncIterator[None]:
-        """Prevents fetches of the app during the block. Waiting for a running fetch and the block may together take 30
-        s; after that raises Timeout.
+        """Prevents fetches of the app during the block. Raises Timeout if waiting for a running fetch and the block
+        together take more than 30 s.
         """
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT_S), self._locks[name]:
@@ -157,7 +160,7 @@ class RemoteSync:
             except FetchFailed as error:
                 await self._failed(name, batch, str(error))
                 return
-        if name not in self._asked:  # else the app may have changed during the fetch
+        if name not in self._asked:  # otherwise the app may have changed during the fetch
             self._unprompted.pop(name, None)
         after = await self._outcomes(app, batch)
         if waiting := [each.fetch_again_at for each in after if each.waits]:

@@ -1,8 +1,8 @@
-"""Decides the next changes of one environment from stored and observed facts. Pure: no I/O, no clock.
-
-A release goes through these conditions: all new instances are ready → the proxy routes to them → (canary: the rollout
-is open) → switch → old instances drain → the proxy does not route to them → SIGTERM. With volumes, the old ones are
-stopped first (`stop_first.py`). After a restart at any point, the deployer continues from the facts.
+"""Decides the next changes of one environment from stored and observed facts. Pure: no I/O, no clock. A release goes
+through these conditions: all new instances are ready → the proxy routes to them → (of a canary: the rollout is open) →
+the switch is stored → old instances drain → the proxy no longer routes to them → they are stopped. With volumes, the
+old ones are stopped first (`stop_first.py`). A new process of the deployer continues from the facts, wherever the old
+one ended.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,7 +13,7 @@ from services.deployer.plan.lifecycle import drop_instances, end_instances, end_
 from services.deployer.plan.observe import ObservationLimits, World, observe
 from services.deployer.plan.plan_work import is_settled
 from services.deployer.plan.ready_deadline import end_overdue, keep_clock
-from services.deployer.plan.stop_first import BEGUN, blockers, make_room, record_downtime, take_out
+from services.deployer.plan.stop_first import BEGUN, blockers, drain_old, record_downtime, take_out
 from services.deployer.plan.wait_reason import wait_reason
 from services.deployer.releases.environment import desired
 from services.deployer.releases.instance import ENDED, RUNNING, Instance, may_restart_at
@@ -27,14 +27,17 @@ ENDED_KEPT = 5
 
 
 def plan(world: World, limits: ObservationLimits, now: datetime) -> list[Change]:
-    """Returns observed changes of instances or, if there are none, decided ones. Call it again after storing them,
-    until it returns none; then `plan_work` yields the background work.
+    """Returns the changes that instances have undergone by themselves; if there are none, the changes that the deployer
+    decides. The caller stores them and calls again, until none are returned; then `plan_work` yields the background
+    work.
     """
     return observe(world, limits, now) or decide(world, limits, now)
 
 
 def decide(world: World, limits: ObservationLimits, now: datetime) -> list[Change]:
-    """Returns the changes of the first decider that has any; the next call, with these applied, asks later deciders."""
+    """Returns the changes of the first rule that has any. The rules are asked in a fixed order; the caller applies the
+    changes and calls again, so that later rules see their effect.
+    """
     if not world.override.lifecycle.runs:
         ends = [end_releases(world), end_instances(world), record_stopped(world)]
         return _first([*ends, drop_instances(world), _drop_ended(world)])
@@ -48,7 +51,7 @@ def decide(world: World, limits: ObservationLimits, now: datetime) -> list[Chang
     ]
     if starting is not None:
         deciders += [_fill_starting(world, starting, now), _switch_over(world, starting, live)]
-    if live is not None and (starting is None or not (starting.switched_at or starting.room_at)):
+    if live is not None and (starting is None or not (starting.switched_at or starting.drain_old_at)):
         due = to_replace(world, limits, now)
         fresh = [i for i in _running(world, live) if i not in due and _is_as_ordered(world, live, i)]
         have = [*fresh, *_postponed(world, live, fresh, due)]
@@ -64,8 +67,8 @@ def _first(deciders: Iterable[Iterable[Change]]) -> list[Change]:
 
 
 def _start_newest(world: World, starting: Release | None) -> Iterator[Change]:
-    """Retires all pending releases but the newest, which starts unless another release is starting. It takes the place
-    of one none of whose instances is routable.
+    """Retires all pending releases but the newest. That one starts, unless another release is starting. It replaces a
+    starting release of which no instance gets visitors yet.
     """
     pending = [release for release in world.releases.values() if release.state is ReleaseState.PENDING]
     if not pending:
@@ -83,21 +86,23 @@ def _start_newest(world: World, starting: Release | None) -> Iterator[Change]:
 
 
 def _may_be_superseded(world: World, starting: Release) -> bool:
-    """Returns True if no instance of the release is in the route, as far as is known. (If one is after all, it drains
-    before it stops.) An automatic rollback stays: production needs it now, and a newer release may fail.
+    """Returns True if a newer release may replace this starting one: it is no automatic rollback, which production
+    needs at once, and as far as is known the proxy routes to none of its instances. (One that does get visitors is
+    drained before it is stopped.)
     """
     routes = {world.route(instance.id) for instance in world.of(starting)}
-    return starting.switched_at is None and starting.takes_back is None and RouteState.ROUTABLE not in routes
+    return starting.switched_at is None and starting.replaces_faulty is None and RouteState.ROUTABLE not in routes
 
 
 def _end_faulty(world: World, starting: Release | None, live: Release | None) -> Iterator[Change]:
     if starting is not None and starting.switched_at is None:
         failure = f"{starting.failure.instance}: {starting.failure.reason}" if starting.failure else ""
-        if why := failure or world.refused or (world.checked.get(starting.id, "") if starting.room_at is None else ""):
-            back = f"; {live.id} is started again" if live is not None and starting.room_at is not None else ""
+        unfit = world.checked.get(starting.id, "") if starting.drain_old_at is None else ""
+        if why := failure or world.refused or unfit:
+            back = f"; {live.id} is started again" if live is not None and starting.drain_old_at is not None else ""
             yield MoveRelease(starting.id, ReleaseState.FAILED, f"{why}{back}")
     if live is not None and live.failure is not None and live.environment is Environment.CANARY:
-        # Visitors have the stable track to go back to; the canary itself has nothing.
+        # Production serves the visitors of a failed canary; the canary's environment has no release to go back to.
         why = f"{live.failure.instance}: {live.failure.reason}"
         yield MoveRelease(live.id, ReleaseState.ROLLED_BACK, why, abort_rollout=True)
 
@@ -111,8 +116,8 @@ def _stop_ended(world: World) -> Iterator[Change]:
 
 def _fill_starting(world: World, starting: Release, now: datetime) -> Iterator[Change]:
     if starting.strategy == "stop-first":
-        yield from make_room(world, starting)
-    if starting.strategy == "start-first" or starting.room_at is not None:
+        yield from drain_old(world, starting)
+    if starting.strategy == "start-first" or starting.drain_old_at is not None:
         yield from _add_missing(world, starting, _running(world, starting), now)
 
 
@@ -130,9 +135,10 @@ def _running(world: World, release: Release) -> list[Instance]:
 
 
 def to_replace(world: World, limits: ObservationLimits, now: datetime) -> list[Instance]:
-    """Returns the live release's running instances that the platform replaces of its own accord: those that are
-    unhealthy for `unhealthy_kept_s` or have outdated platform facts. Many environments may need that at once, so each
-    does it in its turn (`World.may_replace`), one instance after the other.
+    """Returns those running instances of the live release that the platform itself wants to replace: because they have
+    been unhealthy for `unhealthy_kept_s`, or because the variables that the platform gives them are outdated. The
+    environment replaces them one after the other, and only while it may (`World.may_replace`), since many environments
+    may need this at the same time.
     """
     live = world.only(ReleaseState.LIVE)
     if live is None:
@@ -150,8 +156,8 @@ def to_replace(world: World, limits: ObservationLimits, now: datetime) -> list[I
 
 
 def _is_as_ordered(world: World, live: Release, instance: Instance) -> bool:
-    """Returns True if it has the current configuration and memory limit (unless that can be changed in place), and
-    people have not restarted the environment since it was added.
+    """Returns True if the instance has the current configuration and memory limit, and was created after the last
+    restart of the environment. A limit that the driver can change while the instance runs does not matter.
     """
     wanted = desired(world.override, live.manifest.resources)
     has_memory = instance.memory == wanted.memory or instance.id not in world.fixed_memory
@@ -160,8 +166,8 @@ def _is_as_ordered(world: World, live: Release, instance: Instance) -> bool:
 
 
 def _add_missing(world: World, release: Release, have: list[Instance], now: datetime) -> Iterator[Change]:
-    """Adds instances that are missing besides those in `have`; a failed one is replaced after its back-off. Adds none
-    while another instance must end first (`blockers`).
+    """Yields the instances that the release lacks besides those in `have`. A failed instance is replaced only after its
+    back-off. Yields none while other instances must end first (`blockers`).
     """
     if blockers(world, release):
         return
@@ -199,14 +205,14 @@ def _switch_over(world: World, starting: Release, live: Release | None) -> Itera
 
 
 def _end_replaced(live: Release, by: Release) -> MoveRelease:
-    if by.takes_back == live.id and live.failure is not None:
+    if by.replaces_faulty == live.id and live.failure is not None:
         return MoveRelease(live.id, ReleaseState.ROLLED_BACK, f"{live.failure.reason}; {by.id} took its place")
     return MoveRelease(live.id, ReleaseState.RETIRED, f"replaced by {by.id}")
 
 
 def _postponed(world: World, live: Release, fresh: list[Instance], due: list[Instance]) -> list[Instance]:
-    """Returns those instances of `due` in whose place none may be added yet: all but one, and that one too while
-    there is one more than wanted, or if it is not the environment's turn.
+    """Returns those instances of `due` for which no replacement may be added yet. All instances of `due` but one have
+    to wait. That one waits too if the environment may not replace now, or already has one instance more than it wants.
     """
     wanted = desired(world.override, live.manifest.resources).replicas
     allowed = int(world.may_replace and len(fresh) + len(due) <= wanted)
@@ -215,8 +221,8 @@ def _postponed(world: World, live: Release, fresh: list[Instance], due: list[Ins
 
 
 def _maintain_live(world: World, live: Release, fresh: list[Instance], due: list[Instance]) -> Iterator[Change]:
-    """Maintains the live release: makes started instances ready, drains surplus and outdated ones, and those that are
-    `due` to be replaced as soon as there is one for each.
+    """Yields the next changes of the live release's instances. Started instances become ready. Surplus ones drain.
+    Those in `due`, which must be replaced, drain once there is a replacement for them.
     """
     ready_by_now = [i for i in fresh if i.state is S.STARTING and world.passes(i)]
     if ready_by_now:
@@ -242,7 +248,7 @@ def _maintain_live(world: World, live: Release, fresh: list[Instance], due: list
         leaving = outdated
     elif any(instance.state in (S.READY, S.STARTING) for instance in (*fresh, *due)):
         leaving = due[: max(0, len(in_route) + len(due) - wanted)]
-    else:  # none is well, also no replacement
+    else:  # no instance is well, neither this one nor a replacement
         leaving = due[: max(0, len(fresh) + len(due) - wanted)]
         room = len(leaving)
     yield from _drain(leaving, room, "another instance took its place")
@@ -253,7 +259,9 @@ def _draining(world: World) -> int:
 
 
 def _drain(leaving: list[Instance], room: int, reason: str) -> Iterator[Change]:
-    """Takes instances out of the route: starting ones at once, and at most `room` others, so that enough stay ready."""
+    """Yields the changes that take instances out of the route: starting ones at once, of all others at most `room`, so
+    that enough instances stay ready.
+    """
     in_route = [instance for instance in leaving if instance.state is not S.STARTING]
     for instance in leaving:
         if instance.state is S.STARTING or instance in in_route[: max(0, room)]:
@@ -261,7 +269,9 @@ def _drain(leaving: list[Instance], room: int, reason: str) -> Iterator[Change]:
 
 
 def _drop_ended(world: World) -> Iterator[Change]:
-    """Drops ended instances that are not needed any more, except the newest five, whose logs are kept."""
+    """Yields the deletion of the records of ended instances that are not needed any more. The newest five stay, because
+    people may want their logs.
+    """
     over = [
         instance
         for instance in world.instances.values()

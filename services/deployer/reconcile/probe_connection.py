@@ -1,7 +1,6 @@
-"""Implements the connection of one probe: sends a request, and reads the head of the answer.
-
-httptools is a C parser, and a probe has no task of its own: that takes a third of the CPU that h11 over asyncio's
-streams took. Most of it is the kernel's for a connection (decision 30 says why it is not kept).
+"""Implements the connection of one probe: sends a request and reads the head of the answer. The parser (httptools) is
+written in C and a probe needs no task of its own, so it takes a third of the CPU that h11 over asyncio's streams took.
+Most of the rest is the kernel's work for the connection itself; decision 30 says why the connection is not kept open.
 """
 
 import asyncio
@@ -12,17 +11,17 @@ from typing import cast
 import httptools
 
 HEAD_BYTES = 100 * 1024
-# A connection that is reset leaves nothing; one that is closed occupies a port (TIME_WAIT) for a minute.
+# A connection that is reset occupies nothing afterwards; one that is closed occupies a port (TIME_WAIT) for a minute.
 RESET_AT_CLOSE = (socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 TCP_REMEDY = "`health: tcp` checks the open port only"
 
 
 class ProbeConnection(asyncio.Protocol):
-    """A connection with one request and its answer. Nothing of the answer is kept but the status."""
+    """Sends one request over one connection and reads the answer, of which only the status is kept."""
 
     def __init__(self, request: bytes, *, reset: bool, most_bytes: int = HEAD_BYTES) -> None:
-        """With `reset`, the end of the connection resets it. An empty `request` is not sent, for a connection alone.
-        About `most_bytes` of the answer are read: what an app streams without end costs no more.
+        """Prepares the connection. With `reset`, closing resets it. With an empty `request`, nothing is sent. About
+        `most_bytes` of the answer are read, so that an endless answer costs no more.
         """
         loop = asyncio.get_running_loop()
         self.answered: asyncio.Future[None] = loop.create_future()
@@ -42,13 +41,13 @@ class ProbeConnection(asyncio.Protocol):
         self._read = 0
         self._transport: asyncio.Transport
         self._parser = httptools.HttpResponseParser(self)
-        self._parser.set_dangerous_leniencies(lenient_optional_cr_before_lf=True)  # as Envoy
+        self._parser.set_dangerous_leniencies(lenient_optional_cr_before_lf=True)  # as Envoy does
 
     def close(self) -> None:
         self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is of no such class
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's transport does not derive from this class
         if self._reset:
             self._transport.get_extra_info("socket").setsockopt(*RESET_AT_CLOSE)
         if self._request:
@@ -78,14 +77,14 @@ class ProbeConnection(asyncio.Protocol):
         self._end(f"{type(error).__name__}: {error}" if error else "the connection was closed")
 
     def _end(self, fault: str) -> None:
-        """Reads no more. `fault` is the reason for it if there is no status yet."""
+        """Stops reading. `fault` is the reason to store if there is no status yet."""
         if not self.answered.done():
             self.fault = fault
             self.answered.set_result(None)
         if not self.ended.done():
             self.ended.set_result(None)
 
-    # httptools calls these
+    # --- called by httptools
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()

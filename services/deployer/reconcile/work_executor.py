@@ -1,4 +1,4 @@
-"""Carries out the background work of one environment, and keeps the results as facts for the next plan."""
+"""Carries out the background work of one environment, and keeps the results as facts for its next plan."""
 
 import logging
 import math
@@ -38,29 +38,29 @@ SYNC = "sync"
 
 @dataclass(frozen=True)
 class WorkContext:
-    """Holds the dependencies and settings of the background work."""
+    """Holds the clients and settings for the background work of all environments."""
 
     store: Store
     driver: Driver
     proxy: Proxy
     facts: AppFacts
     grace_s: float
-    """Seconds from SIGTERM to SIGKILL."""
+    """Seconds between SIGTERM and SIGKILL when an instance is stopped."""
     domain: str
-    """Domain of every app's default host, `<app>.<domain>`."""
+    """Domain under which each app has its default host, `<app>.<domain>`."""
     auto_rollback: Callable[[str], Awaitable[None]]
-    """Creates a release of the last good build to replace the faulty release with the given id."""
+    """Function that creates a release of the last good build, to replace the faulty release with the given id."""
     poll_s: float = 0.05
-    """Seconds between two syncs of the proxy, if it answers."""
+    """Seconds between two syncs of the proxy while it answers."""
     memory_retry_s: float = 30.0
-    """Seconds until a refused memory limit is tried again."""
+    """Seconds until a refused change of a memory limit is tried again."""
 
 
 class WorkExecutor:
-    """Runs each item of work, at most once at a time. `on_opened(release, refusal)` and `on_aborted(release)` store the
-    proxy's answer about a rollout, `on_resized(instance, memory, refusal)` the result of a changed memory limit (in
-    bytes); an empty refusal means success. `wake` is called after each item, to plan again.
-    """
+    """Runs each item of background work, never twice at the same time. Three callbacks store results:
+    `on_opened(release, refusal)` and `on_aborted(release)` the proxy's answer about a rollout, `on_resized(instance,
+    memory, refusal)` the result of changing a memory limit (in bytes). An empty `refusal` means success. `wake` is
+    called after each item, so that the environment is planned again."""
 
     def __init__(
         self,
@@ -90,14 +90,14 @@ class WorkExecutor:
         self._registry_version = 0
 
     def registry_changed(self) -> None:
-        """Discards the proxy's last answer and cancels a running sync, as both are about the previous registry."""
+        """Discards the proxy's last answer and cancels a running sync: both are of an older state of the registry."""
         self._registry_version += 1
         self._tasks.cancel(SYNC)
         self.routes, self.refused = None, ""
 
     @property
     def away(self) -> str:
-        """Returns which part of the platform does not answer, and why, in words for people; empty if none is known."""
+        """Returns which part of the platform does not answer, and why, in words for people; empty if all do."""
         if self.engine_away:
             return f"waits for the engine: {self.engine_away}"
         return self.waits_for if self.proxy_is_away else ""
@@ -109,14 +109,13 @@ class WorkExecutor:
         self._memory_refused.pop(instance_id, None)
 
     def memory_refused(self) -> dict[str, int]:
-        """Returns the memory limits refused within the last `memory_retry_s` seconds, in bytes by instance id."""
+        """Returns instance id → memory limit in bytes, if it was refused within the last `memory_retry_s` seconds."""
         late = time.monotonic() - self._context.memory_retry_s
         return {each: memory for each, (memory, at) in self._memory_refused.items() if at > late}
 
     def next_try_at(self) -> float:
-        """Returns the time (monotonic seconds) at which paused work or a refused memory limit can be tried again;
-        infinity if there is neither.
-        """
+        """Returns the time (monotonic seconds) at which work that pauses after a failure, or a refused memory limit,
+        can be tried again; infinity if there is neither."""
         now = time.monotonic()
         refused = (at + self._context.memory_retry_s for _, at in self._memory_refused.values())
         return min(self._tasks.next_pause_end(), *(at for at in refused if at > now), math.inf)
@@ -125,7 +124,7 @@ class WorkExecutor:
         await self._tasks.close()
 
     def start(self, work: Iterable[Work], world: World) -> None:
-        """Begins each item of work, unless it is running already or its pause between tries is not over."""
+        """Starts each item of work, unless it already runs or pauses after a failure."""
         for item in work:
             match item:
                 case action.Check(release_id):
@@ -133,7 +132,7 @@ class WorkExecutor:
                 case action.StartInstance(instance_id):
                     self._tasks.start(item, partial(self._run, world.instances[instance_id], world))
                 case action.StopInstance(instance_id):
-                    # A start that is on its way would else come after the stop, when the instance counts as gone.
+                    # Otherwise a start that still runs would complete after the stop, when the instance counts as gone.
                     if not self._tasks.runs(action.StartInstance(instance_id)):
                         self._tasks.start(item, partial(self._stop, instance_id))
                 case action.SetMemory(instance_id, memory):
@@ -154,7 +153,7 @@ class WorkExecutor:
             await self._context.driver.preflight(self._spec(release, f"{release.id}-1", memory, world))
         except NoAnswer as error:
             self.engine_away = str(error)
-            raise  # it says nothing about the release, and is asked again
+            raise  # not a verdict about the release; the request is repeated
         except DriverError as error:
             self.checked[release.id] = str(error)
         except Exception as error:
@@ -172,15 +171,15 @@ class WorkExecutor:
             await self._context.driver.start(spec)
         except NoAnswer as error:
             self.engine_away = str(error)
-            raise  # it says nothing about the release, and is asked again
+            raise  # not a verdict about the release; the request is repeated
         except DriverError as error:
             self.start_errors[instance.id] = str(error)
-        except Exception as error:  # tried again, it would fail in the same way
+        except Exception as error:  # a repetition would fail in the same way
             self.start_errors[instance.id] = unforeseen(f"the start of {instance.id}", error)
         self.engine_away = ""
 
     def _spec(self, release: Release, instance_id: str, memory: int, world: World) -> InstanceSpec:
-        """Returns the spec of an instance of the release; `memory` is in bytes."""
+        """Returns the description of an instance of the release, for the driver. `memory` is its limit in bytes."""
         app, environment = self._environment_id.app, self._environment_id.environment
         return InstanceSpec(
             id=instance_id,
@@ -192,6 +191,7 @@ class WorkExecutor:
             memory=memory,
             port=release.manifest.run.port,
             volumes=tuple(VolumeMount(app, environment, each.name, each.path) for each in release.manifest.volumes),
+            is_new=release.state is ReleaseState.STARTING,
         )
 
     async def _stop(self, instance_id: str) -> None:
@@ -228,7 +228,7 @@ class WorkExecutor:
             routes = _routes_but(problem.unhealthy, world)
         except ProxyRefused as problem:
             refused = waits_for = f"the proxy refuses the route: {problem}"
-            # Of an app that has a route, the proxy never refuses the app's own host.
+            # The proxy never refuses an app's own default host, once the app has a route.
             if problem.is_conflict and body is not None and len(body["hosts"]) == 1:
                 routes = {}
         except RedisError as error:
@@ -238,9 +238,9 @@ class WorkExecutor:
             self.proxy_is_away = is_away
 
     async def _sync_body(self, world: World) -> dict[str, Any] | None:
-        """Returns the body of the proxy's sync, with production's hosts or else its own; None without releases. An app
-        of which no release is starting or live claims no host but its own.
-        """
+        """Returns the body of a sync request for the proxy; None if the environment has no release. It names the hosts
+        of production's release; if production has none, those of this environment's. If neither is starting or live, it
+        names only the app's default host."""
         own = _leading(world.releases.values())
         production = None
         if self._environment_id.environment is not Environment.PRODUCTION:
@@ -278,16 +278,16 @@ class WorkExecutor:
 
 
 def _leading(releases: Iterable[Release]) -> Release | None:
-    """Returns the release whose manifest decides the route: the starting one, else the live one, else the newest."""
+    """Returns the release whose manifest sets the route: the starting one, else the live one, else the newest."""
     order = [ReleaseState.STARTING, ReleaseState.LIVE]
     ranked = sorted(releases, key=lambda r: (order.index(r.state) if r.state in order else len(order), -r.number))
     return ranked[0] if ranked else None
 
 
 def _routes_but(unhealthy: Collection[str], world: World) -> dict[str, RouteState] | None:
-    """Returns the routes of an app all of whose ready instances get visitors but the unhealthy ones, so that an ill
-    instance does not hold up a new release; None if there are none. One that drains may still have requests.
-    """
+    """Returns instance id → state of its route, if the proxy answers that the instances `unhealthy` alone get no
+    visitors; all other ready instances count as routable, so that an unhealthy instance does not delay a release.
+    Draining instances count as still having requests. Returns None if `unhealthy` is empty."""
     if not unhealthy:
         return None
     routes = {}

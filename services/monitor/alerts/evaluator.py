@@ -1,4 +1,4 @@
-"""Evaluates the rules for every release that gets visitors: canaries that are being rolled out, and production."""
+"""Evaluates the alert rules for every release that gets visitors: canaries with a rollout, and production."""
 
 import asyncio
 import logging
@@ -24,16 +24,17 @@ log = logging.getLogger(__name__)
 
 Clock = Callable[[], datetime]
 Wake = Callable[[], None]
-CALL_S = 1.5  # time-out of a call, which is not retried: the next step asks again, and waits for no old answer
-PRODUCTION_INTERVAL = timedelta(seconds=1.9)  # for apps without a canary; steps are never quite on time
+CALL_S = 1.5  # time-out of a call, which is not retried, since the next step calls again
+PRODUCTION_INTERVAL = timedelta(seconds=1.9)  # interval for apps without a canary; steps are a little early or late
 UNREADABLE = "the proxy's traffic figures cannot be read; proxy and monitor must be of one version"
 CURRENT = frozenset({RolloutState.PROGRESSING, RolloutState.PAUSED})
-AT_ONCE = 20  # apps that are evaluated until other loops, such as the one that aborts, get their turn
+AT_ONCE = 20  # apps that are evaluated before other loops, such as the one that aborts, get a turn
 
 
 class Evaluator:
-    """Evaluates rules with figures of deployer and proxy, and updates the alerts. Only its first step waits for Redis.
-    `wake` is called when an alert changed, so that the abort it may request is sent and the alert is stored.
+    """Evaluates alert rules with figures of deployer and proxy, and updates the alerts. Only its first step waits for
+    Redis. `wake` is called when an alert has changed, so that an abort that it requests is sent and the alert is
+    stored.
     """
 
     def __init__(
@@ -66,12 +67,13 @@ class Evaluator:
 
     @property
     def proxy_problem(self) -> str | None:
-        """Returns the reason why the proxy did not answer last time; None if it did, or was not asked."""
+        """Returns the reason why the proxy did not answer last time; None if it did, or was not called."""
         return next(iter(self._unanswered.values()), None)
 
     async def step(self) -> None:
-        """Evaluates the rules for the apps that have a canary or were never evaluated, and every 2 s for all apps. An
-        empty registry ends no alert."""
+        """Evaluates the rules once, for the apps that have a canary or were never evaluated; every 2 s for all apps. If
+        the registry is empty, no alert is ended because of that.
+        """
         await self._alerts.load_if_possible()
         await self._find_instances()
         with_canary = self._with_canary()
@@ -84,21 +86,21 @@ class Evaluator:
         self._unevaluated = [rule for rule in self._unevaluated if rule in rules]
         due = with_canary | apps - self._evaluated
         if not _just_now(self._all_evaluated_at, now):
-            due, self._all_evaluated_at = apps, now  # all in one step, since each step reads the traffic of all
+            due, self._all_evaluated_at = apps, now  # all apps in one step, since each step reads the traffic of all
         if due:
             await self._evaluate_all(due, with_canary)
 
     def expect_change(self) -> None:
         """Makes the next steps read the registry, for 2 s. It is called after an event about an instance, a release or
-        a rollout, since the registry may change a moment later than the event."""
+        a rollout, because the registry may change a moment after the event.
+        """
         self._change_expected_at = self._clock()
 
     async def on_ill_instance(self, app: str, environment: Environment, release: str, reason: str) -> None:
-        """Evaluates the health rules at once, after the event that an instance of the release is unhealthy or has
-        failed.
-
-        Does nothing if the release is neither being rolled out nor live. Raises Unavailable if the proxy does not
-        answer whether it is being rolled out; the event must then be handled again."""
+        """Evaluates the health rules at once, after an event that an instance of the release is unhealthy or has
+        failed. Does nothing if the release neither has an active rollout nor is live. Raises Unavailable if the proxy
+        does not tell whether it has one; the event must then be handled again.
+        """
         if environment == Environment.CANARY:
             problem = await self._read_rollout(app)
             rollout = self._rollouts.get(app)
@@ -115,7 +117,9 @@ class Evaluator:
         self._apply(app, environment, release, ill)
 
     def excuse(self, instance: str) -> None:
-        """Excludes the instance from the health check: it had an OOM kill, and its memory limit can still be raised."""
+        """Excludes the instance from the health check for a time: it was killed at its memory limit, and the limit can
+        still be raised.
+        """
         self._inventory.excuse(instance, self._clock())
 
     def end(self, release: str, reason: str) -> None:
@@ -125,20 +129,24 @@ class Evaluator:
             self._wake()
 
     def forget(self, app: str) -> None:
-        """Stops evaluating the app's production, which was removed."""
+        """Stops evaluating the app's production, because it was removed."""
         self._inventory.forget(app)
 
     def _with_canary(self) -> set[str]:
-        """Returns the apps with a canary: in the registry, in a rollout, in an open alert or in the traffic."""
+        """Returns the apps that have a canary by any sign: in the registry, in a rollout, in an open alert or in the
+        traffic.
+        """
         under_way = {app for app, rollout in self._rollouts.items() if rollout.state in CURRENT}
         alerted = {alert.app for alert in self._alerts.open_alerts() if alert.environment == Environment.CANARY}
         routed = {app for app, window in self._windows.items() if window.release(Track.CANARY)}
         return self._inventory.with_canary() | under_way | alerted | routed
 
     async def _find_instances(self) -> None:
-        """Reads the registry: in every step while there is a canary or the deployer does not answer, else every 2 s and
-        after an event. If it does not answer, the last instances are kept and their health is unknown. After a restart,
-        the release of an open production alert counts as live until the registry names another one."""
+        """Reads the registry: in every step while there is a canary or the deployer does not answer, otherwise every 2
+        s and after an event. If it does not answer, the last instances are kept and their health is unknown. After a
+        restart of the monitor, the release of an open production alert counts as live until the registry names another
+        one.
+        """
         for alert in sorted(self._alerts.open_alerts(), key=lambda alert: alert.since, reverse=True):
             if alert.environment == Environment.PRODUCTION:
                 self._inventory.remember(alert.app, alert.release)
@@ -157,14 +165,14 @@ class Evaluator:
         return not _just_now(self._registry_read_at, now) or _just_now(self._change_expected_at, now)
 
     async def _evaluate_all(self, due: set[str], with_canary: set[str]) -> None:
-        """Evaluates the rules for the apps in `due` with the data that can be read; apps with a canary first. Raises
+        """Evaluates the rules for the apps in `due`, those with a canary first, with the data that can be read. Raises
         the first error, after all apps were evaluated.
         """
         views, problems = await self._read_traffic(due)
         canaries = sorted(due & with_canary)
         told = {app: view.rollout for app, view in views.items() if view.rollout is not None}
         self._rollouts |= {app: told[app] for app in canaries if app in told}
-        unknown = [app for app in canaries if app not in told]  # the proxy is of an earlier version, or has no such app
+        unknown = [app for app in canaries if app not in told]  # an earlier version, or an unknown app
         answers = await asyncio.gather(*map(self._read_rollout, unknown), return_exceptions=True)
         errors = [answer for answer in answers if isinstance(answer, BaseException)]
         problems |= {app: answer for app, answer in zip(unknown, answers, strict=True) if isinstance(answer, str)}
@@ -180,7 +188,7 @@ class Evaluator:
 
     def _evaluate(self, app: str, problem: str | None) -> None:
         """Evaluates the rules for the app's canary and production. `problem` is the reason why the app's traffic or
-        rollout could not be read, or None.
+        rollout could not be read; None if they were read.
         """
         self._evaluated.add(app)
         if problem:
@@ -191,7 +199,7 @@ class Evaluator:
         self._evaluate_production(app)
 
     async def _read_traffic(self, due: set[str]) -> tuple[dict[str, AppTraffic], dict[str, str]]:
-        """Reads the traffic of the apps in `due` from the proxy, and records it. Returns app → its traffic, and app →
+        """Reads the traffic of the apps in `due` from the proxy, and records it. Returns app → traffic, and app →
         reason for each app whose traffic could not be read.
         """
         try:
@@ -203,7 +211,7 @@ class Evaluator:
             return {}, dict.fromkeys(due, UNREADABLE)
         now = self._clock()
         for app in due - views.keys():
-            self._windows.pop(app, None)  # else the canary that it saw last would be asked about for ever
+            self._windows.pop(app, None)  # otherwise its last canary would be asked about for ever
         readable = {app: view for app, view in views.items() if view is not None}
         for app, view in readable.items():
             self._windows.setdefault(app, Window()).add(view, now)
@@ -211,7 +219,9 @@ class Evaluator:
         return readable, dict.fromkeys(views.keys() - readable.keys(), UNREADABLE)
 
     async def _read_rollout(self, app: str) -> str | None:
-        """Reads the app's rollout; without an answer, keeps the last state and returns the reason, else None."""
+        """Reads the app's rollout and returns None. If the proxy does not answer, keeps the last state and returns the
+        reason.
+        """
         try:
             answer = await self._proxy.get(f"/apps/{app}/rollout", timeout_s=CALL_S, repeatable=False)
         except Problem as problem:
@@ -248,7 +258,9 @@ class Evaluator:
         return ReadingSources(self._inventory, self._samples, window, self._clock())
 
     def _apply(self, app: str, environment: Environment, release: str, readings: Readings) -> None:
-        """Evaluates the rules that apply to the release; one that raises an error is logged once and stops no other."""
+        """Evaluates the rules that apply to the release. A rule that raises an error is logged once and does not stop
+        the others.
+        """
         now = self._clock()
         changed = False
         for rule in self._alerts.rules():
@@ -265,8 +277,8 @@ class Evaluator:
 
 
 def _just_now(at: datetime | None, now: datetime) -> bool:
-    """Returns True if `at` and `now` differ by less than 2 s; False for None, and also if `at` lies further ahead,
-    since the clock was then set back.
+    """Returns True if `at` and `now` differ by less than 2 s; False if `at` is None. A time far after `now` also gives
+    False, because the clock was then set back.
     """
     return at is not None and abs(now - at) < PRODUCTION_INTERVAL
 

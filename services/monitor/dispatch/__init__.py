@@ -1,4 +1,3 @@
-"""Delivers messages: groups alerts, turns events into deliveries, sends and retries these.
-
-May import `notify`. Imported by `api` and `main`.
+"""Delivers messages: groups alerts, turns events into deliveries, sends and retries deliveries. May import `notify`.
+Imported by `api` and `main`.
 """

@@ -1,6 +1,5 @@
-"""Groups the alerts of one release into messages: decides when one is sent, and with which alerts. Pure.
-
-After Alertmanager: dispatch/dispatch.go (group_wait, group_interval) and notify/notify.go (DedupStage.needsUpdate).
+"""Groups the alerts of one release into messages: decides when a message is sent, and with which alerts. Pure. It
+follows Alertmanager: dispatch/dispatch.go (group_wait, group_interval) and notify/notify.go (DedupStage.needsUpdate).
 """
 
 import hashlib
@@ -21,8 +20,9 @@ REPEAT_INTERVAL = timedelta(hours=4)
 
 
 class GroupedAlert(View):
-    """An alert as its last event described it. `firing` is false once it is resolved. `at` and `reason` are time and
-    reason of its state; `value` and `threshold` are the figures as text, or empty if the event has none."""
+    """Describes an alert as its last event did. `firing` is false once it is resolved. `at` and `reason` belong to its
+    state; `value` and `threshold` are its figures as text, empty if the event has none.
+    """
 
     id: str
     rule: str
@@ -34,7 +34,9 @@ class GroupedAlert(View):
 
 
 class AlertGroup(View):
-    """The firing alerts of one release, and resolved ones until the next flush, when messages about them are sent."""
+    """Holds the firing alerts of one release, and the resolved ones until the next flush, at which messages about them
+    are sent.
+    """
 
     app: str
     environment: str
@@ -52,15 +54,16 @@ class AlertGroup(View):
 
 @dataclass(frozen=True)
 class GroupUpdate:
-    """The alerts of a group that one message reports: those that fire, and those that have resolved since the last
-    message."""
+    """Holds the alerts of a group that one message reports: those that fire, and those that have resolved since the
+    last message.
+    """
 
     id: str
-    """Id of the update, the same again if the flush is repeated because its outcome could not be stored."""
+    """Id of the update. It is the same if the flush is repeated because its outcome could not be stored."""
     firing: list[GroupedAlert]
     resolved: list[GroupedAlert]
     muted: bool = False
-    """True if the alerts are silenced: the message is recorded, not sent."""
+    """True if the alerts are silenced, so that the message is recorded but not sent."""
 
     @property
     def event(self) -> str:
@@ -73,7 +76,7 @@ def group_name(event: Event) -> str:
 
 def regrouped(group: AlertGroup | None, event: Event, now: datetime) -> AlertGroup | None:
     """Returns the group after an `alert.*` event; None if it has no alerts left. An alert that resolves before people
-    were notified of it, or that is gone, is removed without a message.
+    were notified of it, or whose release or rule has ended, is removed without a message.
     """
     if event.type == "alert.firing":
         group = group or AlertGroup(
@@ -91,7 +94,8 @@ def flushed(
     group: AlertGroup, muted_rules: Collection[str], now: datetime
 ) -> tuple[AlertGroup | None, list[GroupUpdate]]:
     """Returns the group after a due flush (None if it has no alerts left) and the updates to send. An alert that fires
-    by a rule in `muted_rules` is recorded as silenced; people are notified of it after the silence, if it still fires.
+    because of a rule in `muted_rules` is recorded as silenced. If it still fires after the silence, people are notified
+    of it then.
     """
     firing = [alert for alert in group.alerts.values() if alert.firing and alert.rule not in muted_rules]
     muted = [alert for alert in group.alerts.values() if alert.firing and alert.rule in muted_rules]
@@ -116,7 +120,9 @@ def flushed(
 
 
 def update_message(group: AlertGroup, update: GroupUpdate, commit: str, link: str) -> Message:
-    """Composes the message that reports `update`; `commit` is the release's, 40 hex digits, or empty if unknown."""
+    """Returns the message that reports `update`. `commit` is the release's commit, 40 hex digits, or empty if
+    unknown.
+    """
     target = f"{group.app} {group.environment}"
     parts = [
         f"{word}: {', '.join(sorted({alert.rule for alert in alerts}))}"

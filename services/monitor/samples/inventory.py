@@ -1,4 +1,4 @@
-"""Tracks the instances in the registry: which release is live in production, and how healthy instances are."""
+"""Tracks the instances in the registry: which release is live in production, and how many instances are healthy."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -13,8 +13,8 @@ Instances = Mapping[str, Mapping[Track, list[InstanceRecord]]]
 
 
 class Inventory:
-    """Holds the instances of every app, as the registry last listed them. A release stays live while the registry is
-    empty or does not answer, until another one is ready or `end()` is called.
+    """Holds the instances of every app, as the registry last listed them. A release stays live, even if the registry is
+    empty or does not answer, until another one has a ready instance or `end()` is called.
     """
 
     def __init__(self) -> None:
@@ -35,24 +35,26 @@ class Inventory:
         self._excused = {name: at for name, at in self._excused.items() if at > now - EXCUSED_FOR}
 
     def missed(self) -> None:
-        """Records that the registry did not answer: the last instances are kept, and their health is unknown."""
+        """Records that the registry did not answer. The last instances are kept, and their health is unknown."""
         self.answers = False
         self._empty_since.clear()
 
     def remember(self, app: str, release: str) -> None:
-        """Sets the app's live release in production, unless one is known already."""
+        """Sets the app's live release in production, unless one is already known."""
         self._live.setdefault(app, release)
 
     def end(self, release: str) -> None:
-        """Forgets the release as its app's live one, since the release has ended."""
+        """Records that the release has ended, so that it is no longer its app's live one."""
         self._live = {app: live for app, live in self._live.items() if live != release}
 
     def forget(self, app: str) -> None:
-        """Forgets the app's live release, since its production was removed."""
+        """Forgets the app's live release, because its production was removed."""
         self._live.pop(app, None)
 
     def excuse(self, instance: str, now: datetime) -> None:
-        """Excludes the instance from `health` for 10 min: it had an OOM kill, and its limit can still be raised."""
+        """Excludes the instance from `health` for 10 minutes: it was killed at its memory limit, and the limit can
+        still be raised.
+        """
         self._excused[instance] = now
 
     def apps(self) -> set[str]:
@@ -64,8 +66,8 @@ class Inventory:
         return {app for app, tracks in self._instances.items() if tracks.get(Track.CANARY)}
 
     def live(self, app: str) -> str | None:
-        """Returns production's live release: the newest one with a ready instance; without one, the last that had one;
-        None if unknown.
+        """Returns production's live release: the newest one with a ready instance; if there is none, the last one that
+        had one; None if unknown.
         """
         return self._live.get(app)
 
@@ -80,8 +82,8 @@ class Inventory:
         return [record.id for record in own if record.state == InstanceState.READY]
 
     def health(self, app: str, environment: Environment, release: str, now: datetime) -> Reading:
-        """Returns the number of the release's unhealthy or failed instances; 1 if production has had no instance in the
-        registry for 5 s. The value is None if nothing is known.
+        """Returns the number of the release's unhealthy or failed instances. It is 1 if production has had no instance
+        in the registry for 5 s. The value is None if the registry does not answer or nothing is known.
         """
         if not self.answers:
             return Reading(None, "the deployer does not answer")

@@ -1,4 +1,4 @@
-"""Steps of the background loops that check Envoy's files and read its counters."""
+"""Checks Envoy's files and reads its counters, in background loops."""
 
 import asyncio
 import time
@@ -11,12 +11,12 @@ from shared.errors import Unavailable
 from shared.proxy_models import TrafficView
 
 AT_A_TIME = 8
-FRESH_S = 2.5  # the monitor asks every 2 s, and every 0.5 s during a rollout
+FRESH_S = 2.5  # the monitor calls every 2 s, and every 0.5 s during a rollout
 CHECKED_S = 10.0
 
 
 async def for_each(apps: Collection[str], action: Callable[[str], Awaitable[None]]) -> None:
-    """Runs the action for every app, eight at a time, also after an error; at the end raises the first error."""
+    """Runs the action for every app, eight at a time. Continues after an error; at the end raises the first one."""
     errors: list[Exception] = []
     left = iter(apps)
 
@@ -35,7 +35,7 @@ async def for_each(apps: Collection[str], action: Callable[[str], Awaitable[None
 
 
 class EnvoyWatch:
-    """Ensures that Envoy runs the newest versions of its files."""
+    """Makes sure that Envoy runs the newest versions of its files."""
 
     def __init__(self, control: ControlPlane, clock: Callable[[], float] = time.monotonic) -> None:
         self._control = control
@@ -45,11 +45,10 @@ class EnvoyWatch:
         self._checked_at = float("-inf")
 
     async def step(self) -> None:
-        """Moves a file into place again that Envoy has not accepted for two steps (Envoy may have missed the first
-        move). Waits up to 1 s for the clusters of apps that Envoy had not loaded yet. Raises Unavailable or Timeout.
-
-        Asks Envoy for the accepted versions only if a file was written since Envoy had accepted all of them, or if 10 s
-        have passed.
+        """Checks once whether Envoy has accepted its files. A file that it has not accepted at two checks is moved into
+        place again, since Envoy may have missed the first move. The versions are requested from Envoy only if a file
+        was written since Envoy had accepted all of them, or if 10 s have passed. Then waits up to 1 s for the clusters
+        of apps that Envoy had not loaded yet. Raises Unavailable or Timeout.
         """
         written = self._control.versions
         if written != self._accepted or self._clock() - self._checked_at >= CHECKED_S:
@@ -68,21 +67,29 @@ class EnvoyWatch:
         await self._control.confirm(app, 1.0)
 
     async def check(self) -> str | None:
-        """Returns which files Envoy has not accepted, as a text for `/ready`; None if it has accepted all."""
+        """Returns the files that Envoy has not accepted, as a text to be shown by `GET /ready`; None if it has accepted
+        all.
+        """
         unaccepted = await self._control.unaccepted()
         return f"Envoy does not run the newest version of {', '.join(unaccepted)}" if unaccepted else None
 
 
 class TrafficReader:
     """Reads Envoy's counters of all apps and adds them to the request counts. `read_at` is the time of the last
-    reading. Callers that ask while a reading runs share the next one, so the cost does not grow with their number.
+    reading; `tell_connections` gets the number of visitors' connections. Callers that come while a reading is running
+    share the next one, so that many callers cost no more than one.
     """
 
     def __init__(
-        self, control: ControlPlane, counts: RequestCounts, clock: Callable[[], float] = time.monotonic
+        self,
+        control: ControlPlane,
+        counts: RequestCounts,
+        tell_connections: Callable[[int], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._control = control
         self._counts = counts
+        self._tell_connections = tell_connections
         self._clock = clock
         self.read_at: datetime | None = None
         self._uptime_s = 0
@@ -93,25 +100,29 @@ class TrafficReader:
         self._failure: Unavailable | None = None
 
     async def view(self, app: str) -> TrafficView:
-        """Reads Envoy's counters and returns the app's figures. Raises NotFound, or Unavailable (Envoy)."""
+        """Reads Envoy's counters and returns the app's traffic figures. Raises NotFound, and Unavailable if Envoy does
+        not answer.
+        """
         self._control.route(app)
         await self.step()
         return self._counts.view(self._control.route(app))
 
     async def views(self) -> dict[str, TrafficView]:
-        """Returns the current figures of every app. Raises Unavailable when Envoy does not answer."""
+        """Reads Envoy's counters and returns app → traffic figures. Raises Unavailable if Envoy does not answer."""
         await self.step()
         return {app: self._counts.view(route) for app, route in self._control.routes.items()}
 
     async def keep_current(self) -> None:
-        """Reads Envoy's counters, unless a call of `view` or `views` had them read within the last 2.5 s. Raises
-        Unavailable when Envoy does not answer."""
+        """Reads Envoy's counters, unless they were read within the last 2.5 s. Raises Unavailable if Envoy does not
+        answer.
+        """
         if self._clock() - self._ended_at >= FRESH_S:
             await self.step()
 
     async def step(self) -> None:
-        """Reads Envoy's counters, or waits for a reading by another caller that began after this call. Raises
-        Unavailable when Envoy does not answer."""
+        """Reads Envoy's counters. If another caller's reading began after this call, waits for that one instead. Raises
+        Unavailable if Envoy does not answer.
+        """
         earlier = self._begun
         async with self._one_reading:
             if self._ended <= earlier:
@@ -123,16 +134,17 @@ class TrafficReader:
 
     async def _read(self) -> None:
         admin = self._control.admin
-        before = list(self._control.routes.values())  # an endpoint newer than the reading is not one that fails
+        before = list(self._control.routes.values())  # endpoints that are newer than the reading are not failing
         try:
-            (latencies, uptime_s), clusters = await admin.latencies(), await admin.clusters()
+            statistics, clusters = await admin.statistics(), await admin.clusters()
         except Unavailable as error:
             self._failure = error
             return
         self._failure = None
-        if uptime_s < self._uptime_s:
+        self._tell_connections(statistics.connections)
+        if statistics.uptime_s < self._uptime_s:
             self._counts.reset()
-        self._uptime_s = uptime_s
+        self._uptime_s = statistics.uptime_s
         self._counts.add_requests(self._control.routes.values(), clusters)
-        self._counts.add_latencies(before, clusters, latencies)
+        self._counts.add_latencies(before, clusters, statistics.latencies)
         self.read_at = self._control.now()

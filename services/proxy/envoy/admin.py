@@ -18,13 +18,15 @@ from shared.errors import Unavailable
 from shared.models import Track
 
 UPTIME = "server.uptime"
+CONNECTIONS = "server.total_connections"
 ROUTE_FILES = tuple(rds_file(listener) for listener in LISTENERS)
 
 
 @dataclass(frozen=True)
 class Host:
-    """One endpoint (`address` is `host:port`) of one cluster, with counters since it joined the cluster; health checks
-    are not counted. `healthy` is True if the cluster's load balancer may choose it."""
+    """Holds one endpoint of one cluster, with its counters since it joined the cluster, in which health checks do not
+    count. `address` is `host:port`. `healthy` is True if the cluster's load balancer may choose the endpoint.
+    """
 
     cluster: str
     address: str
@@ -32,22 +34,23 @@ class Host:
     active: int
     """Number of requests in flight."""
     answered: int
-    """Number of requests that the endpoint answered, or that failed after it had received them."""
+    """Number of requests that the endpoint answered, or that failed after the endpoint had got them."""
     errors: int
-    """Number of those requests that failed or got a status of 500 and above; included in `answered`."""
+    """Number of requests among `answered` that failed or got a status of 500 and above."""
 
 
 @dataclass(frozen=True)
 class Clusters:
-    """The clusters that Envoy has finished loading (their names), and their endpoints; of one app if `of_all_apps` is
-    False."""
+    """Holds the names of the clusters that Envoy has finished loading, and their endpoints. If `of_all_apps` is False,
+    they are those of one app.
+    """
 
     names: frozenset[str]
     hosts: tuple[Host, ...]
     of_all_apps: bool = True
 
     def active(self, cluster: str) -> dict[str, int]:
-        """Returns the cluster's requests in flight: address → number."""
+        """Returns address → number of requests in flight, for the cluster."""
         return {host.address: host.active for host in self._hosts_of.get(cluster, ())}
 
     def healthy(self, cluster: str) -> frozenset[str]:
@@ -64,7 +67,7 @@ class Clusters:
 
 @dataclass(frozen=True)
 class Latency:
-    """The latency histogram of one cluster since Envoy's start."""
+    """Holds the latency histogram of one cluster since Envoy's start."""
 
     le_ms: tuple[float, ...]
     """Upper bounds of the buckets in milliseconds."""
@@ -74,16 +77,28 @@ class Latency:
     """Number of times that Envoy retried a request of this cluster."""
 
 
+@dataclass(frozen=True)
+class Statistics:
+    """Envoy's statistics of all clusters and of itself. Envoy updates them once a second."""
+
+    latencies: dict[str, Latency]
+    """Latency histograms by cluster."""
+    uptime_s: int
+    """Seconds since Envoy's start; 0 in the first one."""
+    connections: int
+    """Number of connections that visitors have."""
+
+
 class EnvoyAdmin:
-    """Reads Envoy's admin interface. Every method raises Unavailable when Envoy does not answer."""
+    """Reads Envoy's admin interface. Every method raises Unavailable if Envoy does not answer."""
 
     def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http
         self._one_look = asyncio.Lock()
 
     async def versions(self, app: str | None = None) -> dict[str, str]:
-        """Returns the accepted version of each file, or of those that determine the app's routing, by the name of its
-        statistic in Envoy (see `version_stat`).
+        """Returns name of a statistic (see `version_stat`) → version of the file that Envoy has accepted: for all files
+        or, given `app`, for those that determine the app's routing.
         """
         names = "|".join(re.escape(version_stat(file)) for file in files_of(app)) if app else ".*version_text"
         text = (await self._get("/stats", type="TextReadouts", filter=f"^({names})$")).text
@@ -91,8 +106,8 @@ class EnvoyAdmin:
         return {name: value.strip('"') for name, _, value in pairs}
 
     async def clusters(self, app: str | None = None) -> Clusters:
-        """Returns clusters and endpoints, of all apps or of one. Calls run one after the other, so counters never go
-        back between calls.
+        """Returns the clusters and endpoints of all apps or of one. Calls run one after the other, so that the counters
+        in a later result are never lower.
         """
         async with self._one_look:
             answer = await self._get("/clusters", format="json", filter=f"^{app}/" if app else "")
@@ -102,15 +117,13 @@ class EnvoyAdmin:
         hosts = tuple(_host(status["name"], host) for status in statuses for host in status.get("host_statuses", []))
         return Clusters(frozenset(status["name"] for status in statuses), hosts, of_all_apps=app is None)
 
-    async def latencies(self) -> tuple[dict[str, Latency], int]:
-        """Returns cluster → latency histogram, and the seconds since Envoy's start (0 in the first one). Envoy updates
-        both once a second.
-        """
-        pattern = rf"^(cluster\..*/[a-z]+\.upstream_rq_(time|retry)|{UPTIME})$"
+    async def statistics(self) -> Statistics:
+        pattern = rf"^(cluster\..*/[a-z]+\.upstream_rq_(time|retry)|{UPTIME}|{CONNECTIONS})$"
         answer = await self._get("/stats", format="json", histogram_buckets="cumulative", usedonly="", filter=pattern)
         stats = from_json(answer.content)["stats"]
         values = {stat["name"]: stat["value"] for stat in stats if "value" in stat}
         uptime_s: int = values.pop(UPTIME, 0)
+        connections: int = values.pop(CONNECTIONS, 0)
         retries = {_cluster(name): value for name, value in values.items()}
         histograms: list[Any] = next((stat["histograms"] for stat in stats if "histograms" in stat), [])
         latencies = {
@@ -121,14 +134,16 @@ class EnvoyAdmin:
             )
             for histogram in histograms
         }
-        return latencies, uptime_s
+        return Statistics(latencies, uptime_s, connections)
 
     async def bootstrap(self) -> str:
-        """Returns the version of the bootstrap that Envoy was started with (see `version_of`)."""
+        """Returns the version of the bootstrap (start configuration) with which Envoy was started (see
+        `version_of`).
+        """
         return version_of((await self._get("/server_info")).json()["node"])
 
     async def quit(self) -> None:
-        """Ends Envoy. Whoever supervises it starts it again, with the bootstrap that is there now."""
+        """Ends Envoy. Its supervisor starts it again, with the bootstrap that is then on disk."""
         await self._call("POST", "/quitquitquit")
 
     async def _get(self, path: str, **params: str) -> httpx.Response:
@@ -170,11 +185,11 @@ def _cluster(stat: str) -> str:
 
 def _host(cluster: str, status: dict[str, Any]) -> Host:
     socket = status["address"]["socket_address"]
-    count = {stat["name"]: int(stat.get("value", 0)) for stat in status["stats"]}  # a zero has no value
+    count = {stat["name"]: int(stat.get("value", 0)) for stat in status["stats"]}  # Envoy leaves out a value of 0
     faults = ("failed_active_health_check", "failed_outlier_check", "pending_active_hc", "pending_dynamic_removal")
     health = status["health_status"]
     active, success = count["rq_active"], count["rq_success"]
-    # rq_error also counts failed connections, of which nothing reached the instance; what reached it is in rq_total.
+    # rq_error also counts failed connections, which reach no instance; rq_total counts what reached it.
     errors = max(0, min(count["rq_error"], count["rq_total"] - active - success))
     return Host(
         cluster=cluster,

@@ -1,5 +1,6 @@
 """Writes Envoy's files in `<home>/envoy` atomically: each new file is moved onto the old one."""
 
+import contextlib
 import json
 import os
 from collections.abc import Iterable
@@ -9,12 +10,13 @@ from services.proxy.envoy.bootstrap import bootstrap
 from services.proxy.envoy.clusters import eds_file
 from services.proxy.envoy.configuration import SHARED_FILES, Configuration, in_writing_order
 from services.proxy.envoy.limits import read_file_limit
+from services.proxy.envoy.visitor_limits import BUSY, PRESSURE_FILE
 from services.proxy.routes.route import Route
 from shared.config import SharedSettings
 from shared.models import Track
 
 ENDPOINTS = "eds/"
-SUN_PATH = 103  # bytes of a unix socket's path: 107 on Linux, 103 on macOS
+SUN_PATH = 103  # longest path of a unix socket in bytes: 107 on Linux, 103 on macOS
 
 
 def envoy_folder(settings: SharedSettings) -> Path:
@@ -30,14 +32,16 @@ def admin_socket(settings: SharedSettings) -> Path:
 
 
 def prepare(settings: SharedSettings) -> Path:
-    """Creates the files that Envoy needs to start (existing routes, clusters and endpoints are kept), and returns the
-    bootstrap's path for `envoy -c … --disable-hot-restart`. Idempotent; two processes may call it at once.
+    """Creates the files that Envoy needs to start, and keeps existing routes, clusters and endpoints. Returns the path
+    of the bootstrap for `envoy -c … --disable-hot-restart`. Idempotent; two processes may call it at the same time.
     """
     folder = envoy_folder(settings)
     (folder / "eds").mkdir(parents=True, exist_ok=True)
     for name in SHARED_FILES:
         if not (folder / name).exists():
             replace(folder / name, Configuration().document(name)[1])
+    if not (folder / PRESSURE_FILE).exists():
+        replace(folder / PRESSURE_FILE, "0")
     path = folder / "bootstrap.json"
     document = bootstrap(settings, folder, admin_socket(settings), read_file_limit().visitors)
     text = json.dumps(document, indent=1) + "\n"
@@ -60,9 +64,9 @@ class EnvoyFiles:
         }
 
     def write(self, routes: Iterable[Route], *, only_endpoints: bool = False) -> list[str]:
-        """Renders the given routes, which have changed, writes the files that differ by that, and returns their names.
-        With `only_endpoints`, it writes only the files of endpoints. Files that it has not written, also because of an
-        OSError, are written by the next call.
+        """Renders the given routes, which have changed, writes the files that differ because of that, and returns their
+        names. With `only_endpoints`, writes only the files of endpoints. Files that are not written in this call, also
+        because of an OSError, are written by the next one.
         """
         self._unwritten |= {name for route in routes for name in self._configuration.put(route)}
         written = []
@@ -80,8 +84,8 @@ class EnvoyFiles:
         return written
 
     def remove(self, app: str) -> None:
-        """Takes the app out of the files of all apps, first out of those that refer to its clusters; then removes its
-        own files. It writes what differs on disk, so a call that was interrupted can be repeated.
+        """Removes the app from the files of all apps, beginning with those that refer to its clusters; then removes its
+        own files. An interrupted call can be repeated.
         """
         self._configuration.remove(app)
         own = [eds_file(app, track) for track in Track]
@@ -99,25 +103,48 @@ class EnvoyFiles:
         sync(self._folder / ENDPOINTS)
 
     def move_again(self, name: str) -> None:
-        """Replaces the file by one with the same content, so that Envoy reads it again if it missed the last move."""
+        """Replaces the file by one with the same content, so that Envoy reads it again, in case Envoy missed the last
+        move.
+        """
         replace(self._folder / name, (self._folder / name).read_text())
 
 
+class PressureFile:
+    """Tells Envoy how many of the connections that visitors may have (`visitors`) are taken, so that it closes idle
+    ones the sooner. Below half it always says 0, and leaves the file alone.
+    """
+
+    def __init__(self, folder: Path, visitors: int) -> None:
+        self._path = folder / PRESSURE_FILE
+        self._visitors = visitors
+        self._told = self._path.read_text()
+
+    def tell(self, connections: int) -> None:
+        share = min(1.0, connections / self._visitors)
+        text = f"{share:.2f}" if share >= BUSY else "0"
+        if text != self._told:
+            with contextlib.suppress(OSError):  # a full disk must not stop the reading of traffic
+                move_into_place(self._path, text)
+                self._told = text
+
+
 def replace(path: Path, text: str) -> None:
-    """Replaces the file's content by `text` atomically; it is on disk when this returns."""
+    """Replaces the file's content by `text` atomically; when this returns, it is on disk."""
     move_into_place(path, text)
     sync(path.parent)
 
 
 def move_into_place(path: Path, text: str) -> None:
-    """Replaces the file's content atomically; without a `sync` of the folder, a loss of power may undo it."""
+    """Replaces the file's content by `text` atomically. Without a `sync` of the folder afterwards, a loss of power may
+    undo it.
+    """
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     write(fresh, text)
     os.replace(fresh, path)
 
 
 def write(path: Path, text: str) -> None:
-    """Writes the file's content to disk. A new file's name is on disk after `sync` of the folder."""
+    """Writes the file's content to disk. The name of a new file is on disk only after `sync` of the folder."""
     with path.open("w") as file:
         file.write(text)
         file.flush()
@@ -125,7 +152,7 @@ def write(path: Path, text: str) -> None:
 
 
 def sync(folder: Path) -> None:
-    """Returns when the names of the files in the folder are on disk."""
+    """Waits until the names of the files in the folder are on disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,7 +1,6 @@
-"""Reads the machine's limits that would end Envoy: open files and inotify instances.
-
-Envoy ends itself if it may open no file for a connection, and does not start without four inotify instances. The files
-that it needs grow with the number of instances, not with that of apps; the inotify instances with neither.
+"""Reads the machine's limits that could end Envoy: open files and inotify instances. Envoy ends itself if it can open
+no file for a connection, and does not start without five inotify instances. It needs more files the more instances
+there are; the number of apps does not matter. The number of inotify instances is always the same.
 """
 
 import ctypes
@@ -10,16 +9,16 @@ import resource
 from dataclasses import dataclass
 
 MOST_VISITORS = 20_000
-INOTIFY = 5  # four of Envoy and one of the keeper
-OWN_FILES = 100  # Envoy's own: some 40, and the admin's connections
+INOTIFY = 6  # instances of inotify: five of Envoy and one of the keeper
+OWN_FILES = 100  # files of Envoy itself: some 40, and the admin's connections
 UNLIMITED = 1_000_000
 NEAR = 0.8
 
 
 @dataclass(frozen=True)
 class FileLimit:
-    """Divides the files that Envoy may open. A quarter is for the connections of visitors, another one for Envoy's
-    connections to instances on their behalf; half is for health checks, for which Envoy holds one connection to each
+    """Divides the files that Envoy may open. A quarter is for connections of visitors, another quarter for Envoy's
+    connections to instances on their behalf. Half is for health checks, for which Envoy holds one connection to each
     instance.
     """
 
@@ -27,24 +26,24 @@ class FileLimit:
 
     @property
     def visitors(self) -> int:
-        """Returns the number of connections that visitors may have at a time."""
+        """Returns the number of connections that visitors may have at the same time."""
         return min(MOST_VISITORS, self.files // 4)
 
     @property
     def instances(self) -> int:
-        """Returns the number of instances that can be routed."""
+        """Returns the number of instances to which Envoy can route."""
         return max(0, self.files // 2 - OWN_FILES)
 
     def refusal(self, instances: int) -> str | None:
-        """Returns why no further app is routed if Envoy already has this number of instances, and what to do; None if
-        there is room."""
+        """Returns the reason, with the remedy, why no further app gets a route if Envoy already has this number of
+        instances; None if there is room.
+        """
         if instances < self.instances:
             return None
         return f"Envoy {self._room(instances)}"
 
     def warning(self, instances: int) -> str | None:
-        """Returns a text that says that this number of instances is 80 % of the limit or more, and what to do; else
-        None."""
+        """Returns a warning, with the remedy, if this number of instances is 80 % of the limit or more; else None."""
         return f"Envoy {self._room(instances)}" if instances >= NEAR * self.instances else None
 
     def _room(self, instances: int) -> str:
@@ -56,14 +55,14 @@ class FileLimit:
 
 
 def read_file_limit() -> FileLimit:
-    """Returns the limit of this process, which Envoy has too: it raises its soft limit to the hard one."""
+    """Returns the limit of this process. Envoy has the same one, since it raises its soft limit to the hard limit."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     return FileLimit(UNLIMITED if hard == resource.RLIM_INFINITY else min(hard, UNLIMITED))
 
 
 async def inotify_warning() -> str | None:
-    """Tries, by opening and closing as many inotify instances as Envoy and the keeper need, whether Envoy could be
-    started again. Returns None if it could, else a text that says that it could not, and what to do.
+    """Opens and closes as many inotify instances as Envoy and the keeper need. Returns None if that works; else a
+    warning, with the remedy, that Envoy could not be started again.
     """
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "inotify_init"):

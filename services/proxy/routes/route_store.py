@@ -1,4 +1,4 @@
-"""Stores routes in Redis, `proxy:route:<app>`, and appends their events."""
+"""Stores routes in Redis as `proxy:route:<app>`, and appends their events."""
 
 from redis.asyncio import Redis
 
@@ -8,23 +8,25 @@ from shared.store import RedisError
 
 
 class RouteStore:
-    """Stores routes; the proxy is the only writer. Writes are atomic. `load` and `save` raise RedisError."""
+    """Stores routes; the proxy alone writes them. Writes are atomic. `load` and `save` raise RedisError."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
     async def load(self) -> dict[str, Route]:
-        """Returns app → its stored route."""
+        """Returns app → route, as stored."""
         keys = [key async for key in self._redis.scan_iter("proxy:route:*", count=500)]
         values = await self._redis.mget(keys) if keys else []
         routes = [Route.model_validate_json(value) for value in values if value]
         return {route.app: route for route in routes}
 
     async def save(self, route: Route) -> None:
-        """Stores the route and appends its `unsent` events, in one transaction. Idempotent for each revision."""
+        """Stores the route and appends its `unsent` events, in one transaction. A repeated call with the same revision
+        does nothing.
+        """
         key = f"proxy:route:{route.app}"
         async with self._redis.pipeline(transaction=True) as pipe:
-            await pipe.watch(key)  # with a watch redis-py does not repeat the transaction by itself
+            await pipe.watch(key)  # with a watch, redis-py does not repeat the transaction
             stored = await pipe.get(key)
             if stored and Route.model_validate_json(stored).revision == route.revision:
                 return
@@ -38,7 +40,7 @@ class RouteStore:
         await self._redis.delete(f"proxy:route:{app}")
 
     async def check(self) -> str | None:
-        """Returns the reason why Redis does not answer, or None if it does: a check for `/ready`."""
+        """Returns the reason why Redis does not answer, to be shown by `GET /ready`; None if it answers."""
         try:
             await self._redis.get("proxy:route:")
         except RedisError as error:

@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 import pytest
 from pydantic import ValidationError
 
-from shared.models import Environment, EnvironmentName, Model, ReleaseRequest, Time, release_number
+from shared.clock import Time
+from shared.models import Environment, EnvironmentName, Model, ReleaseRequest, release_number
 
 
 @pytest.mark.parametrize(

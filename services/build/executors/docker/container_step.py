@@ -10,7 +10,7 @@ from shared.host.exit_words import is_signal, signal_name
 from shared.manifest import size
 
 WORKSPACE, HOME, CACHE = CONTAINER_CHECKOUT, "/slipway/home", "/slipway/cache"
-SKIPPED = "/slipway/skipped"  # in the container itself: how many commands were left when one failed
+SKIPPED = "/slipway/skipped"  # file inside the container: number of commands that were not run
 # Its arguments: where a new `.venv` is kept, the program that makes one, the command that lists reports at the end,
 # reports to clear, `--`, commands. One pipe for both outputs keeps their order.
 SCRIPT = """\
@@ -48,13 +48,13 @@ if not os.path.lexists(".venv"):
             shutil.rmtree(fresh)
     open(".venv/.made", "w").close()
 """
-_IMAGE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # of an image that says none
+_IMAGE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # for an image that sets no PATH
 _LOOPBACK = re.compile(r"^[a-z]+://([^@/]*@)?(localhost|127\.|\[::1\])", re.IGNORECASE)
 
 
 def container_side(environment: Mapping[str, str]) -> dict[str, str]:
-    """Returns those variables of the platform's environment that also make sense in a container: not PATH, and none
-    whose value is a local path or a URL on loopback.
+    """Returns those variables of the platform's environment that steps in containers get: all but PATH and those whose
+    value is a local path or a URL on loopback.
     """
     return {
         name: value
@@ -64,15 +64,16 @@ def container_side(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def kept_venv(image_id: str) -> str:
-    """Returns the path, in the app's cache volume, of an empty `.venv` made in the image with this id. Each image has
-    its own, since it may have another Python.
+    """Returns the path of the `.venv` that steps in containers of this image start from. It lies in the app's cache
+    volume and holds no packages. Each image has a path of its own, since images have different versions of Python.
     """
     return f"{CACHE}/venv/{image_id.removeprefix('sha256:')[:12]}"
 
 
 def step_environment(workspace: Workspace, environment: Mapping[str, str], image: Mapping[str, Any]) -> dict[str, str]:
-    """Returns the environment of a step in a container: `environment`, and what the platform sets. `image` is the
-    image's configuration; its PATH comes after the workspace's program folders."""
+    """Returns the environment variables of a step in a container: `environment` with the variables that the platform
+    sets. `image` is the image's configuration; the folders of its PATH come after those of the checkout's programs.
+    """
     own = dict(line.split("=", 1) for line in image.get("Env") or [] if "=" in line)
     path = [f"{WORKSPACE}/.venv/bin", f"{WORKSPACE}/node_modules/.bin", own.get("PATH") or _IMAGE_PATH]
     return {
@@ -89,12 +90,14 @@ def step_environment(workspace: Workspace, environment: Mapping[str, str], image
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "PIP_ROOT_USER_ACTION": "ignore",
         "npm_config_cache": f"{CACHE}/npm",
-        "PYTHONUNBUFFERED": "1",  # what a step prints is shown as it comes
+        "PYTHONUNBUFFERED": "1",  # output of Python programs is shown as it is printed
     }
 
 
 def exit_reason(code: int, memory_bytes: int | None) -> str:
-    """Returns why a step failed; empty for code 0. `memory_bytes` is the memory limit if the step exceeded it."""
+    """Returns the reason why a step failed, worded to follow "the step"; empty for exit code 0. `memory_bytes` is the
+    step's memory limit if the step exceeded it, else None.
+    """
     if code == 0:
         return ""
     if memory_bytes is not None:

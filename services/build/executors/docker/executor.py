@@ -1,5 +1,6 @@
-"""Runs steps in containers and seals artifacts as images. Each step has its own container. A build has two volumes
-(checkout and HOME), an app has one (caches of pip and npm). All carry labels with the name of the stack."""
+"""Runs steps in containers and makes images of commits that passed. Each step has a container of its own. A build has
+two volumes (for its checkout and for HOME); an app has one (for the caches of pip and npm). All of these objects carry
+labels with the name of the stack."""
 
 import asyncio
 import contextlib
@@ -37,7 +38,7 @@ from services.build.executors.docker.leftovers import GONE_TIMEOUT_S, Leftovers,
 from services.build.executors.docker.output import read_to_end, threadsafe
 from services.build.executors.docker.pull import NotStarted, image_named
 from services.build.executors.docker.services import DockerServices
-from services.build.executors.executor import Images, Leavings, Order, Outcome, SealRequest, Workspace
+from services.build.executors.executor import ExecutorObjects, Images, Order, Outcome, SealRequest, Workspace
 from services.build.reports import report_file
 from services.build.system.command import uncancelled, wait_until_done
 from services.build.system.pipe import Output
@@ -52,27 +53,26 @@ log = logging.getLogger(__name__)
 
 MEMORY_BYTES = 2048 * MIB
 PROCESSES = 4096
-THREADS = 64  # at most two for each step that runs, and one for each thing that is cleared away or looked at
-READY_TIMEOUT_S = 600.0  # to pull an image, make a container of it and fill it
+THREADS = 64  # at most two for each running step, and one for each removal or inspection
+READY_TIMEOUT_S = 600.0  # time to pull an image, create a container and fill it
 KILLED = 128 + signal.SIGKILL
 
 
 @dataclass(frozen=True)
 class _Ready:
-    """Holds a step's container, created but not started, and the stream `output` of what it will print."""
+    """Holds the container of a step, created but not started, and the stream `output` of what it will print."""
 
     container: Container
     output: Any
     created_at: datetime
-    """Time of its creation by the engine's clock."""
+    """Time of the container's creation by the engine's clock."""
     start: report_file.StepStart
     """The same moment by the clock of this machine's file system."""
 
 
 class DockerExecutor:
-    """Runs steps in containers. `variables` locate the engine (`DOCKER_HOST`), `environment` holds the variables that
-    every step gets, `stack` marks this platform's objects on an engine that others use too.
-    """
+    """Runs steps in containers. `variables` locate the engine (`DOCKER_HOST`); `environment` holds the variables that
+    every step gets; `stack` is the label of this platform's objects, since other platforms may use the same engine."""
 
     builds_images = True
 
@@ -102,9 +102,8 @@ class DockerExecutor:
         return docker.from_env(environment=self._variables)
 
     async def prepare(self, workspace: Workspace, output: Output, stop: Stop) -> Outcome:
-        """Creates the volumes, and starts no container. The first step's container copies the checkout into them, and
-        the first that has Python makes `.venv`.
-        """
+        """Creates the build's volumes, but no container. The container of the first step copies the checkout into them;
+        that of the first step whose image has Python makes `.venv`."""
         workspace.scratch.mkdir(parents=True, exist_ok=True)
         await self._in_thread(self._make_volumes, workspace)
         self._unfilled[self._name(workspace)] = threading.Lock()
@@ -132,6 +131,9 @@ class DockerExecutor:
             given_up.set()
             await uncancelled(self._clear_away(making, reading, services))
 
+    async def misfit(self, workspace: Workspace) -> str | None:
+        return None
+
     async def seal(self, workspace: Workspace, delivery: SealRequest, output: Output, stop: Stop) -> Artifact:
         await self._builder.build(workspace, delivery, output, stop)
         return await self._in_thread(self._sealed, image_tag(workspace, self._stack))
@@ -156,7 +158,8 @@ class DockerExecutor:
         return await self._in_thread(self._remove_all, workspace)
 
     async def discard(self, workspace: Workspace) -> None:
-        """Removes the workspace's folders, containers and volumes. If the engine does not answer, only logs that."""
+        """Removes the workspace's folders, containers and volumes. If the engine does not answer, logs a warning;
+        containers and volumes then stay."""
         for folder in (workspace.scratch, workspace.folder):
             await self._in_thread(remove, folder)
         try:
@@ -164,19 +167,19 @@ class DockerExecutor:
         except (DockerException, OSError) as error:
             log.warning("volumes of %s stay on the engine: %s", workspace.build, error)
 
-    async def leavings(self) -> Leavings:
+    async def objects(self) -> ExecutorObjects:
         return await self._in_thread(self._leftovers.all)
 
-    async def remove(self, leavings: Leavings) -> None:
-        await self._in_thread(self._leftovers.remove_these, leavings)
+    async def remove(self, objects: ExecutorObjects) -> None:
+        await self._in_thread(self._leftovers.remove_these, objects)
 
     async def check(self) -> str | None:
         return await engine_check(lambda: ask(self._variables))
 
-    # --- the rest blocks, and is called in threads
+    # --- the methods below block and are called in threads
 
     def _sealed(self, tag: str) -> Artifact:
-        """Returns the image `tag` as an artifact. Tags it again: its garbage collection depends on the tag's time."""
+        """Returns the image `tag` as an artifact, tagged again: images are deleted by the age of their tag."""
         image = self._engine.images.get(tag)
         image.tag(*tag.rsplit(":", 1))
         return Artifact(kind="image", ref=tag, digest=str(image.id))
@@ -205,7 +208,7 @@ class DockerExecutor:
             image,
             step_arguments(str(image.id), order.reports, order.commands),
             entrypoint=["sh"],
-            user="0:0",  # steps install packages; and what was copied into the volume is root's
+            user="0:0",  # steps install packages, and the files in the volume belong to root
             init=True,
             working_dir=WORKSPACE,
             environment={
@@ -220,11 +223,11 @@ class DockerExecutor:
             memswap_limit=self._memory_bytes,
             pids_limit=self._processes,
             security_opt=["no-new-privileges"],
-            log_config=LogConfig(type="none"),  # output is attached, so a log would be unused
+            log_config=LogConfig(type="none"),  # output is read from the attached socket, so no log is needed
         )
         try:
             self._fill(workspace, container)
-            # Attached before the start, nothing is lost; `logs` loses lines of a fast step.
+            # Attached before the start, so that no output is lost; `logs` loses lines of a fast step.
             attached = container.attach_socket(params={"stdout": 1, "stderr": 1, "stream": 1})
             start = report_file.begin(workspace.scratch)
             return _Ready(container, attached, created_at(container), start)
@@ -233,7 +236,8 @@ class DockerExecutor:
             raise
 
     def _fill(self, workspace: Workspace, container: Container) -> None:
-        """Copies the checkout into the build's volume, for the build's first container; the others wait for that."""
+        """Copies the checkout into the build's volume if no container of the build has done so. Containers of parallel
+        steps wait until the copy is complete. Raises NotStarted if the checkout cannot be read."""
         name = self._name(workspace)
         with self._unfilled.get(name) or contextlib.nullcontext():
             if name not in self._unfilled:
@@ -261,7 +265,8 @@ class DockerExecutor:
         return Outcome(code, reason, self._skipped(ready.container) if code else 0)
 
     def _skipped(self, container: Container) -> int | None:
-        """Returns the number of commands left after a failed one; None if the container has no file that says it."""
+        """Returns the number of commands that were not run because an earlier one failed; None if the container does
+        not tell."""
         with contextlib.suppress(ValueError):
             return int(text_of(container, SKIPPED))
         return None
@@ -269,8 +274,8 @@ class DockerExecutor:
     async def _clear_away(
         self, making: "asyncio.Future[_Ready]", reading: "asyncio.Future[None] | None", services: DockerServices
     ) -> None:
-        """Removes the containers of a step and its services; returns when they are gone and all output was passed on.
-        Removing the services also ends a `making` that still waits for one."""
+        """Removes the containers of a step and of its test services; returns when they are gone and all output was
+        passed on. If the step's container is not yet made, removing the services also ends the wait for them."""
         if not making.done():
             await self._in_thread(services.remove)
         await asyncio.wait({making})

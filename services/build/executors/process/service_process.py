@@ -1,4 +1,4 @@
-"""Runs the services of a step as processes of this machine."""
+"""Runs the test services of a step as processes of this machine."""
 
 import asyncio
 import contextlib
@@ -21,8 +21,10 @@ LOCALHOST = "127.0.0.1"
 
 
 class ServiceProcesses:
-    """Runs the services of one step. `marks` are variables by which the executor later finds and ends the processes;
-    `addresses` holds the variables with the services' hosts and ports, `trees` their processes."""
+    """Runs the test services of one step. `marks` holds variables that their processes get, so that the executor can
+    find and end them later. `addresses` holds the variables with their hosts and ports; `trees` holds their process
+    trees.
+    """
 
     def __init__(
         self,
@@ -43,8 +45,8 @@ class ServiceProcesses:
         self.addresses: dict[str, str] = {}
 
     async def start(self, orders: Sequence[ServiceOrder], stop: Stop) -> str:
-        """Starts the services one by one, and waits for each to be ready. Returns the reason if one does not become
-        ready, else an empty text.
+        """Starts the test services one after the other; each must be ready before the next one starts. Returns an empty
+        text, or the reason why one did not become ready.
         """
         for order in orders:
             if reason := await self._start(order, stop):
@@ -52,7 +54,7 @@ class ServiceProcesses:
         return ""
 
     async def close(self) -> None:
-        """Closes the pipes of the services, whose `trees` the caller has closed."""
+        """Closes the pipes to the test services. The caller has to close their `trees` first."""
         await self._pipes.aclose()
 
     async def _start(self, order: ServiceOrder, stop: Stop) -> str:
@@ -60,7 +62,7 @@ class ServiceProcesses:
             return f"could not be started: the service {order.name} has no command, and needs containers"
         port = _free_port()
         environment = {**self._environment, **order.environment, **self._marks, "PORT": str(port)}
-        tail: deque[bytes] = deque(maxlen=64)  # chunks of a pipe: 64 KiB each, at most
+        tail: deque[bytes] = deque(maxlen=64)  # at most 64 chunks of 64 KiB
         end_of_pipe = await self._pipes.enter_async_context(piped(tail.append))
         try:
             tree = self._tree(order.command, environment, end_of_pipe)
@@ -70,7 +72,7 @@ class ServiceProcesses:
         self.addresses |= order.address(LOCALHOST, port)
         reason = await self._until_ready(order, tree, port, environment, stop)
         if reason and not stop.is_set():
-            await asyncio.sleep(LOOK_AGAIN_S)  # what it printed at its end may be on its way
+            await asyncio.sleep(LOOK_AGAIN_S)  # its last output may not have arrived yet
             self._output(f"the last lines of the service {order.name}:\n".encode())
             self._output(b"\n".join(b"".join(tail).splitlines()[-LINES_SHOWN:]) + b"\n")
         return reason

@@ -1,4 +1,4 @@
-"""Connects to a Docker Engine, and translates its client's errors."""
+"""Connects to a Docker Engine, and translates the errors of its client."""
 
 import contextlib
 import threading
@@ -15,7 +15,7 @@ ASKED_AT_ONCE = 32
 
 
 class EngineConnection:
-    """Connects, at the first use, to the engine that `environment` names (`DOCKER_HOST` and similar variables)."""
+    """Holds the connection to the engine that `environment` names (`DOCKER_HOST` and similar variables)."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = dict(environment)
@@ -23,17 +23,19 @@ class EngineConnection:
         self._connecting = threading.Lock()
 
     def client(self) -> docker.DockerClient:
-        """Returns the client, created at the first call: the engine may start after this process."""
+        """Returns the client. It is created at the first call, because the engine may start later than this process."""
         with self._connecting:
             if self._connected is None:
                 self._connected = docker.from_env(
                     environment=self._environment, timeout=ANSWER_S, max_pool_size=ASKED_AT_ONCE
                 )
-                self._connected.api.trust_env = False  # the machine's proxy and CA settings are not the engine's
+                self._connected.api.trust_env = False  # the machine's proxy and CA settings do not apply to the engine
             return self._connected
 
     def ask(self) -> None:
-        """Raises the client's error if the engine does not answer within 1 s; uses a client of its own."""
+        """Checks that the engine answers within 1 s, with a client of its own. Raises that client's error if it does
+        not.
+        """
         client = docker.from_env(environment=self._environment, timeout=ASKED_S, version=ANY_VERSION)
         client.api.trust_env = False
         try:
@@ -49,8 +51,9 @@ class EngineConnection:
 
 @contextlib.contextmanager
 def engine_trouble(what: str) -> Iterator[None]:
-    """Turns the Docker client's errors in a `with` block into DriverError, or NoAnswer if the engine did not answer.
-    `what`, for instance "the containers cannot be listed", begins the message."""
+    """Turns errors of the Docker client in a `with` block into DriverError, or into NoAnswer if the engine did not
+    answer. `what` begins the message, for example "the containers cannot be listed".
+    """
     try:
         yield
     except APIError as error:
@@ -61,8 +64,9 @@ def engine_trouble(what: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def unless_conflict() -> Iterator[None]:
-    """Suppresses, in a `with` block, the error for the engine's answer 409 (the container is in another state, or is
-    being removed already)."""
+    """Suppresses, in a `with` block, the error for the engine's answer 409: the container is in another state, or is
+    already being removed.
+    """
     try:
         yield
     except APIError as error:

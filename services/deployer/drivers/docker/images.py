@@ -1,6 +1,5 @@
-"""Finds and removes images that are not needed any more.
-
-An image is known by its id: a tag may be moved to another one at any time, and one image may have several.
+"""Finds and removes images that are not needed any more. It identifies an image by its id, because a tag can be moved
+to another image, and one image may have several tags.
 """
 
 import contextlib
@@ -14,33 +13,34 @@ from docker.errors import ImageNotFound
 
 from services.deployer.drivers.docker.connection import unless_conflict
 from services.deployer.drivers.docker.container import Stack, moment
-from shared.host.docker_engine import APP
+from shared.host.docker_engine import APP, OWN_TAG
 
 log = logging.getLogger(__name__)
 
 KEPT = timedelta(hours=1)
-OWN = "slipway/"  # before every tag that build gives
 
 
 def is_unneeded(image: Mapping[str, Any], now: datetime) -> bool:
-    """Returns True if the image may be removed: all its tags are the platform's, and it was not built within the last
-    hour. The last tagging counts as build, as an unchanged commit keeps the image's first date.
+    """Returns True if the image may be removed: all its tags are the platform's, and it was neither built nor tagged
+    within the last hour. (When an unchanged commit is built again, its image keeps the old date but is tagged anew.)
     """
     tags = image.get("RepoTags") or []
-    if not all(tag.startswith(OWN) for tag in tags):
+    if not all(tag.startswith(OWN_TAG) for tag in tags):
         return False
     dates = [image.get("Created"), image.get("Metadata", {}).get("LastTagTime")]
     return all(now - moment(date) >= KEPT for date in dates if date)
 
 
 def remove_unneeded(client: docker.DockerClient, stack: Stack, needed: Collection[str], now: datetime) -> None:
-    """Removes the stack's images whose ids are not `needed`; skips one that is missing or in use (409)."""
+    """Removes the stack's images whose ids are not in `needed`. Skips images that a container uses or that are already
+    gone.
+    """
     listed = client.api.images(filters={"label": stack.label})
     used = {container["ImageID"] for container in client.api.containers(all=True)}
     for image_id in {image["Id"] for image in listed} - used - {*needed}:
         with contextlib.suppress(ImageNotFound), unless_conflict():
             image = client.images.get(image_id).attrs
             if is_unneeded(image, now):
-                # Forced only where it has several tags, which the engine asks for; it never takes one that runs.
+                # The engine requires force for an image with several tags; it never removes an image in use.
                 client.api.remove_image(image_id, force=len(image["RepoTags"] or []) > 1)
                 log.info("the image %s of %s is not needed any more", image_id, image["Config"]["Labels"].get(APP))

@@ -1,4 +1,4 @@
-"""Runs instances as processes under the platform's own user, so that apps are not isolated from it."""
+"""Runs instances as processes, as the same user as the platform; apps are not isolated from the platform."""
 
 import asyncio
 import contextlib
@@ -50,10 +50,10 @@ KILL_S = 5.0
 
 
 class ProcessDriver:
-    """Implements `Driver` for artifacts that are directories. Of `platform_environment`, apps get what
-    `inherited_environment` returns. Each new instance gets its own control group inside `groups`; with None, `enforce`
-    kills instances over their memory limit. An instance keeps the kind of limit with which it was started.
-    """
+    """Implements `Driver` for artifacts that are folders. Apps get some variables of `platform_environment`
+    (`inherited_environment`). Each new instance gets a control group of its own below `groups`. If `groups` is None,
+    `enforce` kills instances that exceed their memory limit. A running instance keeps the kind of limit with which it
+    was started."""
 
     def __init__(self, home: Path, platform_environment: Mapping[str, str], groups: Path | None = None) -> None:
         self._root = instances_root(home)
@@ -65,14 +65,14 @@ class ProcessDriver:
         self._ends = EndWatcher()
         self._folders: dict[str, InstanceFolder] = {}
         self._cpu_s: dict[str, float] = {}
-        # Held while a record is changed, and from writing it to having started its process.
-        self._records = threading.Lock()
+        self._records = threading.Lock()  # held while a record is changed, and from its creation to its process's start
 
     async def preflight(self, spec: InstanceSpec) -> None:
-        check_machine(spec.memory)
+        check_machine(spec)
         await self.verify(spec.artifact)
 
     async def start(self, spec: InstanceSpec) -> InstanceStatus:
+        check_machine(spec)
         await uncancellable(asyncio.to_thread(self._start, spec))
         if (status := (await self.statuses([spec.id])).get(spec.id)) is None:
             raise DriverError(f"{spec.id}: its folder was removed while it was started; release again")
@@ -117,7 +117,7 @@ class ProcessDriver:
     async def verify(self, artifact: Artifact) -> None:
         await asyncio.to_thread(_verify, artifact)
 
-    async def tidy(self, needed: Collection[Artifact]) -> None:
+    async def collect_garbage(self, needed: Collection[Artifact]) -> None:
         await asyncio.to_thread(self._rotate_logs)
         await asyncio.to_thread(self._sweep_groups)
 
@@ -183,7 +183,7 @@ class ProcessDriver:
             folder.write(record)
 
     def _replace(self, folder: InstanceFolder) -> None:
-        """Kills and removes what another release or artifact left under the id. Raises DriverError if it lives on."""
+        """Kills what another release or artifact left under the instance's id. Raises DriverError if it survives."""
         record, deadline = self._read(folder.path.name), time.monotonic() + KILL_S
         log.warning("%s is another release's or artifact's and is removed", record.id)
         while remains(record):
@@ -195,7 +195,7 @@ class ProcessDriver:
         shutil.rmtree(folder.path, ignore_errors=True)
 
     def _make_volumes(self, spec: InstanceSpec) -> dict[str, str]:
-        """Creates missing volumes; returns their paths by name of environment variable. Raises OSError."""
+        """Creates missing volumes; returns name of environment variable → path of the folder. Raises OSError."""
         paths = {}
         for volume in spec.volumes:
             path = self._volumes / volume.app / volume.environment / volume.name
@@ -204,7 +204,7 @@ class ProcessDriver:
         return paths
 
     def _statuses(self, ids: list[str] | None) -> tuple[dict[str, InstanceStatus], list[ProcessRecord]]:
-        """Returns the statuses of the instances `ids` (None: all) by id, and the records of those that run."""
+        """Returns instance id → status of the instances `ids` (None: all), and the records of the running ones."""
         with self._records:
             folders = self._all_folders() if ids is None else [self._folder(each) for each in ids]
             statuses = [status for folder in folders if (status := folder.status(self._oom_kills)) is not None]
@@ -227,9 +227,9 @@ class ProcessDriver:
         found = {}
         for session, members in session_members(by_session).items():
             record = by_session[session]
-            with contextlib.suppress(OSError):  # it ended meanwhile
+            with contextlib.suppress(OSError):  # the process has ended in the meantime
                 memory = self._limits(record).use(record, members)
-                # The sum falls when a process ends that no other of the session waits for.
+                # The sum decreases when a process ends for which no other process of the session waits.
                 summed_s = sum(stat.cpu_ticks for stat in members) / TICKS_S
                 cpu_s = self._cpu_s[record.id] = max(summed_s, self._cpu_s.get(record.id, 0.0))
                 found[record.id] = Usage(
@@ -246,7 +246,7 @@ class ProcessDriver:
             self._folder(instance_id).write(record.model_copy(update={"memory": memory}))
 
     def _enforce(self) -> None:
-        """Kills the instances that the guard reports as over their memory limit; records each kill before it kills."""
+        """Kills the instances that exceed their memory limit by the guard's measurement; records each kill first."""
         with self._records:
             folders = [folder for folder in self._all_folders() if not folder.has_group]
             records = [record for folder in folders if (record := folder.unended())]
@@ -258,7 +258,7 @@ class ProcessDriver:
             kill(record)
 
     def _release_memory(self, instance_id: str) -> None:
-        """Records the number of kills of an ended instance, then removes its limit and thus the kernel's count."""
+        """Records how often an ended instance was killed at its limit; then removes limit and kernel's count."""
         with self._records, contextlib.suppress(UnknownInstance):
             record = self._read(instance_id)
             if (kills := self._oom_kills(record)) != record.oom_kills:
@@ -269,7 +269,7 @@ class ProcessDriver:
         folder = self._folder(instance_id)
         with self._records:
             record = folder.read()
-        if record is not None:  # nobody changes it any more, so others need not wait for what takes long
+        if record is not None:  # no other call changes this record now, so the slow part needs no lock
             if remains(record):
                 raise DriverError(f"{instance_id} runs; stop it first")
             self._limits(record).remove(record)
@@ -277,7 +277,7 @@ class ProcessDriver:
         shutil.rmtree(folder.path, ignore_errors=True)
 
     def _rotate_logs(self) -> None:
-        """Copies and truncates long logs, as the process holds the file open; lines written in between are lost."""
+        """Copies and truncates long logs, since their files are open. Lines written in between are lost."""
         for folder in self._all_folders():
             with contextlib.suppress(FileNotFoundError):
                 if folder.log.stat().st_size > LOG_BYTES:

@@ -1,4 +1,4 @@
-"""Starts an instance as processes, in a shim of two shells that records the exit code."""
+"""Starts an instance as processes, below two shells that record its exit code."""
 
 import os
 import subprocess
@@ -9,9 +9,9 @@ from services.deployer.drivers.driver import InstanceSpec
 from services.deployer.drivers.process.linux_process import process_stat
 from services.deployer.drivers.process.record import InstanceFolder, ProcessRecord
 
-# The outer shell notes how the command ended. Both catch SIGTERM, which goes to the whole group, so that they outlive
-# the app; a caught signal, unlike an ignored one, is back at its default in the programs that they start.
-# It enters its control group before it starts anything, so that nothing of the app is ever outside.
+# The outer shell records how the command ended. Both shells catch SIGTERM, which goes to the whole group, so that they
+# outlive the app; unlike an ignored signal, a caught one has its default effect again in the programs they start. The
+# outer shell enters the control group before it starts anything, so that no process of the app is ever outside.
 SHIM = """trap : TERM INT HUP
 if [ -z "$3" ] || echo $$ > "$3"
 then sh -c "trap : TERM INT HUP
@@ -20,14 +20,15 @@ else echo "its control group cannot be entered"; (exit 126)
 fi
 echo $? > "$2"
 """
-# As a generated image sets it, so that an app is the same as a process and in a container, where HOST is 0.0.0.0.
+# As in a generated image, so that an app behaves alike as a process and in a container (there HOST is 0.0.0.0).
 DEFAULTS = {"NODE_ENV": "production", "HOST": "127.0.0.1"}
 INHERITED = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ")
 
 
 def inherited_environment(platform_environment: Mapping[str, str]) -> dict[str, str]:
-    """Returns the variables of the platform's environment that apps get too, such as PATH and the language; none with a
-    secret."""
+    """Returns the variables of the platform's environment that apps also get, such as PATH and the language. None of
+    them is secret.
+    """
     return {name: platform_environment[name] for name in INHERITED if name in platform_environment}
 
 
@@ -38,8 +39,10 @@ def spawn(
     cgroup_procs: Path | None,
     inherited: Mapping[str, str],
 ) -> ProcessRecord:
-    """Starts the instance's command in a shim: two shells that record its exit code. With `cgroup_procs` (a control
-    group's file `cgroup.procs`), the shim enters that group first. Returns the record with `pid`. Raises OSError."""
+    """Starts the instance's command below two shells that record its exit code. If `cgroup_procs` is given (the file
+    `cgroup.procs` of a control group), the shells enter that group first. `inherited` holds the variables from the
+    platform's environment. Returns the record with `pid`. Raises OSError.
+    """
     artifact = spec.artifact.ref
     path = [f"{artifact}/.venv/bin", f"{artifact}/node_modules/.bin", inherited.get("PATH", os.defpath)]
     marker_name, _, marker_value = record.marker.partition("=")
@@ -67,7 +70,7 @@ def spawn(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    process.returncode = 0  # it may outlive us, so Popen shall not warn; process_stat collects the zombie
+    process.returncode = 0  # the app may outlive this process, so Popen must not warn; process_stat collects the zombie
     stat = process_stat(process.pid)
     # A process that has ended already has no start time, and so counts as ended.
     return record.model_copy(update={"pid": process.pid, "start_ticks": stat.start_ticks if stat else None})

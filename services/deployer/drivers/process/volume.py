@@ -9,7 +9,7 @@ from services.deployer.drivers.driver import DriverError
 
 
 class FolderVolumes:
-    """`Volumes` in the folder `root`."""
+    """Implements `Volumes` for folders below `root`."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -30,5 +30,5 @@ class FolderVolumes:
         except OSError as error:
             raise DriverError(f"the volume {path} cannot be removed: {error.strerror}; remove it by hand") from error
         for folder in (path.parent, path.parent.parent):
-            with contextlib.suppress(OSError):  # another volume is in it
+            with contextlib.suppress(OSError):  # the folder holds another volume
                 folder.rmdir()
