@@ -41,7 +41,9 @@ def size(value: float) -> str:
     return f"{mib:.0f} MiB" if mib >= 10 or mib == int(mib) else f"{mib:.1f} MiB"
 
 
-Size = Annotated[int, BeforeValidator(parse_size, json_schema_input_type=int | str), Field(ge=4 * MIB)]
+LEAST = 4 * MIB
+_Written = Annotated[str, Field(pattern=r"^\s*\d+[kmgKMG]?[bB]?\s*$")] | Annotated[int, Field(ge=LEAST)]
+Size = Annotated[int, BeforeValidator(parse_size, json_schema_input_type=_Written), Field(ge=LEAST)]
 
 
 MOST_EXCLUDED = 100

@@ -2,9 +2,9 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, Strict, StringConstraints, model_validator
 
 from shared.manifest import Manifest
 
@@ -15,9 +15,26 @@ BuildId = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]*-[0-9]+$", 
 
 
 class Model(BaseModel):
-    """Defines what all request bodies share: an unknown field is an error, so that a typing error is noticed."""
+    """Defines what all request bodies share: an unknown field is an error, so that a typing error is noticed, and so is
+    a value of another JSON type, as `"5"` or `true` for a number. An Enum's field needs `Strict(False)`, because JSON
+    has only its text.
+    """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _numbers(cls, data: Any) -> Any:
+        return whole_numbers(data)
+
+
+def whole_numbers(data: Any) -> Any:
+    """Returns the fields of an object with `5.0` as 5, which is the same number in JSON; other data as it is."""
+    if not isinstance(data, dict):
+        return data
+    return {
+        name: int(value) if isinstance(value, float) and value.is_integer() else value for name, value in data.items()
+    }
 
 
 class View(BaseModel):
@@ -38,6 +55,10 @@ class Page(View, Generic[Item]):
 class Environment(StrEnum):
     PRODUCTION = "production"
     CANARY = "canary"
+
+
+EnvironmentName = Annotated[Environment, Strict(False)]
+"""Name of an environment in a request body."""
 
 
 class Track(StrEnum):

@@ -32,7 +32,7 @@ OUTSIDE = {
         "shared/web/app.py",
         "bench/scale",
     ),
-    "fastapi": ("*/api", "*_api.py", "services/flags/api.py", "*/main.py", "shared/web/app.py"),
+    "fastapi": ("*/api", "*_api.py", "services/flags/api.py", "*/main.py", "shared/web"),
     "cryptography": ("shared/security/vault.py", "services/deployer/releases/override_encryption.py"),
     "grpc": ("services/keeper",),
     "google": ("services/keeper",),

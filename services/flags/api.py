@@ -17,6 +17,7 @@ from services.flags.view import ChangeView, FlagView, Views, change_view
 from shared.clock import now
 from shared.errors import NotFound
 from shared.models import Environment, Page
+from shared.web.openapi import CONFLICT, UNCHANGED_PAGE
 from shared.web.pages import wants_page
 
 EXAMPLE = {
@@ -73,7 +74,7 @@ def flags_router(cache: FlagCache, store: FlagStore, views: Views, pages: FlagPa
         """
         return await views.page(environment, limit, cursor)
 
-    @router.get("/flags/{key}", response_model=FlagView, summary="One flag")
+    @router.get("/flags/{key}", response_model=FlagView, summary="One flag", responses=UNCHANGED_PAGE)
     async def get_flag(
         request: Request,
         response: Response,
@@ -93,7 +94,7 @@ def flags_router(cache: FlagCache, store: FlagStore, views: Views, pages: FlagPa
         _, response.headers["ETag"] = await views.one(key, environment)
         return view
 
-    @router.put("/flags/{key}", summary="Make or replace a flag")
+    @router.put("/flags/{key}", summary="Make or replace a flag", responses=CONFLICT)
     async def put_flag(
         request: Request,
         response: Response,
@@ -108,7 +109,7 @@ def flags_router(cache: FlagCache, store: FlagStore, views: Views, pages: FlagPa
         await write(request, key, put(flag_ids(key, environment), body, condition))
         return await found(response, key, environment)
 
-    @router.patch("/flags/{key}", summary="Change a flag")
+    @router.patch("/flags/{key}", summary="Change a flag", responses=CONFLICT)
     async def patch_flag(
         request: Request,
         response: Response,

@@ -12,6 +12,7 @@ from services.flags.import_export import Mode, flagd_file
 from services.flags.importer import Importer, ImportView
 from shared.clock import now
 from shared.models import Environment
+from shared.web.openapi import CONFLICT
 
 ALL = "all"
 FILE_EXAMPLE = {
@@ -37,7 +38,7 @@ def import_export_router(cache: FlagCache, importer: Importer) -> APIRouter:
         text = _together(files) if environment == ALL else files[Environment(environment)]
         return StreamingResponse(text, media_type="application/json")
 
-    @router.post("/import", response_model=ImportView, summary="Import flags from a file")
+    @router.post("/import", response_model=ImportView, summary="Import flags from a file", responses=CONFLICT)
     async def import_flags(
         request: Request,
         document: Annotated[File, Body(examples=[FILE_EXAMPLE])],

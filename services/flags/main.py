@@ -9,7 +9,7 @@ from fastapi import FastAPI
 
 from services.flags.api import flags_router
 from services.flags.app_user_store import RedisAppUser
-from services.flags.auth import TicketInAddress, accepts_app_tokens
+from services.flags.auth import OFREP, TicketInAddress, accepts_app_tokens
 from services.flags.cache import FlagCache
 from services.flags.config import Settings
 from services.flags.import_export_api import import_export_router
@@ -87,6 +87,7 @@ def assemble(
             *loops,
         ],
         checks={"flags": cache.unread},
+        protocol=f"{OFREP}.*",  # a newer SDK may send more
         accepts=accepts_app_tokens(token),
         resources=resources,
         at_end=cache.close,

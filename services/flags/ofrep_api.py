@@ -102,6 +102,7 @@ def ofrep_router(cache: FlagCache, last_used: LastUsed, platform_token: str) -> 
     router = APIRouter(prefix="/ofrep/v1", tags=["OFREP"], route_class=OfrepRoute)
     body = Body(examples=[{"context": {"targetingKey": "visitor-1", "email": "ann@example.com"}}])
     errors: dict[int | str, dict[str, Any]] = {status: {"model": OfrepError} for status in (400, 404, 503)}
+    in_json = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/OfrepError"}}}}
 
     @router.post("/evaluate/flags/{key}", response_model=OfrepEvaluation, responses=errors, summary="Evaluate one flag")
     async def evaluate(
@@ -161,7 +162,12 @@ def ofrep_router(cache: FlagCache, last_used: LastUsed, platform_token: str) -> 
         answer = f'{{"flags":[{bodies}],"metadata":{as_json(metadata)},"eventStreams":{as_json(streams)}}}'
         return Response(answer, headers=headers, media_type="application/json")
 
-    @router.get("/stream", response_class=EventSourceResponse, summary="Follow changes")
+    @router.get(
+        "/stream",
+        response_class=EventSourceResponse,
+        responses={400: in_json, 503: in_json},
+        summary="Follow changes",
+    )
     async def stream(
         request: Request,
         environment: In = Environment.PRODUCTION,

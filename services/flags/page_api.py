@@ -16,6 +16,7 @@ from services.flags.view import FlagView, Views
 from shared.clock import now
 from shared.errors import Problem
 from shared.store import RedisError, redis_unavailable
+from shared.web.openapi import SEE_OTHER, UNCHANGED_PAGE
 from shared.web.pages import wants_page
 
 CHANGED_MEANWHILE = "It is not what it was when your page was loaded. Look at what it is now, and decide anew."
@@ -24,7 +25,7 @@ CHANGED_MEANWHILE = "It is not what it was when your page was loaded. Look at wh
 def page_router(cache: FlagCache, views: Views, pages: FlagPages) -> APIRouter:
     router = APIRouter(tags=["pages"])
 
-    @router.get("/", response_class=HTMLResponse, summary="Flags as a page")
+    @router.get("/", response_class=HTMLResponse, summary="Flags as a page", responses=UNCHANGED_PAGE)
     async def flags_page(
         request: Request,
         search: Annotated[str, Query(max_length=128, description="Text that the keys contain.")] = "",
@@ -34,7 +35,12 @@ def page_router(cache: FlagCache, views: Views, pages: FlagPages) -> APIRouter:
         """Shows flags in every environment, side by side, with buttons that switch them: 50 at a time, by key."""
         return page_response(await pages.overview(search.strip(), cursor, seen, request.url.hostname))
 
-    @router.post("/flags/{key}/switch", response_model=FlagView, summary="Serve one variant from now on")
+    @router.post(
+        "/flags/{key}/switch",
+        response_model=FlagView,
+        summary="Serve one variant from now on",
+        responses=SEE_OTHER,
+    )
     async def switch(
         request: Request,
         response: Response,

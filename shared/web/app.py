@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse, JSONResponse
@@ -30,6 +30,9 @@ from shared.runtime.loops import Loop, running
 from shared.runtime.shutdown import at_the_end
 from shared.security.auth import TokenAuth
 from shared.store import redis_unavailable
+from shared.web.known_queries import query_check
+from shared.web.methods import HeadAsGet, methods_of
+from shared.web.openapi import declare_problems
 from shared.web.readiness import Check, Readiness, RedisWatch, found, of_every_service
 from shared.web.request_log import RequestLog
 from shared.web.security_headers import SecurityHeaders, protect
@@ -37,7 +40,7 @@ from shared.web.security_headers import SecurityHeaders, protect
 log = logging.getLogger(__name__)
 
 PAGES = Path(__file__).parent / "pages"
-PUBLIC = re.compile(r"/health|/openapi\.json|/docs|/docs/oauth2-redirect|/static/.*|/favicon\.ico")
+PUBLIC = r"/health|/openapi\.json|/docs|/docs/oauth2-redirect|/static/.*|/favicon\.ico"
 DOCS = """<!doctype html>
 <html lang="en">
 <head>
@@ -72,19 +75,22 @@ def create_app(
     warnings: dict[str, Check] | None = None,
     collectors: Sequence[Collector] = (),
     public: str | None = None,
+    protocol: str | None = None,
     accepts: Callable[[Scope, str], bool] = lambda scope, token: False,
     resources: Callable[[], contextlib.AbstractAsyncContextManager[Any]] = contextlib.nullcontext,
     at_end: Callable[[], None] = lambda: None,
 ) -> FastAPI:
     """Returns a service's FastAPI app. `checks`: dependency → function that returns why the dependency fails, or None;
     `GET /ready` calls them. `warnings`: dependency → function that returns what to do about a limit that is nearly
-    reached, or None; the service stays ready. Both come in addition to those that all services share
-    (`readiness.py`). `collectors`: the service's own metrics. `public`: a regular expression of further paths that need
-    no token. `accepts`: returns True for valid tokens other than the platform's. `resources`: a context that is entered
-    before the loops start and left after they end. `at_end`: ends open streams; it is called on SIGTERM or SIGINT, and
-    again after the loops.
+    reached, or None; the service stays ready. Both come in addition to those that all services share (`readiness.py`).
+    `collectors`: the service's own metrics. `public`: a regular expression of further paths that need no token.
+    `protocol`: a regular expression of the paths of a protocol that others define; these and the public ones may have
+    any query keys. `accepts`: returns True for valid tokens other than the platform's. `resources`: a context that is
+    entered before the loops start and left after they end. `at_end`: ends open streams; it is called on SIGTERM or
+    SIGINT, and again after the loops.
     """
-    own_public = re.compile(public) if public else None
+    public_paths = re.compile(f"{PUBLIC}|{public}" if public else PUBLIC)
+    open_paths = re.compile(f"{public_paths.pattern}|{protocol}" if protocol else public_paths.pattern)
     record = ServiceRecord(
         name=service, id=secrets.token_hex(4), url=settings.url(service), version=__version__, started_at=now()
     )
@@ -111,6 +117,7 @@ def create_app(
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        dependencies=[Depends(query_check(lambda request: bool(open_paths.fullmatch(request.url.path))))],
     )
     app.state.metrics = metrics = CollectorRegistry()  # the generator of the docs reads the metrics here
     for collector in collectors:
@@ -122,16 +129,21 @@ def create_app(
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=PAGES / "static"), name="static")
 
-    def is_public(scope: Scope) -> bool:
-        path = scope["path"]
-        return bool(PUBLIC.fullmatch(path) or (own_public and own_public.fullmatch(path)))
+    def is_public(path: str) -> bool:
+        return bool(public_paths.fullmatch(path))
 
     # The middleware that is added last runs first.
-    app.add_middleware(TokenAuth, token=settings.platform_token(), is_public=is_public, accepts=accepts)
+    app.add_middleware(HeadAsGet)
+    app.add_middleware(
+        TokenAuth,
+        token=settings.platform_token(),
+        is_public=lambda scope: is_public(scope["path"]),
+        accepts=accepts,
+    )
     app.add_middleware(RequestLog, metrics=metrics)
     app.add_middleware(SecurityHeaders)
     _answer_problems(app)
-    app.openapi = lambda: _openapi(app, own_public)  # type: ignore[method-assign]
+    app.openapi = lambda: _openapi(app, is_public)  # type: ignore[method-assign]
     return app
 
 
@@ -169,18 +181,21 @@ def _platform_router(
     return router
 
 
-def _openapi(app: FastAPI, own_public: re.Pattern[str] | None) -> dict[str, Any]:
-    """Returns FastAPI's OpenAPI document. Every operation that is not public requires the token."""
+def _openapi(app: FastAPI, is_public: Callable[[str], bool]) -> dict[str, Any]:
+    """Returns FastAPI's OpenAPI document. It declares every problem that a call may answer. Every operation that is not
+    public requires the token.
+    """
     if app.openapi_schema is None:
         schema = get_openapi(
             title=app.title, version=app.version, description=app.description, routes=app.routes, tags=app.openapi_tags
         )
-        schema.setdefault("components", {})["securitySchemes"] = {
+        declare_problems(schema, is_public)
+        schema["components"]["securitySchemes"] = {
             "token": {"type": "http", "scheme": "bearer", "description": "SLIPWAY_TOKEN, or `<home>/token`."}
         }
         schema["security"] = [{"token": []}]
         for path, operations in schema["paths"].items():
-            if PUBLIC.fullmatch(path) or (own_public and own_public.fullmatch(path)):
+            if is_public(path):
                 for operation in operations.values():
                     operation["security"] = []
         app.openapi_schema = schema
@@ -207,6 +222,8 @@ def _answer_problems(app: FastAPI) -> None:
             Problem(f"{request.method} {request.url.path}: {error.detail}", status=error.status_code)
         )
         response.headers.update(error.headers or {})
+        if error.status_code == 405:
+            response.headers["Allow"] = ", ".join(methods_of(app, request.url.path))
         return response
 
     @app.exception_handler(RequestValidationError)

@@ -5,11 +5,12 @@ from datetime import datetime, timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Body
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from services.build.builds.build_store import BuildStore
 from services.build.gates.flaky import QUARANTINE, Quarantine
 from services.build.gates.history_store import HistoryStore
+from shared.clock import Time
 from shared.errors import Invalid
 from shared.models import Model, Page
 from shared.web.paging import Limit, TimeCursor, page_of, time_key
@@ -20,7 +21,7 @@ EXAMPLE = {"reason": "fails while the mail server is moved", "until": "2026-01-3
 
 class QuarantineRequest(Model):
     reason: str = Field(min_length=1, max_length=500, description="Reason, which every verdict shows.")
-    until: AwareDatetime | None = Field(
+    until: Time | None = Field(
         None, description="End of the quarantine, at most 90 days ahead; null: 14 days from now."
     )
     step: str | None = Field(None, description="Name of a step; null: every step.")

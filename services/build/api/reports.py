@@ -19,9 +19,11 @@ from services.build.git.repository import GitFailed, Repositories
 from services.build.git.tree_limits import BadTree
 from shared.errors import Invalid, NotFound, Problem
 from shared.models import View
+from shared.web.openapi import AS_PAGE, GONE, Responses
 from shared.web.pages import wants_page
 
 Item = TypeVar("Item")
+PAGE_OR_GONE: Responses = {**AS_PAGE, **GONE}
 
 
 class Part(View, Generic[Item]):
@@ -64,26 +66,28 @@ def reports_router(store: BuildStore, reports: ReportFiles, repositories: Reposi
         whole = report or BuildReport()
         return {"known": report is not None, "items": getattr(whole, name), "cut": whole.cut}
 
-    @router.get("/tests", response_model=Part[TestRun], summary="Tests of a build")
+    @router.get("/tests", response_model=Part[TestRun], summary="Tests of a build", responses=PAGE_OR_GONE)
     async def tests(request: Request, build: Found) -> Any:
         """Lists the tests of the build, failed ones first, with the output of failed ones. If a step was run again,
         lists its second run.
         """
         return await part(request, build, "tests")
 
-    @router.get("/coverage", response_model=Part[FileCoverage], summary="Coverage of a build")
+    @router.get("/coverage", response_model=Part[FileCoverage], summary="Coverage of a build", responses=PAGE_OR_GONE)
     async def coverage(request: Request, build: Found) -> Any:
         """Lists the files of the commit with the lines that ran in tests and those that did not; the file with the most
         missed lines comes first.
         """
         return await part(request, build, "coverage")
 
-    @router.get("/findings", response_model=Part[RecordedFinding], summary="Findings of a build")
+    @router.get(
+        "/findings", response_model=Part[RecordedFinding], summary="Findings of a build", responses=PAGE_OR_GONE
+    )
     async def findings(request: Request, build: Found) -> Any:
         """Lists the findings in the steps' SARIF reports, and those of the platform's own analysis."""
         return await part(request, build, "findings")
 
-    @router.get("/source", response_model=FileView, summary="A file of a build's commit")
+    @router.get("/source", response_model=FileView, summary="A file of a build's commit", responses=PAGE_OR_GONE)
     async def source(request: Request, build: Found, file: Annotated[str, Query(min_length=1, max_length=1000)]) -> Any:
         """Shows a file line by line, with the lines that ran in tests and the findings in it."""
         try:
@@ -93,7 +97,9 @@ def reports_router(store: BuildStore, reports: ReportFiles, repositories: Reposi
         view = source_view(file, data, await report_of(build) or BuildReport())
         return shown(request, "source.html", build, view=view) if wants_page(request.headers.get("accept")) else view
 
-    @router.get("/comparison", response_model=Comparison, summary="A build compared with an earlier one")
+    @router.get(
+        "/comparison", response_model=Comparison, summary="A build compared with an earlier one", responses=PAGE_OR_GONE
+    )
     async def comparison(
         request: Request,
         build: Found,

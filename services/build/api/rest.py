@@ -30,6 +30,7 @@ from shared.models import BuildState, Commit, Model, Page
 from shared.security.outgoing import AddressGuard
 from shared.security.vault import Vault
 from shared.store import RedisError
+from shared.web.openapi import AS_PAGE, CONFLICT, GONE, NOT_IN_TIME, SEE_OTHER
 from shared.web.pages import wants_page
 from shared.web.paging import Limit, NameCursor, page_of
 
@@ -87,7 +88,7 @@ def apps_router(
     """
     router = APIRouter(prefix="/apps", tags=["apps"])
 
-    @router.post("", status_code=201, response_model=AppView, summary="Make an app")
+    @router.post("", status_code=201, response_model=AppView, summary="Make an app", responses=CONFLICT)
     async def make(new: Annotated[NewApp, Body(examples=[{"name": "notes", **APP_EXAMPLE}])]) -> AppView:
         """Creates an app before its first push. Without this, the first push creates it, with the default branches and
         gates.
@@ -108,7 +109,7 @@ def apps_router(
         """Shows an app: its branches, minimum gates, limits for flaky tests, and source without token and secret."""
         return (await store.app(app)).view()
 
-    @router.put("/{app}", response_model=AppView, summary="Change an app")
+    @router.put("/{app}", response_model=AppView, summary="Change an app", responses=CONFLICT)
     async def put(app: str, settings: Annotated[AppSettings, Body(examples=[APP_EXAMPLE])]) -> AppView:
         """Sets those fields of the app that the request holds; other fields stay. If a branch is newly mapped to an
         environment, it is built. With a `root`, that folder of the repository is built as if it were the whole
@@ -168,7 +169,13 @@ def build_router(
 
     Found = Annotated[Build, Depends(found)]
 
-    @router.post("/apps/{app}/builds", status_code=202, response_model=Build, summary="Build without a push")
+    @router.post(
+        "/apps/{app}/builds",
+        status_code=202,
+        response_model=Build,
+        summary="Build without a push",
+        responses={**CONFLICT, **NOT_IN_TIME},
+    )
     async def queue(app: str, body: Annotated[BuildRequest, Body(examples=[BUILD_EXAMPLE])]) -> Build:
         """Queues a build of a branch's head or of a commit, even if the commit's message says [CI SKIP]. With both, the
         commit is judged and deployed as one of the branch; if it is not the head, the build supersedes no other. If the
@@ -176,7 +183,7 @@ def build_router(
         """
         return await remote_sync.build(app, body.branch, body.commit)
 
-    @router.get("/builds/{build_id}", response_model=Build, summary="A build")
+    @router.get("/builds/{build_id}", response_model=Build, summary="A build", responses=AS_PAGE)
     async def build(request: Request, build: Found) -> Any:
         """Shows the build: state and reason, steps, gates, artifact. Answers with a page if `Accept` begins with
         `text/html`.
@@ -188,7 +195,12 @@ def build_router(
             return with_changes(build, promotion_refusal=refusal)
         return build
 
-    @router.get("/builds/{build_id}/log", response_class=PlainTextResponse, summary="A build's log")
+    @router.get(
+        "/builds/{build_id}/log",
+        response_class=PlainTextResponse,
+        summary="A build's log",
+        responses={**AS_PAGE, **GONE},
+    )
     async def log(
         request: Request,
         build: Found,
@@ -237,7 +249,13 @@ def build_router(
             yield ServerSentEvent(event="state", data=latest)
             yield ServerSentEvent(event="end", data=latest.state)
 
-    @router.post("/builds/{build_id}/cancel", status_code=202, response_model=Build, summary="Cancel a build")
+    @router.post(
+        "/builds/{build_id}/cancel",
+        status_code=202,
+        response_model=Build,
+        summary="Cancel a build",
+        responses={**CONFLICT, **SEE_OTHER},
+    )
     async def cancel(request: Request, build: Found) -> Any:
         """Cancels the build, or its release if that does not serve visitors yet. The state changes once the build's
         processes have ended. The answer is 409 if the build has ended, or if its release serves visitors already; a
@@ -252,7 +270,13 @@ def build_router(
         wake()
         return _see(asked) if _wants_page(request) else asked
 
-    @router.post("/builds/{build_id}/retry", status_code=202, response_model=Build, summary="Build it again")
+    @router.post(
+        "/builds/{build_id}/retry",
+        status_code=202,
+        response_model=Build,
+        summary="Build it again",
+        responses={**CONFLICT, **SEE_OTHER},
+    )
     async def retry(request: Request, build: Found) -> Any:
         """Queues a new build of the same commit. The answer is 409 if this build has not ended."""
         again = await push_handler.retry(build)

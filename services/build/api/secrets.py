@@ -12,6 +12,7 @@ from services.build.secrets.secret import SecretValue, SecretView, new_secret, o
 from services.build.secrets.secret_store import SecretStore
 from shared.models import Page
 from shared.security.vault import Vault
+from shared.web.openapi import CONFLICT
 from shared.web.paging import Limit, NameCursor, page_of
 
 
@@ -26,7 +27,7 @@ def secrets_router(store: BuildStore, secrets: SecretStore, vault: Vault, now: C
         views = [SecretView(name=name, set_at=secret.set_at) for name, secret in stored.items()]
         return page_of(views, lambda view: view.name, limit, cursor, newest_first=False)
 
-    @router.put("/{name}", status_code=204, summary="Set a secret")
+    @router.put("/{name}", status_code=204, summary="Set a secret", responses=CONFLICT)
     async def put(app: str, name: str, body: Annotated[SecretValue, Body(examples=[{"value": "…"}])]) -> None:
         """Sets a secret. From the next build on, steps that list it (`secrets: [NAME]` in the manifest) get it as an
         environment variable, and `***` replaces it in all output of the app's builds. A name has letters, digits and

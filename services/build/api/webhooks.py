@@ -15,6 +15,7 @@ from services.build.forges.webhook_handler import WebhookHandler
 from services.build.git.remote_source import Forge
 from shared.errors import Problem
 from shared.models import Page, View
+from shared.web.openapi import CONFLICT, TOO_LARGE
 from shared.web.paging import Limit, NumberCursor, cut
 
 PUBLIC_WEBHOOKS = r"/webhooks/[^/]+/[^/]+"
@@ -36,7 +37,7 @@ def webhooks_router(store: BuildStore, deliveries: DeliveryStore, webhook_handle
     @router.post(
         "/webhooks/{forge}/{app}",
         response_model=Answer,
-        responses={202: {"model": Answer}},
+        responses={202: {"model": Answer}, 401: {}, **CONFLICT, **TOO_LARGE},
         summary="A forge's webhook",
         openapi_extra=_json_body(),
     )
@@ -64,6 +65,7 @@ def webhooks_router(store: BuildStore, deliveries: DeliveryStore, webhook_handle
         status_code=202,
         response_model=WebhookDelivery,
         summary="Process a delivery again",
+        responses=CONFLICT,
     )
     async def redeliver(app: str, delivery_id: str) -> WebhookDelivery:
         """Fetches the source again, and builds the branch's head unless a build of it is queued already. The answer is

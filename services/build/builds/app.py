@@ -4,12 +4,12 @@ import re
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from services.build.git.remote_source import Source, SourceSettings, SourceView, changed_source
 from shared.errors import Conflict, Invalid
 from shared.manifest import Excluded, Flaky, Gates
-from shared.models import AppName, Environment, Model, View
+from shared.models import AppName, Environment, EnvironmentName, Model, View, whole_numbers
 from shared.security.outgoing import AddressGuard
 from shared.security.vault import Vault
 
@@ -79,16 +79,26 @@ class App(_AppFields):
         return AppView(**self.model_dump(exclude={"source"}), source=self.source.view() if self.source else None)
 
 
+class AppGates(Gates):
+    model_config = ConfigDict(strict=True)
+    _numbers = model_validator(mode="before")(whole_numbers)
+
+
+class AppFlaky(Flaky):
+    model_config = ConfigDict(strict=True)
+    _numbers = model_validator(mode="before")(whole_numbers)
+
+
 class AppSettings(Model):
     """Request body of `PUT /apps/{app}`. A field that is left out keeps its value."""
 
-    branches: Branches | None = Field(
+    branches: dict[str, EnvironmentName] | None = Field(
         None, description="Environment by branch. Pushes to other branches are stored and not built."
     )
-    gates: Gates | None = Field(
+    gates: AppGates | None = Field(
         None, description="Minimum of the app's gates; null means the platform's default, which the app may loosen."
     )
-    flaky: Flaky | None = Field(None, description="Limits for flaky tests; null means the platform's default.")
+    flaky: AppFlaky | None = Field(None, description="Limits for flaky tests; null means the platform's default.")
     exclude: Excluded | None = Field(
         None,
         description="Vendored and generated files that `complexity` and `function_length` leave out: patterns as in "

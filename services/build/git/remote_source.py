@@ -4,9 +4,10 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import ip_address
+from typing import Annotated
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, Strict
 
 from shared.errors import Invalid
 from shared.models import Model, View
@@ -37,7 +38,7 @@ class SourceSettings(Model):
     that is left out keeps its value.
     """
 
-    forge: Forge
+    forge: Annotated[Forge, Strict(False)]
     url: str = Field(description="Clone URL: https://…, ssh://… or git@host:path, without credentials.")
     username: str | None = Field(None, max_length=200, description="User name for the token; most forges accept any.")
     token: SecretStr | None = Field(

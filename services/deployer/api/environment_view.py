@@ -32,7 +32,7 @@ class DesiredDetail(Desired):
 
 
 class EnvironmentDetail(View):
-    """Response body of `GET /apps/{app}/environments/{env}`: the desired and the actual state."""
+    """Response body of `GET /apps/{app}/environments/{environment}`: the desired and the actual state."""
 
     desired: DesiredDetail
     state: EnvironmentState = Field(description="What people want of it: `running`, `stopped` or `removing`.")

@@ -7,18 +7,19 @@ from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
 from services.deployer.api.environment_view import EnvironmentDetail, environment_view
-from services.deployer.api.rest import CONFLICT, NOT_FOUND, EnvironmentPath
+from services.deployer.api.rest import EnvironmentPath
 from services.deployer.lifecycle.lifecycle_service import LifecycleService
 from services.deployer.lifecycle.removal import Removal
 from services.deployer.releases.environment import EnvironmentId, EnvironmentState
 from services.deployer.store import Store
 from shared.models import AppName, Environment, View
+from shared.web.openapi import CONFLICT
 
 ACCEPTED: dict[str, Any] = {
     "status_code": 202,
     "response_model": EnvironmentDetail,
     "tags": ["environments"],
-    "responses": {**NOT_FOUND, **CONFLICT},
+    "responses": CONFLICT,
 }
 
 
@@ -29,7 +30,7 @@ All = Annotated[bool, Query(description="Removes all volumes, too.")]
 
 
 class EnvironmentRemoval(View):
-    """Response body of `DELETE /apps/{app}/environments/{env}`."""
+    """Response body of `DELETE /apps/{app}/environments/{environment}`."""
 
     state: EnvironmentState
     waits_for: str = Field(description="What the removal waits for.")
@@ -55,7 +56,7 @@ def lifecycle_router(lifecycle: LifecycleService, removal: Removal, store: Store
         await change(environment_id)
         return await environment_view(store, environment_id)
 
-    @routes.post("/environments/{env}/stop", summary="Stop", **ACCEPTED)
+    @routes.post("/environments/{environment}/stop", summary="Stop", **ACCEPTED)
     async def stop(environment_id: EnvironmentPath) -> EnvironmentDetail:
         """Ends the environment's instances: they leave the route, answer their last requests, and get SIGTERM. The live
         release stays, and `start` brings it back; until then, visitors of a stopped production get the status 503. A
@@ -64,7 +65,7 @@ def lifecycle_router(lifecycle: LifecycleService, removal: Removal, store: Store
         """
         return await done(lifecycle.stop, environment_id)
 
-    @routes.post("/environments/{env}/start", summary="Start", **ACCEPTED)
+    @routes.post("/environments/{environment}/start", summary="Start", **ACCEPTED)
     async def start(environment_id: EnvironmentPath) -> EnvironmentDetail:
         """Starts the live release of a stopped environment again, from its artifact. A release or a rollback also
         starts the environment. The request may be repeated. The answer is 409 if there is no live release, or if the
@@ -72,7 +73,7 @@ def lifecycle_router(lifecycle: LifecycleService, removal: Removal, store: Store
         """
         return await done(lifecycle.start, environment_id)
 
-    @routes.post("/environments/{env}/restart", summary="Restart", **ACCEPTED)
+    @routes.post("/environments/{environment}/restart", summary="Restart", **ACCEPTED)
     async def restart(environment_id: EnvironmentPath) -> EnvironmentDetail:
         """Replaces each instance of the live release by a new one, without downtime unless the app has a volume. Each
         call restarts the environment once more. The answer is 409 if the environment is stopped, has no live release,
@@ -81,12 +82,11 @@ def lifecycle_router(lifecycle: LifecycleService, removal: Removal, store: Store
         return await done(lifecycle.restart, environment_id)
 
     @routes.delete(
-        "/environments/{env}",
+        "/environments/{environment}",
         status_code=202,
         response_model=EnvironmentRemoval,
         tags=["environments"],
         summary="Remove an environment",
-        responses=NOT_FOUND,
     )
     async def remove(environment_id: EnvironmentPath, volume: Named = (), volumes: All = False) -> EnvironmentRemoval:
         """Removes the environment: its releases end, a rollout is aborted, the instances drain and stop. Then its

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Body, Depends, Query, Response
 from fastapi.responses import PlainTextResponse
@@ -32,6 +32,7 @@ from shared.models import (
     RetireRequest,
 )
 from shared.registry import Registry
+from shared.web.openapi import CONFLICT
 from shared.web.paging import Limit, NumberCursor, cut
 
 FOLLOW_S = 0.2
@@ -42,16 +43,11 @@ class RollbackRequest(Model):
     to: str | None = Field(None, description="Id of the release to go back to; if not given, the last good one.")
 
 
-def environment_id_of(app: AppName, env: Environment) -> EnvironmentId:
-    return EnvironmentId(app, env)
+def environment_id_of(app: AppName, environment: Environment) -> EnvironmentId:
+    return EnvironmentId(app, environment)
 
 
 EnvironmentPath = Annotated[EnvironmentId, Depends(environment_id_of)]
-PROBLEM: dict[str, Any] = {"content": {"application/problem+json": {}}}
-NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"description": "It does not exist.", **PROBLEM}}
-CONFLICT: dict[int | str, dict[str, Any]] = {
-    409: {"description": "Its state does not allow this; `detail` says why.", **PROBLEM}
-}
 
 
 def router(
@@ -76,7 +72,7 @@ def router(
     ReleasePath = Annotated[Release, Depends(release_of)]
 
     @routes.post(
-        "/apps/{app}/environments/{env}/releases",
+        "/apps/{app}/environments/{environment}/releases",
         status_code=202,
         response_model=ReleaseDetail,
         tags=["releases"],
@@ -99,7 +95,7 @@ def router(
         return view(release, now(), unchanged=unchanged)
 
     @routes.get(
-        "/apps/{app}/environments/{env}/releases",
+        "/apps/{app}/environments/{environment}/releases",
         response_model=Page[ReleaseDetail],
         tags=["releases"],
         summary="List releases",
@@ -113,9 +109,7 @@ def router(
         page = cut(await store.releases(environment_id, before=cursor, limit=limit + 1), limit, lambda r: r.number)
         return Page(items=[view(each, now()) for each in page.items], next=page.next)
 
-    @routes.get(
-        "/releases/{id}", response_model=ReleaseDetail, tags=["releases"], summary="Get a release", responses=NOT_FOUND
-    )
+    @routes.get("/releases/{id}", response_model=ReleaseDetail, tags=["releases"], summary="Get a release")
     async def get_release(release: ReleasePath) -> ReleaseDetail:
         """Returns a release with its history. After a failure it also holds the exit code, the result of the last
         probe, and the first and last lines of the instance's output.
@@ -127,7 +121,6 @@ def router(
         response_class=EventSourceResponse,
         tags=["releases"],
         summary="Follow a release",
-        responses=NOT_FOUND,
     )
     async def follow_release(release: ReleasePath) -> AsyncIterator[ReleaseDetail]:
         """Streams the release as server-sent events: once at the beginning and after each change, until it has
@@ -150,7 +143,7 @@ def router(
         status_code=204,
         tags=["releases"],
         summary="Check whether it may go to production",
-        responses={**NOT_FOUND, **CONFLICT},
+        responses=CONFLICT,
     )
     async def check_promotion(id: str) -> None:
         """Answers 204 if the release's build may be released to production. The answer is 409 if it may not, for
@@ -164,7 +157,7 @@ def router(
         response_model=ReleaseDetail,
         tags=["releases"],
         summary="Retire a release",
-        responses={**NOT_FOUND, **CONFLICT},
+        responses=CONFLICT,
     )
     async def retire_release(
         id: str,
@@ -176,12 +169,12 @@ def router(
         return view(await release_service.retire(id, ReleaseState(body.state), body.reason), now())
 
     @routes.post(
-        "/apps/{app}/environments/{env}/rollback",
+        "/apps/{app}/environments/{environment}/rollback",
         status_code=202,
         response_model=ReleaseDetail,
         tags=["releases"],
         summary="Roll back",
-        responses={**NOT_FOUND, **CONFLICT},
+        responses=CONFLICT,
     )
     async def roll_back(
         environment_id: EnvironmentPath,
@@ -193,11 +186,10 @@ def router(
         return view(await release_service.rollback(environment_id, body.to if body else None), now())
 
     @routes.get(
-        "/apps/{app}/environments/{env}",
+        "/apps/{app}/environments/{environment}",
         response_model=EnvironmentDetail,
         tags=["environments"],
         summary="Get an environment",
-        responses=NOT_FOUND,
     )
     async def get_environment(environment_id: EnvironmentPath) -> EnvironmentDetail:
         """Returns the environment's desired settings and its actual state. Secrets are listed by name, without their
@@ -206,7 +198,7 @@ def router(
         return await environment_view(store, environment_id)
 
     @routes.patch(
-        "/apps/{app}/environments/{env}",
+        "/apps/{app}/environments/{environment}",
         response_model=EnvironmentDetail,
         tags=["environments"],
         summary="Scale, or set variables and secrets",
@@ -236,7 +228,7 @@ def router(
         return await environment_view(store, environment_id)
 
     @routes.get(
-        "/apps/{app}/environments/{env}/logs",
+        "/apps/{app}/environments/{environment}/logs",
         response_class=PlainTextResponse,
         tags=["environments"],
         summary="Read the app's output",

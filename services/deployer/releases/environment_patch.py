@@ -21,8 +21,8 @@ ALL_BYTES = 256 * KIB
 
 
 class EnvironmentPatch(Model):
-    """Request body of `PATCH /apps/{app}/environments/{env}`. It changes only the given fields; null removes a variable
-    or secret. A secret with the name of a variable replaces that variable, and the other way round.
+    """Request body of `PATCH /apps/{app}/environments/{environment}`. It changes only the given fields; null removes a
+    variable or secret. A secret with the name of a variable replaces that variable, and the other way round.
     """
 
     model_config = ConfigDict(hide_input_in_errors=True)

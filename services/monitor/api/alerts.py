@@ -11,6 +11,7 @@ from services.monitor.api.page_views import key_of
 from services.monitor.rules.rule import DEFAULTS, Rule, RuleBody, RuleName
 from shared.errors import NotFound
 from shared.models import Environment, Page
+from shared.web.openapi import AS_PAGE
 from shared.web.pages import wants_page
 from shared.web.paging import Limit, NameCursor, TimeCursor, page_of
 
@@ -26,7 +27,7 @@ def alerts_router(alerts: ActiveAlerts, page: AlertsPage) -> APIRouter:
     """
     router = APIRouter(tags=["alerts"])
 
-    @router.get("/alerts", response_model=Page[Alert], summary="Open and ended alerts")
+    @router.get("/alerts", response_model=Page[Alert], summary="Open and ended alerts", responses=AS_PAGE)
     async def list_alerts(
         request: Request,
         app: str | None = None,

@@ -63,7 +63,7 @@ def notifiers_router(recipients: Recipients, monitor_url: str) -> APIRouter:
         """
         return Page(items=await recipients.replace(body))
 
-    @router.post("/test", summary="Send a test message now")
+    @router.post("/test", summary="Send a test message now", responses={404: {}})
     async def test_notifiers(
         body: Annotated[TestRequest | None, Body(examples=[{"name": "team"}])] = None,
     ) -> Page[TestResult]:

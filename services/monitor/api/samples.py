@@ -6,14 +6,14 @@ from math import ceil
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from services.monitor.samples.downsampling import MINUTE_S, Measured, Rollup, merged, rolled, start_of
 from services.monitor.samples.sample import SampleItem, Watched, item_of
 from services.monitor.samples.sample_cache import SampleCache
 from services.monitor.samples.sample_store import SampleStore
 from services.monitor.samples.traffic_sample import TrafficItem, traffic_item_of
-from shared.clock import now
+from shared.clock import Time, now
 from shared.errors import Invalid, NotFound
 from shared.models import Page
 from shared.web.paging import Item, Limit, TimeCursor, page_of, time_key
@@ -22,10 +22,8 @@ RAW_KEPT = timedelta(hours=1)
 ROWS_KEPT = timedelta(hours=24)
 MOST_ITEMS = 1000
 
-From = Annotated[
-    AwareDatetime | None, Query(alias="from", description="Start of the time range; else an hour before `to`.")
-]
-To = Annotated[AwareDatetime | None, Query(alias="to", description="End of the time range; now, if absent.")]
+From = Annotated[Time | None, Query(alias="from", description="Start of the time range; else an hour before `to`.")]
+To = Annotated[Time | None, Query(alias="to", description="End of the time range; now, if absent.")]
 Step = Annotated[int, Query(ge=1, le=3600, description="Length of the time steps, in seconds; one item for each.")]
 Read = Callable[[str, datetime, datetime], Awaitable[list[Measured]]]
 

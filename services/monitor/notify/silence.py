@@ -5,10 +5,11 @@ Pure.
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from pydantic import AwareDatetime, Field, model_validator
+from pydantic import Field, model_validator
 
 from services.monitor.rules.rule import RuleName
-from shared.models import AppName, Environment, Model, View
+from shared.clock import Time
+from shared.models import AppName, EnvironmentName, Model, View
 
 LONGEST_S = 30 * 86400
 
@@ -20,10 +21,10 @@ class SilenceBody(Model):
     """
 
     app: AppName | None = None
-    environment: Environment | None = None
+    environment: EnvironmentName | None = None
     rule: RuleName | None = None
     duration_s: float | None = Field(None, gt=0, le=LONGEST_S, description="Seconds from now; give this or `until`.")
-    until: AwareDatetime | None = Field(None, description="End of the silence, RFC 3339.")
+    until: Time | None = Field(None, description="End of the silence, RFC 3339.")
     reason: str = Field(min_length=1, max_length=500, examples=["we move the database until four"])
 
     @model_validator(mode="after")

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field, JsonValue, StringConstraints, model_validator
+from pydantic import Field, JsonValue, Strict, StringConstraints, model_validator
 
-from shared.models import AppName, Environment, Model
+from shared.models import AppName, Environment, EnvironmentName, Model
 
 RuleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,62}$")]
 
@@ -47,7 +47,7 @@ class RuleBody(Model):
     after `for_s` seconds, and resolves once the metric has been at or below `clear` for `keep_firing_for_s` seconds.
     """
 
-    metric: Metric
+    metric: Annotated[Metric, Strict(False)]
     threshold: float = Field(gt=0, allow_inf_nan=False, description="The rule is breached at or above this value.")
     clear: float | None = Field(
         None, ge=0, description="A firing alert resolves at or below this value; null: half of the threshold."
@@ -57,7 +57,9 @@ class RuleBody(Model):
         0, ge=0, le=3600, description="Seconds without a breach after which a firing alert resolves."
     )
     app: AppName | None = Field(None, description="The app that the rule applies to; null: every app.")
-    environment: Environment | None = Field(None, description="The environment that the rule applies to; null: both.")
+    environment: EnvironmentName | None = Field(
+        None, description="The environment that the rule applies to; null: both."
+    )
     aborts: bool = Field(False, description="True: a firing alert aborts the canary's rollout. Never ends production.")
     enabled: bool = True
 

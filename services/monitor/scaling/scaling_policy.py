@@ -26,7 +26,9 @@ MIB = 2**20
 
 
 class PolicyBody(Model):
-    """Request body of `PUT /policies/{app}/{env}`. Shares are of the memory limit (0 to 1), durations in seconds."""
+    """Request body of `PUT /policies/{app}/{environment}`. Shares are of the memory limit (0 to 1), durations in
+    seconds.
+    """
 
     enabled: bool = Field(True, description="False: changes are decided and recorded, but not made.")
     up: float = Field(

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from services.proxy.api.page_views import ProxyPages
-from services.proxy.api.rest import App
+from services.proxy.api.rest import CHANGE, App
 from services.proxy.control.rollout_service import RolloutService
 from shared.errors import Invalid, NotFound, Problem
 from shared.proxy_models import RolloutView
@@ -23,7 +23,11 @@ FORM: dict[str, Any] = {
         "required": True,
         "content": {
             "application/x-www-form-urlencoded": {
-                "schema": {"type": "object", "properties": {"weight": {"type": "integer"}}, "required": ["weight"]},
+                "schema": {
+                    "type": "object",
+                    "properties": {"weight": {"type": "integer", "minimum": 0, "maximum": 100}},
+                    "required": ["weight"],
+                },
                 "example": {"weight": 10},
             }
         },
@@ -32,7 +36,7 @@ FORM: dict[str, Any] = {
 
 
 def pages_router(rollouts: RolloutService, pages: ProxyPages) -> APIRouter:
-    router = APIRouter(tags=["pages"])
+    router = APIRouter(tags=["pages"], default_response_class=RedirectResponse)
 
     async def answer(request: Request, app: str, change: Awaitable[RolloutView]) -> Response:
         """Awaits `change` and redirects to the app's page (303). If `change` raises a Problem, answers with the page
@@ -53,7 +57,9 @@ def pages_router(rollouts: RolloutService, pages: ProxyPages) -> APIRouter:
         """Shows 50 apps with their rollouts: state, release, share of visitors, time and reason of the state."""
         return HTMLResponse(pages.overview(request.url.hostname, cursor))
 
-    @router.post("/apps/{app}/rollout/weight", status_code=303, summary="Set the share", openapi_extra=FORM)
+    @router.post(
+        "/apps/{app}/rollout/weight", status_code=303, summary="Set the share", responses=CHANGE, openapi_extra=FORM
+    )
     async def weight(request: Request, app: App) -> Response:
         """Sets the percentage of new visitors that get the canary, from the form field `weight`. Redirects to the app's
         page.
@@ -67,29 +73,29 @@ def pages_router(rollouts: RolloutService, pages: ProxyPages) -> APIRouter:
 
         return await answer(request, app, set_weight())
 
-    @router.post("/apps/{app}/rollout/enable", status_code=303, summary="Switch the split on")
+    @router.post("/apps/{app}/rollout/enable", status_code=303, summary="Switch the split on", responses=CHANGE)
     async def enable(request: Request, app: App) -> Response:
         """Gives the canary its set share of new visitors. Redirects to the app's page."""
         return await answer(request, app, rollouts.set(app, True, None))
 
-    @router.post("/apps/{app}/rollout/disable", status_code=303, summary="Switch the split off")
+    @router.post("/apps/{app}/rollout/disable", status_code=303, summary="Switch the split off", responses=CHANGE)
     async def disable(request: Request, app: App) -> Response:
         """Takes the share of visitors from the canary, without ending the rollout. Redirects to the app's page."""
         return await answer(request, app, rollouts.set(app, False, None))
 
-    @router.post("/rollouts/{release}/abort", status_code=303, summary="Abort, from the page")
+    @router.post("/rollouts/{release}/abort", status_code=303, summary="Abort, from the page", responses=CHANGE)
     async def abort(request: Request, release: Release) -> Response:
         """Takes the canary out of every route, for good. Redirects to the app's page."""
         app = _app(release)
         return await answer(request, app, rollouts.abort(app, release, "", {}))
 
-    @router.post("/rollouts/{release}/resume", status_code=303, summary="Resume, from the page")
+    @router.post("/rollouts/{release}/resume", status_code=303, summary="Resume, from the page", responses=CHANGE)
     async def resume(request: Request, release: Release) -> Response:
         """Resumes the app's paused rollout. Redirects to the app's page."""
         app = _app(release)
         return await answer(request, app, rollouts.resume(app, release, ""))
 
-    @router.post("/rollouts/{release}/promote", status_code=303, summary="Promote, from the page")
+    @router.post("/rollouts/{release}/promote", status_code=303, summary="Promote, from the page", responses=CHANGE)
     async def promote(request: Request, release: Release) -> Response:
         """Starts to release the canary's build to production. Redirects to the app's page, which shows the progress."""
         app = _app(release)

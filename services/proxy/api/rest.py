@@ -23,15 +23,17 @@ from shared.proxy_models import (
     TrafficView,
 )
 from shared.web.disconnect import while_connected
+from shared.web.openapi import AS_PAGE, CONFLICT, NOT_IN_TIME, Responses
 from shared.web.pages import wants_page
 from shared.web.paging import Limit, NumberCursor, page_of
 
 App = Annotated[AppName, Path(description="The app's name.", examples=["notes"])]
+CHANGE: Responses = {**CONFLICT, **NOT_IN_TIME}
 ACTION = Body(examples=[{"release": "notes-r9", "reason": "errors above 1 %"}])
 MEASURED = {"rule": "errors", "metric": "error_share", "value": 0.12, "threshold": 0.01}
 ABORT = Body(examples=[{"release": "notes-r9", "reason": "errors above 1 %", "evidence": MEASURED}])
 OPEN = Body(examples=[{"release": "notes-r9", "weight": 33, "notify": ["mailto://team@example.com"]}])
-Shown = Annotated[str | None, Query(description="Digest of the page that the browser shows.", max_length=64)]
+Seen = Annotated[str | None, Query(description="Digest of the page that the browser shows.", max_length=64)]
 
 
 class RolloutSettings(Model):
@@ -75,7 +77,13 @@ def traffic_router(reader: TrafficReader, rollouts: RolloutService) -> APIRouter
 def router(sync: RegistrySync, rollouts: RolloutService, reader: TrafficReader, pages: ProxyPages) -> APIRouter:
     routes = APIRouter(prefix="/apps/{app}")
 
-    @routes.post("/sync", tags=["routes"], summary="Route the app's instances", response_model=SyncResult)
+    @routes.post(
+        "/sync",
+        tags=["routes"],
+        summary="Route the app's instances",
+        response_model=SyncResult,
+        responses=CHANGE,
+    )
     async def post_sync(
         request: Request,
         app: App,
@@ -89,7 +97,7 @@ def router(sync: RegistrySync, rollouts: RolloutService, reader: TrafficReader, 
         """
         return await while_connected(request, sync.sync(app, body))
 
-    @routes.delete("/route", tags=["routes"], summary="Remove the app's route", status_code=204)
+    @routes.delete("/route", tags=["routes"], summary="Remove the app's route", status_code=204, responses=CHANGE)
     async def delete_route(app: App) -> None:
         """Removes the app's hosts, clusters, rollouts and aborted releases, and answers when Envoy has accepted that.
         The deployer sends this request when the app's last environment is removed. It may be repeated. The answer is
@@ -98,14 +106,20 @@ def router(sync: RegistrySync, rollouts: RolloutService, reader: TrafficReader, 
         """
         await sync.remove(app)
 
-    @routes.get("/rollout", tags=["rollouts"], summary="The current rollout", response_model=RolloutView)
-    async def get_rollout(request: Request, app: App, shown: Shown = None) -> Any:
+    @routes.get(
+        "/rollout",
+        tags=["rollouts"],
+        summary="The current rollout",
+        response_model=RolloutView,
+        responses=AS_PAGE,
+    )
+    async def get_rollout(request: Request, app: App, seen: Seen = None) -> Any:
         """Returns the app's current or last rollout. A rollout that has ended has its evidence: the measurements, the
         `traffic` at its end, and `ran_s`, the seconds that it ran. If `Accept` begins with `text/html`, the answer is a
         page.
         """
         if wants_page(request.headers.get("accept")):
-            return HTMLResponse(pages.rollout(app, request.url.hostname, shown=shown))
+            return HTMLResponse(pages.rollout(app, request.url.hostname, shown=seen))
         return rollouts.view(app)
 
     @routes.get("/rollouts", tags=["rollouts"], summary="The rollouts before the current one")
@@ -114,7 +128,7 @@ def router(sync: RegistrySync, rollouts: RolloutService, reader: TrafficReader, 
         earlier = [EarlierRollout.model_validate(each.model_dump()) for each in rollouts.earlier(app)]
         return page_of(earlier, lambda each: release_number(each.release), limit, cursor)
 
-    @routes.post("/rollout", tags=["rollouts"], summary="Open a rollout")
+    @routes.post("/rollout", tags=["rollouts"], summary="Open a rollout", responses=CHANGE)
     async def open_rollout(app: App, body: Annotated[RolloutRequest, OPEN]) -> RolloutView:
         """Opens the rollout of a canary release, which then gets its share of new visitors. The request may be
         repeated. An older active rollout is aborted with the reason `superseded`. The answer is 409 if the release was
@@ -122,7 +136,7 @@ def router(sync: RegistrySync, rollouts: RolloutService, reader: TrafficReader, 
         """
         return await rollouts.open(app, body.release, body.weight, body.notify)
 
-    @routes.put("/rollout", tags=["rollouts"], summary="Set share, switch on or off")
+    @routes.put("/rollout", tags=["rollouts"], summary="Set share, switch on or off", responses=NOT_IN_TIME)
     async def set_rollout(
         app: App, body: Annotated[RolloutSettings, Body(examples=[{"enabled": True, "weight": 10}])]
     ) -> RolloutView:
@@ -131,7 +145,7 @@ def router(sync: RegistrySync, rollouts: RolloutService, reader: TrafficReader, 
         """
         return await rollouts.set(app, body.enabled, body.weight)
 
-    @routes.post("/rollout/abort", tags=["rollouts"], summary="Abort")
+    @routes.post("/rollout/abort", tags=["rollouts"], summary="Abort", responses=CHANGE)
     async def abort(app: App, body: Annotated[RolloutAction, ABORT]) -> RolloutView:
         """Takes the canary out of every route, for good, and answers when Envoy has accepted that. It needs neither
         Redis nor the deployer; the deployer retires the release later. The request may be repeated; the `evidence` of
@@ -139,14 +153,14 @@ def router(sync: RegistrySync, rollouts: RolloutService, reader: TrafficReader, 
         """
         return await rollouts.abort(app, body.release, body.reason, body.evidence)
 
-    @routes.post("/rollout/resume", tags=["rollouts"], summary="Resume")
+    @routes.post("/rollout/resume", tags=["rollouts"], summary="Resume", responses=CHANGE)
     async def resume(app: App, body: Annotated[RolloutAction, ACTION]) -> RolloutView:
         """Resumes a paused rollout. The answer is 409 if the rollout has ended, or if the platform has paused it and
         will also resume it.
         """
         return await rollouts.resume(app, body.release, body.reason)
 
-    @routes.post("/rollout/promote", tags=["rollouts"], summary="Promote", status_code=202)
+    @routes.post("/rollout/promote", tags=["rollouts"], summary="Promote", status_code=202, responses=CONFLICT)
     async def promote(app: App, body: Annotated[RolloutAction, ACTION]) -> RolloutView:
         """Requests the promotion and answers 202. Then the deployer releases the canary's build to production and
         retires the canary. `GET /apps/{app}/rollout` shows the result: state `promoted`, or `paused` with the reason if

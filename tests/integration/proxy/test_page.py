@@ -134,7 +134,7 @@ async def test_a_poll_leaves_out_what_the_reader_has(stack: Stack, browser: http
 
     async def poll(path: str) -> tuple[str, set[str]]:
         page = (await browser.get(path)).text
-        poller = re.search(r'hx-get="(/apps/notes/rollout\?shown=\w+)"', page)
+        poller = re.search(r'hx-get="(/apps/notes/rollout\?seen=\w+)"', page)
         assert poller
         return poller[1], set(re.findall(r'<div id="(\w+)"', page))
 

@@ -106,7 +106,7 @@ class Outside:
 
         @app.get("/builds/{build_id}")
         async def get_build(build_id: str) -> Any:
-            return self.builds[build_id]
+            return self.builds.get(build_id) or JSONResponse({"detail": f"there is no build {build_id}"}, 404)
 
         @app.post("/apps/{name}/rebuilds", status_code=202)
         async def rebuild(name: str, request: Request) -> Any:

@@ -29,7 +29,7 @@ def recipients(notifier: FakeNotifier, redis: Redis) -> Recipients:
 
 
 async def put(recipients: Recipients, *items: dict[str, Any]) -> list[dict[str, Any]]:
-    return [view.model_dump() for view in await recipients.replace(NotifierList.model_validate({"items": items}))]
+    return [view.model_dump() for view in await recipients.replace(NotifierList.model_validate({"items": list(items)}))]
 
 
 @pytest.mark.parametrize(
