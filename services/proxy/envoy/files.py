@@ -16,6 +16,7 @@ from shared.config import SharedSettings
 from shared.models import Track
 
 ENDPOINTS = "eds/"
+UNFINISHED = ".*.[0-9]*"  # how `move_into_place` names a file until it is complete: with its process id
 SUN_PATH = 103  # longest path of a unix socket in bytes: 107 on Linux, 103 on macOS
 
 
@@ -51,9 +52,13 @@ def prepare(settings: SharedSettings) -> Path:
 
 
 class EnvoyFiles:
-    """Writes Envoy's files. `versions` holds file name → version on disk."""
+    """Writes Envoy's files. `versions` holds file name → version on disk. Made at the start of the service, it removes
+    the unfinished files of processes that were killed.
+    """
 
     def __init__(self, folder: Path) -> None:
+        for unfinished in folder.rglob(UNFINISHED):
+            unfinished.unlink(missing_ok=True)
         self._folder = folder
         self._configuration = Configuration()
         self._unwritten: set[str] = set()

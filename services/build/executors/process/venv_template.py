@@ -6,7 +6,7 @@ import importlib.metadata
 import os
 import shutil
 import sys
-import uuid
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -27,6 +27,7 @@ class VenvTemplate:
         settings = sorted((name, value) for name, value in environment.items() if name.startswith("VIRTUALENV_"))
         made_of = repr((sys.executable, sys.version, version, settings))
         self._folder = folder / hashlib.sha256(made_of.encode()).hexdigest()[:16]
+        self._taking = threading.Lock()
 
     def copy_to(self, venv: Path) -> bool:
         """Makes `venv` like the template, with its own path in its scripts. Returns False, and makes nothing, if there
@@ -50,13 +51,13 @@ class VenvTemplate:
         """
         if not _has_plain_path(venv):
             return
-        fresh = self._folder.with_name(f".{uuid.uuid4().hex}")
-        with contextlib.suppress(OSError, shutil.Error):  # the next build tries again
+        fresh = self._folder.with_name(f".{self._folder.name}")
+        with self._taking, contextlib.suppress(OSError, shutil.Error):  # after an error the next build tries again
+            remove(fresh)  # what a service left that was killed
             shutil.copytree(venv, fresh / VENV, symlinks=True)
             (fresh / MADE_FOR).write_bytes(os.fsencode(venv))
             remove(self._folder)
             fresh.rename(self._folder)
-        remove(fresh)
 
 
 def _has_plain_path(venv: Path) -> bool:

@@ -61,6 +61,17 @@ def test_only_what_differs_is_written_over_restarts_as_well(tmp_path: Path) -> N
     assert EnvoyFiles(folder).write([lighter]) == ["rds-public.json"]
 
 
+def test_what_a_killed_process_left_unfinished_is_removed_at_the_start(tmp_path: Path) -> None:
+    folder = prepare(SharedSettings(home=tmp_path)).parent
+    EnvoyFiles(folder).write([SPLIT])
+    kept = sorted(path for path in folder.rglob("*") if path.is_file())
+    (folder / "routes").mkdir()
+    for name in (".cds.json.4711", "routes/.gone.json.5815", "eds/.gone-stable.json.17"):
+        (folder / name).write_text("half")
+    EnvoyFiles(folder)
+    assert sorted(path for path in folder.rglob("*") if path.is_file()) == kept
+
+
 def test_what_is_named_by_others_is_written_first() -> None:
     names = list(configuration([SPLIT]))
     assert names.index("eds/notes.canary.json") < names.index("cds.json") < names.index("rds-public.json")
