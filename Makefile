@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 DOCS   := $(VENV)/docs
-JOBS   ?= 3# tests at a time: they wait for half of their time. Two have whole stacks, the third all else (tests/conftest.py)
-PYTEST := $(BIN)/pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder
+JOBS   ?= 4# tests at a time: they wait for half of their time. Two have whole stacks, the others all else (tests/conftest.py)
+PYTEST  = $(BIN)/pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder
 UNIT   := tests/unit tests/test_architecture.py
 
 # Else each worker and each service that a test starts compiles the tree anew.
@@ -31,10 +31,12 @@ down: ## end the stack in containers, and its apps; their data stays
 logs: ## follow the logs of the stack in containers
 	@docker compose logs --follow --tail 100
 
+check test-unit: JOBS := 3# they wait for little, and each worker imports all anew, in 10 s
+
 check: lint ## before a commit, in half a minute: ruff, mypy, the layout, the quick unit tests
 	$(PYTEST) -q -m "not slow" $(UNIT)
 
-test-unit: $(VENV)/dev ## every unit test and the layout, in some 90 s: no engine, no Envoy, no network, no root
+test-unit: $(VENV)/dev ## every unit test and the layout, in a minute: no engine, no Envoy, no network, no root
 	$(PYTEST) $(UNIT)
 
 test: $(VENV)/dev ## before a push, in five minutes: unit, integration, a smoke test of each promise; no Docker, no root

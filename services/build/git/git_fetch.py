@@ -19,7 +19,7 @@ TIMEOUT_S = 120.0
 LARGEST_ANSWER_BYTES = 2**20
 REASON_CHARACTERS = 300
 _HEAD = re.compile(r"([0-9a-f]{40})\trefs/heads/(\S+)")
-# git asks it for the credentials of that one origin. What it answers is in the environment, not in any command line.
+# git asks this helper for the credentials of one origin. The values are in the environment, not in a command line.
 _HELPER = '!f() { test "$1" = get && printf "username=%s\\npassword=%s\\n" "$SLIPWAY_USER" "$SLIPWAY_PASSWORD"; }; f'
 _REDIRECTED = re.compile(r"returned error: 30\d")
 _DENIED = ("authentication failed", "could not read username", "could not read password", "permission denied", " 403")
