@@ -32,7 +32,7 @@ from shared.clock import now
 from shared.models import Environment
 from shared.security.vault import Vault
 from tests.support.build.builds import build as a_build
-from tests.support.build.executors import WITHOUT_PIP
+from tests.support.build.executors import share_virtualenv
 
 
 @dataclass
@@ -93,8 +93,8 @@ class Platform:
 
 async def processes(folder: Path, redis: Redis) -> Platform:
     """Its steps are processes."""
-    environment = passed_on(os.environ) | WITHOUT_PIP
-    return await platform_with(ProcessExecutor(environment, folder, grace_s=0.2), folder, redis)
+    share_virtualenv(folder / "cache")
+    return await platform_with(ProcessExecutor(passed_on(os.environ), folder, grace_s=0.2), folder, redis)
 
 
 async def platform_with(executor: Executor, folder: Path, redis: Redis) -> Platform:

@@ -19,7 +19,7 @@ from shared.errors import NotFound, Unavailable
 from shared.http import ServiceClient
 from shared.models import Environment, ReleaseState
 from tests.support.deployer.fakes import ENCRYPTION, T0, FakeDriver, a_release, after, stored_events
-from tests.unit.deployer.reconcile.test_environment_reconciler import Fuse, Fused, Killed
+from tests.support.deployer.mortal import Fuse, Fused, Killed
 
 pytestmark = pytest.mark.anyio
 PRODUCTION = EnvironmentId("notes", Environment.PRODUCTION)
