@@ -37,6 +37,11 @@ def home(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def cache(home: Path) -> Path:
+    return home / "cache"
+
+
+@pytest.fixture
 def executor(home: Path) -> ProcessExecutor:
     return ProcessExecutor(passed_on(os.environ), home, grace_s=0.2)
 

@@ -13,6 +13,7 @@ from services.deployer.plan.observe import World
 from services.deployer.plan.rebuild import check_rebuild
 from services.deployer.releases.environment import EnvironmentId, EnvironmentState, Override
 from services.deployer.releases.environment_patch import EnvironmentPatch
+from services.deployer.releases.releasable import releasable
 from services.deployer.releases.release import ENDED, Release, ReleaseTransition, is_same, rollback_target
 from services.deployer.store import Store
 from shared.errors import Conflict, NotFound, Unavailable
@@ -52,7 +53,7 @@ class ReleaseService:
         that release and True.
         """
         build = BuildView.model_validate(await self._builds.get(f"/builds/{build_id}"))
-        artifact, manifest = _releasable(build, environment_id)
+        artifact, manifest = releasable(build, environment_id)
         async with self._locks[environment_id]:
             stored = await self._store.load(environment_id)
         if _lacks_judgement(build, environment_id):
@@ -80,7 +81,7 @@ class ReleaseService:
         release = await self._get(release_id)
         build = BuildView.model_validate(await self._builds.get(f"/builds/{release.build}"))
         production = EnvironmentId(release.app, Environment.PRODUCTION)
-        _releasable(build, production)
+        releasable(build, production)
         if _lacks_judgement(build, production):
             async with self._locks[production]:
                 _of_its_commit(await self._store.load(production), build)
@@ -290,17 +291,3 @@ def _of_its_commit(production: World, build: BuildView) -> Release:
     if live is None or live.commit != build.commit:
         raise Conflict(build.promotion_refusal)
     return live
-
-
-def _releasable(build: BuildView, environment_id: EnvironmentId) -> tuple[Artifact, Manifest]:
-    if build.app != environment_id.app:
-        raise Conflict(f"build {build.id} is of app {build.app}, not of {environment_id.app}")
-    if not build.passed:
-        raise Conflict(
-            f"build {build.id} has not passed its gates (it is {build.state}); only one that has is released"
-        )
-    if build.artifact is None or build.manifest is None:
-        raise Conflict(f"build {build.id} has no artifact and manifest; build its commit again")
-    if not build.manifest.run.command and build.artifact.kind == "directory":
-        raise Conflict(f"build {build.id} does not say how to run the app; set run.command in slipway.yml")
-    return build.artifact, build.manifest

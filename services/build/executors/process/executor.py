@@ -8,7 +8,6 @@ import os
 import platform
 import shutil
 import signal
-import stat
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from pathlib import Path
 from services.build.executors.executor import BRANCH, ExecutorObjects, Order, Outcome, SealRequest, Unsealed, Workspace
 from services.build.executors.process.relocation import make_relocatable
 from services.build.executors.process.service_process import ServiceProcesses
+from services.build.executors.process.special_file import special_file
 from services.build.executors.process.venv_template import VENV, VenvTemplate
 from services.build.system.command import drained, piped, uncancelled
 from services.build.system.pipe import Output
@@ -40,7 +40,6 @@ NODE_S = 10.0  # time limit for `node --version`
 THREADS = 8  # threads that read or remove whole folders
 VIRTUALENV = "virtualenv"  # cache that all apps share; each `.venv` has links into it
 TEMPLATES = "templates"  # folder in it for templates of `.venv`
-SPECIAL = {stat.S_IFIFO: "named pipe", stat.S_IFSOCK: "socket"}
 # Variables of the platform's environment that steps get: how packages are fetched and how text is encoded.
 _PASSED_ON = {"PATH", "LANG", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"}
 _PASSED_ON_PREFIXES = ("LC_", "PIP_", "VIRTUALENV_", "NPM_CONFIG_")
@@ -119,7 +118,7 @@ class ProcessExecutor:
     async def misfit(self, workspace: Workspace) -> str | None:
         special = None
         with contextlib.suppress(OSError, RecursionError):  # what cannot be read whole is refused by `seal`
-            special = await self._in_thread(_special_file, workspace.folder)
+            special = await self._in_thread(special_file, workspace.folder)
         if special is None:
             return None
         kind, path = special
@@ -269,19 +268,6 @@ def names_below(folder: Path) -> frozenset[str]:
         folders[:] = [name for name in folders if name != SKIPPED]
         found |= {os.path.join(at, name) for name in (*folders, *files)}
     return frozenset(found)
-
-
-def _special_file(folder: Path) -> tuple[str, str] | None:
-    """Returns the kind and the path, relative to `folder`, of the first thing below it that is neither a file nor a
-    folder nor a link; None if there is none.
-    """
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            path = os.path.join(parent, name)
-            kind = stat.S_IFMT(os.lstat(path).st_mode)
-            if kind not in (stat.S_IFREG, stat.S_IFLNK):
-                return SPECIAL.get(kind, "device"), os.path.relpath(path, folder)
-    return None
 
 
 def _versions(environment: Mapping[str, str]) -> dict[str, str]:
