@@ -385,6 +385,6 @@ async def test_what_was_never_released_is_not_there(deployer: Deployer) -> None:
 async def test_nothing_is_told_without_the_token(deployer: Deployer) -> None:
     for path, operations in (await deployer.call("GET", "/openapi.json"))["paths"].items():
         for method in operations:
-            url = path.replace("{app}", "notes").replace("{env}", "production").replace("{id}", "notes-r1")
+            url = path.replace("{app}", "notes").replace("{environment}", "production").replace("{id}", "notes-r1")
             answer = await deployer.client.request(method, url, headers={"Authorization": "Bearer wrong"})
             assert answer.status_code == (200 if path == "/health" else 401), (method, path)

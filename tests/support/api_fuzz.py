@@ -15,11 +15,14 @@ from schemathesis.python.asgi import shutdown_lifespans
 SEED = int(os.environ.get("E2E_SEED", "1"))
 CASES = int(os.environ.get("E2E_CASES", "2000"))
 MOST_TOLD = 1500  # characters of an answer
+MOST_PASSES = 4
+ONLY_FUZZING = {name: {"enabled": False} for name in ("examples", "coverage", "stateful")}
 
 
 @dataclass
 class Outcome:
     cases: int = 0
+    passes: int = 0
     statuses: Counter[int] = field(default_factory=Counter)
     broken: dict[str, str] = field(default_factory=dict)
     """By check and call: what was wrong the first time, and a command that shows it."""
@@ -36,7 +39,8 @@ def fuzzed(
 ) -> Outcome:
     """Sends the cases of all phases of schemathesis, in that of `fuzzing` at most `examples` for each call. All of its
     checks are on. `known`: values of parameters (`path.app`), used in half of the cases, so that many calls find what
-    they ask for. `excused`: for each call (`GET /ready`; empty: all calls) settings of its checks. Blocks.
+    they ask for. `excused`: for each call (`GET /ready`; empty: all calls) settings of its checks. While there are
+    fewer than `CASES`, passes with further seeds follow, which only fuzz. Blocks.
     """
 
     async def served(scope: Any, receive: Any, send: Any) -> None:
@@ -44,8 +48,7 @@ def fuzzed(
             raise RuntimeError("this app runs without its lifespan")
         await app(scope, receive, send)
 
-    config = {
-        "seed": SEED,
+    config: dict[str, Any] = {
         "headers": {"Authorization": f"Bearer {token}"},
         "continue-on-failure": True,
         "max-stream-events": 1,
@@ -57,19 +60,27 @@ def fuzzed(
         "dictionaries": {name: {"values": values} for name, values in known.items()},
         "parameters": {name: {"dictionary": name, "probability": 0.5} for name in known},
     }
-    schema = schemathesis.openapi.from_asgi("/openapi.json", served, config=SchemathesisConfig.from_dict(config))
     outcome = Outcome()
     try:
-        for event in from_schema(schema).execute():
-            if isinstance(event, events.ScenarioFinished):
-                _collect(event, outcome)
-            elif isinstance(event, events.NonFatalError):
-                outcome.broken.setdefault(f"error {event.label}", str(event.value)[:MOST_TOLD])
-            elif isinstance(event, events.FatalError):
-                raise event.exception
+        while outcome.cases < CASES and outcome.passes < MOST_PASSES:
+            config["seed"] = SEED + outcome.passes
+            config["phases"] = ONLY_FUZZING if outcome.passes else {}
+            _pass(served, SchemathesisConfig.from_dict(config), outcome)
+            outcome.passes += 1
     finally:
         shutdown_lifespans()
     return outcome
+
+
+def _pass(app: Any, config: Any, outcome: Outcome) -> None:
+    schema = schemathesis.openapi.from_asgi("/openapi.json", app, config=config)
+    for event in from_schema(schema).execute():
+        if isinstance(event, events.ScenarioFinished):
+            _collect(event, outcome)
+        elif isinstance(event, events.NonFatalError):
+            outcome.broken.setdefault(f"error {event.label}", str(event.value)[:MOST_TOLD])
+        elif isinstance(event, events.FatalError):
+            raise event.exception
 
 
 def _collect(event: events.ScenarioFinished, outcome: Outcome) -> None:
