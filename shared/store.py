@@ -3,11 +3,21 @@
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
-from redis.exceptions import ConnectionError, RedisError, TimeoutError
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    BusyLoadingError,
+    ConnectionError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    TimeoutError,
+)
 
 from shared.errors import Unavailable
 
-__all__ = ["RedisError", "connect", "redis_unavailable"]
+__all__ = ["RedisError", "connect", "redis_fault", "redis_unavailable"]
 
 CONNECTIONS = 50
 
@@ -33,7 +43,21 @@ def connect(url: str) -> Redis:
     return Redis.from_pool(pool)
 
 
+def redis_fault(error: RedisError) -> str:
+    """Returns what is wrong with Redis, in words for people; with the remedy, if a wait alone does not help."""
+    if isinstance(error, BusyLoadingError):
+        return "Redis is reading its data from the disk"
+    if isinstance(error, OutOfMemoryError):
+        return "Redis has as much memory as it may (OOM); raise its `maxmemory`, or delete what fills it"
+    if isinstance(error, ReadOnlyError):
+        return "Redis is a replica and takes no writes (READONLY); SLIPWAY_REDIS_URL has to name the primary"
+    if isinstance(error, AuthenticationError | AuthorizationError | NoPermissionError):
+        return f"Redis refuses this service ({error}); give its password in SLIPWAY_REDIS_URL or `redis/password`"
+    if "MISCONF" in str(error):
+        return "Redis cannot write to its disk (MISCONF); give it space, its log says more"
+    return f"Redis does not answer ({type(error).__name__})"
+
+
 def redis_unavailable(error: RedisError) -> Unavailable:
     """Returns the 503 problem for a client whose request failed with this error of Redis."""
-    name = type(error).__name__
-    return Unavailable(f"Redis does not answer ({name}); the change may not have been made; try again in a moment")
+    return Unavailable(f"{redis_fault(error)}; the change may not have been made; try again in a moment")

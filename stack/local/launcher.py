@@ -1,15 +1,16 @@
 """Implements `make local`: runs the stack on this machine in the foreground, until SIGINT, SIGTERM or SIGHUP.
 
 It restarts supervisor if it dies; supervisor does the same for Redis, the keeper, Envoy and the five services. At the
-end it stops supervisor and then the apps, within 15 s.
+end it stops supervisor and then the apps, within 15 s. If it is killed, all of them run on, and the next launcher takes
+them over.
 """
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from types import FrameType
 from urllib.parse import urlsplit
 
@@ -23,11 +24,16 @@ from shared.config import SERVICES, ServiceName, SharedSettings, secret_file
 from shared.host.port_holder import port_problem
 from shared.host.reserved_ports import reserve
 from shared.web.server import exclusive
-from stack.local.programs import bound_to_parent, supervisor_conf
+from stack.local.programs import supervisor_conf
+from stack.local.supervision import Supervisor
 from stack.private_file import write_private
 from stack.redis_conf import redis_conf
+from stack.redis_words import is_damaged, last_words
 
 REPORT_S = 60.0
+ENDED_S = 1.0
+WORDS_BYTES = 16 * 1024
+REPAIR = "`make repair-redis` cuts off what cannot be read, after a copy"
 SUPERVISOR_STOP_S = 8
 INSTANCES_STOP_S = 6
 LONGEST_HOME = 80  # a unix socket's path may have 107 characters
@@ -42,20 +48,30 @@ def main() -> int:
         )
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     with exclusive(home, "launcher"):
-        _need_free_ports(settings)
+        supervisor = Supervisor(home)
+        if supervisor.adopt() and (why := supervisor.differences()):
+            print(f"an earlier launcher was killed; its stack is restarted, as {why}", flush=True)
+            supervisor.stop(SUPERVISOR_STOP_S)
+        if not supervisor.runs():
+            _need_free_ports(settings)
         write_files(settings)
-        Launcher(settings).run()
+        Launcher(settings, supervisor).run()
     return 0
 
 
 class Launcher:
-    """Runs the stack once, in the foreground. Every `report_s` seconds it reports the services that are not ready."""
+    """Runs the stack once, in the foreground: starts `supervisor`, unless it runs. Every `report_s` seconds it reports
+    the services that are not ready, and at once a program that ends instead of starting.
+    """
 
-    def __init__(self, settings: SharedSettings, report_s: float = REPORT_S) -> None:
+    def __init__(self, settings: SharedSettings, supervisor: Supervisor, report_s: float = REPORT_S) -> None:
         self._settings = settings
+        self._supervisor = supervisor
         self._report_s = report_s
         self._stopping = False
         self._started = time.monotonic()
+        self._told: set[str] = set()
+        """Programs whose end was reported."""
 
     def run(self) -> None:
         """Runs the stack until a signal. Services that are not ready for long are reported, but never a reason to stop:
@@ -63,9 +79,12 @@ class Launcher:
         """
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._on_signal)
-        supervisor = self._start_supervisor()
+        if self._supervisor.runs():
+            print("an earlier launcher was killed; its stack runs on, and is taken over", flush=True)
+        else:
+            self._supervisor.start()
         waiting: dict[ServiceName, str] = dict.fromkeys(SERVICES, "no answer yet")
-        reported_at = self._started
+        reported_at = looked_at = self._started
         try:
             while not self._stopping:
                 if waiting:
@@ -74,29 +93,21 @@ class Launcher:
                         _greet(self._settings, time.monotonic() - self._started)
                     elif time.monotonic() - reported_at >= self._report_s:
                         reported_at = time.monotonic()
+                        self._told.clear()
                         self._report(waiting)
+                    if waiting and time.monotonic() - looked_at >= ENDED_S:
+                        looked_at = time.monotonic()
+                        self._report_ended()
                 time.sleep(0.05 if waiting else 0.2)
-                if supervisor.poll() is not None and not self._stopping:
+                if not self._supervisor.runs() and not self._stopping:
                     print("supervisor ended; starting it again", file=sys.stderr, flush=True)
                     time.sleep(1)
-                    supervisor = self._start_supervisor()
+                    self._supervisor.start()
         finally:
-            self._stop(supervisor)
+            self._stop()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._stopping = True
-
-    def _start_supervisor(self) -> "subprocess.Popen[bytes]":
-        # Its own session: a terminal's Ctrl-C and hang-up reach this launcher only, which then stops it in order.
-        environment = {key: value for key, value in os.environ.items() if key != "PYTHONWARNINGS"}
-        environment["SLIPWAY_HOME"] = str(self._settings.home)
-        conf = str(self._settings.home / "supervisord.conf")
-        command = [sys.executable, "-m", "supervisor.supervisord", "-c", conf]
-        if os.geteuid() == 0:
-            command += ["--user", "root"]
-        return subprocess.Popen(
-            bound_to_parent(command), env=environment, start_new_session=True, stdin=subprocess.DEVNULL
-        )
 
     def _unready(self, services: Iterable[ServiceName]) -> dict[ServiceName, str]:
         """Returns those of the services that are not ready, with the reason."""
@@ -118,23 +129,43 @@ class Launcher:
             print(f"{service} is not ready after {after_s:.0f} s: {why}; see {log}", file=sys.stderr)
         print("waiting on; Ctrl-C ends the stack", file=sys.stderr, flush=True)
 
+    def _report_ended(self) -> None:
+        """Reports programs that ended instead of starting, once each: the services wait for Redis, and do not know why
+        it does not answer.
+        """
+        for program, how in self._supervisor.ended().items():
+            if program not in self._told:
+                self._told.add(program)
+                log = self._settings.home / "logs" / f"{program}.log"
+                words = last_words(_end_of(log)) if program == "redis" else _end_of(log).splitlines()[-3:]
+                print(f"{program}: {how}; see {log}", *(f"  {line}" for line in words), sep="\n", file=sys.stderr)
+                if program == "redis" and is_damaged(words):
+                    print(f"its append-only file is damaged: stop this stack; {REPAIR}", file=sys.stderr)
+                sys.stderr.flush()
+
     @property
     def _headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self._settings.platform_token()}"}
 
-    def _stop(self, supervisor: "subprocess.Popen[bytes]") -> None:
+    def _stop(self) -> None:
         print("stopping", flush=True)
-        supervisor.terminate()
-        try:
-            supervisor.wait(SUPERVISOR_STOP_S)
-        except subprocess.TimeoutExpired:
-            supervisor.kill()
+        self._supervisor.stop(SUPERVISOR_STOP_S)
         try:
             stopped = end_instances(self._settings, os.environ, INSTANCES_STOP_S)
         except DriverError as error:
             print(f"stopped, but {error}", file=sys.stderr, flush=True)
             return
         print(f"stopped, {stopped} app instance{'' if stopped == 1 else 's'} with it", flush=True)
+
+
+def _end_of(log: Path) -> str:
+    """Returns the last 16 KiB of the file; an empty text if it is missing."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - WORDS_BYTES))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def _need_free_ports(settings: SharedSettings) -> None:

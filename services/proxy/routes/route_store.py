@@ -4,7 +4,7 @@ from redis.asyncio import Redis
 
 from services.proxy.routes.route import Route
 from shared import events
-from shared.store import RedisError
+from shared.store import RedisError, redis_fault
 
 
 class RouteStore:
@@ -42,5 +42,5 @@ class RouteStore:
         try:
             await self._redis.get("proxy:route:")
         except RedisError as error:
-            return f"Redis does not answer ({type(error).__name__})"
+            return redis_fault(error)
         return None
