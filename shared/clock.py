@@ -1,8 +1,70 @@
-"""Gives the current time as an aware datetime in UTC."""
+"""Gives the current time as an aware datetime in UTC, and notices when the machine's clock is set."""
 
-from datetime import UTC, datetime
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+from pydantic import BaseModel
+
+MOST_S = 30.0
+Model = TypeVar("Model", bound=BaseModel)
 
 
-def now() -> datetime:
-    """Returns the current time, aware and in UTC; pydantic serialises it as RFC 3339."""
+def _utc() -> datetime:
     return datetime.now(UTC)
+
+
+class Clock:
+    """The time of one process. While it runs, it does not follow a machine's clock that is set by more than 30 s: all
+    durations, such as time-outs, would be wrong by as much. `step_s` tells it, so that the service ends and is started
+    again, as after any absence of that length.
+    """
+
+    def __init__(self, wall: Callable[[], datetime] = _utc, steady: Callable[[], float] = time.monotonic) -> None:
+        self._wall = wall
+        self._steady = steady
+        self._last = wall(), steady()
+
+    def now(self) -> datetime:
+        """Returns the current time, aware and in UTC; pydantic serialises it as RFC 3339."""
+        wall, expected = self._read()
+        return expected if _is_step(wall - expected) else wall
+
+    def step_s(self) -> float:
+        """Returns the seconds by which the machine's clock was set forward (negative: back), if they are more than 30;
+        else 0.
+        """
+        wall, expected = self._read()
+        return (wall - expected).total_seconds() if _is_step(wall - expected) else 0.0
+
+    def _read(self) -> tuple[datetime, datetime]:
+        """Returns the machine's time, and the one that is expected from its last reading and the time since."""
+        wall, steady = self._wall(), self._steady()
+        expected = self._last[0] + timedelta(seconds=steady - self._last[1])
+        if not _is_step(wall - expected):
+            self._last = wall, steady
+        return wall, expected
+
+
+def lasts(since: datetime, seconds: float, now: datetime) -> bool:
+    """Returns True until `seconds` are over since `since`. A `since` ahead of `now` was stored before the clock was set
+    back, and counts as long ago.
+    """
+    return timedelta() <= now - since < timedelta(seconds=seconds)
+
+
+def none_ahead(model: Model, now: datetime) -> Model:
+    """Returns the model with all of its times that lie ahead of `now` set to `now`: they were stored before the clock
+    was set back, and what waits for them would wait for long. Give no model with times that are meant to come.
+    """
+    ahead = {name: now for name, value in model if isinstance(value, datetime) and value > now}
+    return model.model_copy(update=ahead) if ahead else model
+
+
+def _is_step(difference: timedelta) -> bool:
+    return abs(difference.total_seconds()) > MOST_S
+
+
+clock = Clock()  # one for the process: its parts must not differ about the time
+now = clock.now

@@ -54,6 +54,12 @@ class SharedSettings(BaseSettings):
         description="Networks, addresses and host names that sources, forges' APIs and messages may lead to although "
         "they are of the machine or of a private network: `10.0.0.0/8 mail.internal`; `*` allows all.",
     )
+    disk_reserve_mb: int = Field(
+        256,
+        ge=0,
+        description="The space in MiB that stays free on the disk of the home: below it, pushes are refused and builds "
+        "wait.",
+    )
     build_port: int = Field(3000, description="The port of the service build.")
     deployer_port: int = Field(3001, description="The port of the service deployer.")
     monitor_port: int = Field(3002, description="The port of the service monitor.")

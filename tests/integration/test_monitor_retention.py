@@ -36,16 +36,20 @@ class World:
     status: int = 200
     day: float = 0
     asked: int = 0
+    is_trusted: bool = True
 
     def __post_init__(self) -> None:
         http = httpx.AsyncClient(transport=httpx.MockTransport(self._answer))
         self.samples = SampleCache(SampleStore(self.redis))
         self.policies, self.outbox = PolicyStore(self.redis), OutboxStore(self.redis)
         client = ServiceClient("deployer", Settings(token="token"), NoRegistry(), http)
-        self.retention = Retention(client, self.samples, RetentionStore(self.redis), self.now)
+        self.retention = Retention(client, self.samples, RetentionStore(self.redis), self.now, self.trusts_clock)
 
     def now(self) -> datetime:
         return at(0) + timedelta(days=self.day)
+
+    async def trusts_clock(self, now: datetime) -> bool:
+        return self.is_trusted
 
     async def store(self, app: str) -> None:
         await self.policies.put_policy(Policy(app=app, environment=Environment.PRODUCTION, up=0.9))

@@ -1,5 +1,5 @@
 """Wraps the operating system: commands, pipes, sandboxed tools, safe removal, globs of paths.
 
-Imports no other package of the service. Imported by `analysis`, `builds`, `executors`, `gates`, `git`, `manifest`,
-`pipeline`, `queue`, `reports`, `retention` and `main`.
+Imports no other package of the service. Imported by `analysis`, `builds`, `executors`, `gates`, `git`, `logs`,
+`manifest`, `pipeline`, `queue`, `reports`, `retention` and `main`.
 """

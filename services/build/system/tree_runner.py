@@ -17,6 +17,7 @@ import time
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 REAP_S = 1.0
 LOOK_AGAIN_S = 0.02
+FORK_S = 30.0  # until a machine that is short of memory or processes has some again
 KILL_TIMEOUT_S = 5.0  # a process that waits for a device ends only when the kernel lets it
 
 
@@ -25,7 +26,7 @@ def main(grace_s: float, command: list[str]) -> None:
         raise OSError("the kernel knows no child subreapers; Linux 3.4 or newer is needed")
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    child = os.fork()
+    child = _fork()
     if not child:
         _execute(command)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # the pipe ends with those who write into it
@@ -42,6 +43,17 @@ def main(grace_s: float, command: list[str]) -> None:
             except BrokenPipeError:
                 break
     _end_all(grace_s)
+
+
+def _fork() -> int:
+    late_at = time.monotonic() + FORK_S
+    while True:
+        try:
+            return os.fork()
+        except OSError:
+            if time.monotonic() > late_at:
+                raise
+        time.sleep(LOOK_AGAIN_S)
 
 
 def _execute(command: list[str]) -> None:

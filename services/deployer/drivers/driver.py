@@ -28,6 +28,10 @@ class NoAnswer(DriverError):
     """Raised if the engine does not answer, so that it may have carried out the call or not; repeat the call."""
 
 
+class MachineShort(NoAnswer):
+    """Raised if the machine is short of what the call needs, such as disk space; repeat the call, but not at once."""
+
+
 class ArtifactGone(DriverError):
     """Raised if the artifact to run does not exist any more."""
 

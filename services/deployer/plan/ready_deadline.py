@@ -62,7 +62,8 @@ def end_overdue(world: World, starting: Release, now: datetime) -> Iterator[Chan
 def credit_after_restart(world: World, starting: Release, now: datetime) -> Iterator[Change]:
     """Yields the time that a release gets back at the first look of a new deployer process, which may have been away
     for long: all, if it has an instance that was never started, else as much as leaves 15 s for a probe and the proxy's
-    answer. It counts as absence of the platform, so restarts in a row give no endless time.
+    answer. It counts as absence of the platform, so restarts in a row give no endless time; the first
+    may have been long, or was a clock that was set forward.
     """
     if starting.away_since is not None or starting.clock_from is None:
         return
@@ -72,5 +73,8 @@ def credit_after_restart(world: World, starting: Release, now: datetime) -> Iter
         seconds = waiting_s
     else:
         seconds = waiting_s - max(0.0, limit_s - LEFT_S)
-    if (seconds := min(seconds, waiting_s, AWAY_LIMIT_S - away_s(starting, now))) > 0:
+    seconds = min(seconds, waiting_s)
+    if before_s := away_s(starting, now):
+        seconds = min(seconds, AWAY_LIMIT_S - before_s)
+    if seconds > 0:
         yield CreditClock(starting.id, seconds)

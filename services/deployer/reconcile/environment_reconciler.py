@@ -27,6 +27,7 @@ from services.deployer.releases.environment import EnvironmentId, health_host
 from services.deployer.releases.environment_mask import environment_mask
 from services.deployer.releases.instance import RUNNING, resized
 from services.deployer.releases.release import Release
+from shared.clock import none_ahead
 from shared.manifest import health_check, size
 from shared.models import TRACK_OF, InstanceRecord, InstanceState, ReleaseState
 from shared.registry import Registry
@@ -180,6 +181,8 @@ class EnvironmentReconciler:
         """Gives a starting release the time back in which Redis was away, or before this process's first look."""
         if self._has_looked and self._redis_away_since is None:
             return
+        if not self._has_looked:
+            await self._correct_times()
         world, _ = await self._observe(statuses)
         starting, now, changes = world.only(ReleaseState.STARTING), self._context.now(), list[Change]()
         if starting is not None and not self._has_looked:
@@ -189,6 +192,21 @@ class EnvironmentReconciler:
         if changes:
             await self._commit(changes, world)
         self._has_looked, self._redis_away_since = True, None
+
+    async def _correct_times(self) -> None:
+        """Stores, at the first look, no time as ahead of now: the clock may have been set back, and a back-off or a
+        time-out would last as long again.
+        """
+        stored, now = await self._work_context.store.load(self.environment_id), self._context.now()
+        releases = {each.id: none_ahead(each, now) for each in stored.releases.values()}
+        instances = {each.id: none_ahead(each, now) for each in stored.instances.values()}
+        commit = Commit(
+            releases={name: each for name, each in releases.items() if each != stored.releases[name]},
+            instances={name: each for name, each in instances.items() if each != stored.instances[name]},
+        )
+        if commit.releases or commit.instances:
+            log.warning("%s: times that lie ahead are set to now", self.environment_id)
+            await self._work_context.store.commit(self.environment_id, commit)
 
     async def _commit(self, changes: Sequence[Change], world: World) -> None:
         faults = [change for change in changes if isinstance(change, MoveInstance) and change.fault]

@@ -1,17 +1,19 @@
 """Carries out the background work of one environment, and keeps the results as facts for the next plan."""
 
+import asyncio
 import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 from services.deployer.drivers.driver import (
     Driver,
     DriverError,
     InstanceSpec,
+    MachineShort,
     NoAnswer,
     UnknownInstance,
     Unsupported,
@@ -24,12 +26,12 @@ from services.deployer.plan.observe import WAITS_FOR_PROXY, World
 from services.deployer.reconcile.proxy_client import NotYet, Proxy, ProxyRefused
 from services.deployer.releases.environment import AppFacts, EnvironmentId, desired, sync_body
 from services.deployer.releases.instance import Instance
-from services.deployer.releases.release import ENDED, Release
+from services.deployer.releases.release import ENDED, Release, leading
 from services.deployer.store import Store
-from shared.models import Environment, InstanceState, ReleaseState
+from shared.models import Environment, InstanceState
 from shared.proxy_models import RouteState
 from shared.runtime.keyed_tasks import RETRY_S, KeyedTasks
-from shared.store import RedisError
+from shared.store import RedisError, redis_fault
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +56,8 @@ class WorkContext:
     """Seconds between two syncs of the proxy, if it answers."""
     memory_retry_s: float = 30.0
     """Seconds until a refused memory limit is tried again."""
+    short_retry_s: float = 3.0
+    """Seconds until a start is tried again for which there was no room."""
 
 
 class WorkExecutor:
@@ -153,8 +157,7 @@ class WorkExecutor:
             memory = desired(world.override, release.manifest.resources).memory
             await self._context.driver.preflight(self._spec(release, f"{release.id}-1", memory, world))
         except NoAnswer as error:
-            self.engine_away = str(error)
-            raise  # it says nothing about the release, and is asked again
+            await self._wait_for_engine(error)
         except DriverError as error:
             self.checked[release.id] = str(error)
         except Exception as error:
@@ -171,13 +174,19 @@ class WorkExecutor:
         try:
             await self._context.driver.start(spec)
         except NoAnswer as error:
-            self.engine_away = str(error)
-            raise  # it says nothing about the release, and is asked again
+            await self._wait_for_engine(error)
         except DriverError as error:
             self.start_errors[instance.id] = str(error)
         except Exception as error:  # tried again, it would fail in the same way
             self.start_errors[instance.id] = unforeseen(f"the start of {instance.id}", error)
         self.engine_away = ""
+
+    async def _wait_for_engine(self, error: NoAnswer) -> NoReturn:
+        """Raises the error: it says nothing about the release."""
+        self.engine_away = str(error)
+        if isinstance(error, MachineShort):  # of which each try costs something
+            await asyncio.sleep(self._context.short_retry_s)
+        raise error
 
     def _spec(self, release: Release, instance_id: str, memory: int, world: World) -> InstanceSpec:
         """Returns the spec of an instance of the release; `memory` is in bytes."""
@@ -232,7 +241,7 @@ class WorkExecutor:
             if problem.is_conflict and body is not None and len(body["hosts"]) == 1:
                 routes = {}
         except RedisError as error:
-            waits_for, is_away = f"waits for Redis: {type(error).__name__}", True
+            waits_for, is_away = f"waits for Redis: {redis_fault(error)}", True
         if version == self._registry_version:
             self.routes, self.waits_for, self.refused = routes, waits_for, refused
             self.proxy_is_away = is_away
@@ -241,11 +250,11 @@ class WorkExecutor:
         """Returns the body of the proxy's sync, with production's hosts or else its own; None without releases. An app
         of which no release is starting or live claims no host but its own.
         """
-        own = _leading(world.releases.values())
+        own = leading(world.releases.values())
         production = None
         if self._environment_id.environment is not Environment.PRODUCTION:
             stored = await self._context.store.load(EnvironmentId(self._environment_id.app, Environment.PRODUCTION))
-            production = _leading(stored.releases.values())
+            production = leading(stored.releases.values())
         claims = next((each for each in (production, own) if each is not None and each.state not in ENDED), None)
         if own is None:
             return None
@@ -253,10 +262,9 @@ class WorkExecutor:
         return sync_body(hosts, own.manifest, self._environment_id.app, self._context.domain)
 
     async def _open_rollout(self, release: Release) -> None:
+        manifest = release.manifest
         try:
-            await self._context.proxy.open_rollout(
-                release.app, release.id, release.manifest.canary.weight, release.manifest.notify
-            )
+            await self._context.proxy.open_rollout(release.app, release.id, manifest.canary.weight, manifest.notify)
         except NotYet as problem:
             self.waits_for, self.proxy_is_away = f"waits for the proxy to open the rollout: {problem}", True
         except ProxyRefused as problem:
@@ -275,13 +283,6 @@ class WorkExecutor:
             await self._on_aborted(release.id)
         else:
             await self._on_aborted(release.id)
-
-
-def _leading(releases: Iterable[Release]) -> Release | None:
-    """Returns the release whose manifest decides the route: the starting one, else the live one, else the newest."""
-    order = [ReleaseState.STARTING, ReleaseState.LIVE]
-    ranked = sorted(releases, key=lambda r: (order.index(r.state) if r.state in order else len(order), -r.number))
-    return ranked[0] if ranked else None
 
 
 def _routes_but(unhealthy: Collection[str], world: World) -> dict[str, RouteState] | None:

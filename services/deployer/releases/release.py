@@ -1,6 +1,6 @@
 """Models a release, one build in one environment: its states, rollback targets, and which artifacts are needed."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -202,3 +202,10 @@ def unneeded_folders(by_environment: Sequence[Sequence[Release]], needed: Collec
     artifacts = [release.artifact for releases in by_environment for release in releases]
     folders = {artifact.ref for artifact in artifacts if artifact.kind == "directory"}
     return folders - {artifact.ref for artifact in needed}
+
+
+def leading(releases: Iterable[Release]) -> Release | None:
+    """Returns the release whose manifest decides the route: the starting one, else the live one, else the newest."""
+    order = [ReleaseState.STARTING, ReleaseState.LIVE]
+    ranked = sorted(releases, key=lambda r: (order.index(r.state) if r.state in order else len(order), -r.number))
+    return ranked[0] if ranked else None

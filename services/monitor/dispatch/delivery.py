@@ -50,6 +50,8 @@ class Patience:
     """Longest wait between two tries."""
     give_up_s: float = 86400
     """Age from which a failed try is the last one."""
+    least_tries: int = 10
+    """Number of tries that are made at any age, as the clock may have been set forward."""
 
 
 class DeliveryView(View):
@@ -128,7 +130,8 @@ def tried(delivery: MessageDelivery, error: str | None, patience: Patience, now:
     """Returns the delivery after a try: delivered if `error` is None, else failed or queued again with back-off."""
     if error is None:
         return _moved(delivery, S.DELIVERED, "", now)
-    if (now - delivery.created_at).total_seconds() >= patience.give_up_s:
+    is_old = (now - delivery.created_at).total_seconds() >= patience.give_up_s
+    if is_old and delivery.attempts >= patience.least_tries:
         return _moved(delivery, S.FAILED, f"given up after {delivery.attempts} tries: {error}", now)
     wait_s = backoff_s(delivery.attempts, first_s=patience.first_s, longest_s=patience.longest_s)
     waiting = _moved(delivery, S.QUEUED, error, now)

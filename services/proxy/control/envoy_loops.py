@@ -45,12 +45,14 @@ class EnvoyWatch:
         self._checked_at = float("-inf")
 
     async def step(self) -> None:
-        """Moves a file into place again that Envoy has not accepted for two steps (Envoy may have missed the first
-        move). Waits up to 1 s for the clusters of apps that Envoy had not loaded yet. Raises Unavailable or Timeout.
+        """Writes what an earlier write could not. Moves a file into place again that Envoy has not accepted for two
+        steps (Envoy may have missed the first move). Waits up to 1 s for the clusters of apps that Envoy had not loaded
+        yet. Raises OSError, Unavailable or Timeout.
 
         Asks Envoy for the accepted versions only if a file was written since Envoy had accepted all of them, or if 10 s
         have passed.
         """
+        self._control.write_again()
         written = self._control.versions
         if written != self._accepted or self._clock() - self._checked_at >= CHECKED_S:
             await self._check(written)

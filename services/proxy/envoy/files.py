@@ -9,6 +9,7 @@ from services.proxy.envoy.bootstrap import bootstrap
 from services.proxy.envoy.clusters import eds_file
 from services.proxy.envoy.configuration import SHARED_FILES, Configuration, in_writing_order
 from services.proxy.envoy.limits import read_file_limit
+from services.proxy.envoy.spare_space import SpareSpace
 from services.proxy.routes.route import Route
 from shared.config import SharedSettings
 from shared.models import Track
@@ -47,10 +48,11 @@ def prepare(settings: SharedSettings) -> Path:
 
 
 class EnvoyFiles:
-    """Writes Envoy's files. `versions` holds file name → version on disk."""
+    """Writes Envoy's files. `versions` holds file name → version on disk; `spare` is room for when the disk is full."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self.spare = SpareSpace(folder)
         self._configuration = Configuration()
         self._unwritten: set[str] = set()
         self.versions = {
@@ -110,10 +112,16 @@ def replace(path: Path, text: str) -> None:
 
 
 def move_into_place(path: Path, text: str) -> None:
-    """Replaces the file's content atomically; without a `sync` of the folder, a loss of power may undo it."""
+    """Replaces the file's content atomically; without a `sync` of the folder, a loss of power may undo it. Leaves no
+    half file behind. Raises OSError.
+    """
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    write(fresh, text)
-    os.replace(fresh, path)
+    try:
+        write(fresh, text)
+        os.replace(fresh, path)
+    except OSError:
+        fresh.unlink(missing_ok=True)
+        raise
 
 
 def write(path: Path, text: str) -> None:

@@ -45,6 +45,7 @@ from services.build.system.safe_remove import remove
 from services.build.system.stop import Stop
 from services.build.system.thread_pool import ThreadPool
 from shared.host.docker_engine import engine_check
+from shared.host.shortage import shortage
 from shared.manifest import MIB
 from shared.models import Artifact
 
@@ -242,6 +243,8 @@ class DockerExecutor:
                 try:
                     container_files.pack(workspace.folder, archive)
                 except OSError as error:
+                    if shortage(error) is not None:
+                        raise
                     raise NotStarted(str(error.strerror)) from error
                 container.put_archive(WORKSPACE, archive)
             self._unfilled.pop(name)

@@ -12,11 +12,13 @@ import sys
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from services.build.executors.executor import BRANCH, Leavings, Order, Outcome, SealRequest, Unsealed, Workspace
 from services.build.executors.process.service_process import ServiceProcesses
 from services.build.system.command import drained, piped, uncancelled
+from services.build.system.patience import patiently
 from services.build.system.pipe import Output
 from services.build.system.process_tree import ProcessTree
 from services.build.system.safe_remove import remove
@@ -25,6 +27,7 @@ from services.build.system.thread_pool import ThreadPool
 from shared.host.directory_digest import SKIPPED, directory_digest
 from shared.host.exit_words import signal_name
 from shared.host.process_search import marked_pids
+from shared.host.shortage import shortage
 from shared.models import Artifact
 
 GRACE_S = 5.0
@@ -111,15 +114,20 @@ class ProcessExecutor:
                 )
             digest = await self._in_thread(directory_digest, workspace.folder)
         except (OSError, RecursionError) as error:
+            if shortage(error) is not None:
+                raise
             raise Unsealed(
                 f"its folder cannot be read whole ({type(error).__name__}); see what its steps left there"
             ) from error
         return Artifact(kind="directory", ref=str(workspace.folder), digest=digest)
 
     async def has(self, artifact: Artifact) -> bool:
-        with contextlib.suppress(OSError):
+        try:
             return await self._in_thread(directory_digest, Path(artifact.ref)) == artifact.digest
-        return False
+        except OSError as error:
+            if shortage(error) is not None:
+                raise  # which does not say that it is gone
+            return False
 
     async def present(self) -> dict[str, str]:
         if self._present is None:
@@ -169,7 +177,8 @@ class ProcessExecutor:
                 for place, (shown, command) in enumerate(commands, 1):
                     await drained(end_of_pipe)  # the command before it
                     output(shown.encode())
-                    tree = ProcessTree(command, workspace.folder, environment, end_of_pipe, self._grace_s)
+                    make = partial(ProcessTree, command, workspace.folder, environment, end_of_pipe, self._grace_s)
+                    tree = await patiently(make, output, stop)
                     trees.append(tree)  # what it leaves running lives until the end of the step
                     if reason := await tree.wait(deadline, timeout_s, stop):
                         return Outcome(None, reason)
@@ -177,6 +186,8 @@ class ProcessExecutor:
                         return Outcome(code, _exit_reason(code), skipped=len(commands) - place)
                 return Outcome(0, skipped=0)
             except OSError as error:  # the step before it may have removed the folder
+                if shortage(error) is not None:
+                    raise
                 return Outcome(None, f"could not be started: {error.strerror}")
             finally:
                 await uncancelled(self._end(trees, environment[STEP]))

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import os
 import shutil
 import threading
 import time
@@ -17,6 +16,7 @@ from services.deployer.drivers.driver import (
     DriverError,
     InstanceSpec,
     InstanceStatus,
+    MachineShort,
     RunningInstance,
     UnknownInstance,
     Usage,
@@ -38,9 +38,11 @@ from services.deployer.drivers.process.record import (
     marker_of,
 )
 from services.deployer.drivers.process.start import inherited_environment, spawn
+from services.deployer.drivers.process.volume import make_volumes
 from services.deployer.drivers.uncancellable import uncancellable
 from shared.clock import now
 from shared.host.directory_digest import directory_digest
+from shared.host.shortage import shortage
 from shared.models import Artifact
 
 log = logging.getLogger(__name__)
@@ -177,10 +179,16 @@ class ProcessDriver:
                     artifact=spec.artifact.digest,
                 )
                 folder.write(record)
-                record = spawn(spec, folder, record, cgroup_procs, {**self._inherited, **self._make_volumes(spec)})
+                record = spawn(
+                    spec, folder, record, cgroup_procs, {**self._inherited, **make_volumes(self._volumes, spec)}
+                )
             except OSError as error:
-                raise DriverError(f"{spec.id} cannot be started: {error}") from error
-            folder.write(record)
+                if (problem := shortage(error)) is None:
+                    raise DriverError(f"{spec.id} cannot be started: {error}") from error
+                shutil.rmtree(folder.app, ignore_errors=True)  # half a copy, which takes what little is left
+                raise MachineShort(f"{spec.id} cannot be started: {problem.detail}") from error
+            with contextlib.suppress(OSError):  # the process is found by its mark
+                folder.write(record)
 
     def _replace(self, folder: InstanceFolder) -> None:
         """Kills and removes what another release or artifact left under the id. Raises DriverError if it lives on."""
@@ -193,15 +201,6 @@ class ProcessDriver:
             time.sleep(POLL_S)
         self._limits(record).remove(record)
         shutil.rmtree(folder.path, ignore_errors=True)
-
-    def _make_volumes(self, spec: InstanceSpec) -> dict[str, str]:
-        """Creates missing volumes; returns their paths by name of environment variable. Raises OSError."""
-        paths = {}
-        for volume in spec.volumes:
-            path = self._volumes / volume.app / volume.environment / volume.name
-            path.mkdir(parents=True, exist_ok=True)
-            paths[volume.variable] = str(path)
-        return paths
 
     def _statuses(self, ids: list[str] | None) -> tuple[dict[str, InstanceStatus], list[ProcessRecord]]:
         """Returns the statuses of the instances `ids` (None: all) by id, and the records of those that run."""
@@ -252,7 +251,8 @@ class ProcessDriver:
             records = [record for folder in folders if (record := folder.unended())]
             exceeding = self._guard.exceeding(record for record in records if not record.group)
             for record in exceeding:
-                self._folder(record.id).write(record.model_copy(update={"oom_kills": 1}))
+                with contextlib.suppress(OSError):  # a full disk saves nobody
+                    self._folder(record.id).write(record.model_copy(update={"oom_kills": 1}))
         for record in exceeding:
             log.warning("%s is killed: over its memory limit of %d bytes", record.id, record.memory)
             kill(record)
@@ -277,12 +277,8 @@ class ProcessDriver:
         shutil.rmtree(folder.path, ignore_errors=True)
 
     def _rotate_logs(self) -> None:
-        """Copies and truncates long logs, as the process holds the file open; lines written in between are lost."""
         for folder in self._all_folders():
-            with contextlib.suppress(FileNotFoundError):
-                if folder.log.stat().st_size > LOG_BYTES:
-                    shutil.copyfile(folder.log, folder.older_log)
-                    os.truncate(folder.log, 0)
+            folder.rotate_log(LOG_BYTES)
 
     def _sweep_groups(self) -> None:
         with self._records:
@@ -296,5 +292,9 @@ def _verify(artifact: Artifact) -> None:
         digest = directory_digest(Path(artifact.ref))
     except FileNotFoundError as error:
         raise ArtifactGone(f"there is no directory {Path(artifact.ref).name}") from error
+    except OSError as error:
+        if (problem := shortage(error)) is None:
+            raise
+        raise MachineShort(f"{Path(artifact.ref).name} cannot be read: {problem.detail}") from error
     if digest != artifact.digest:
         raise ArtifactChanged(f"digest {digest}, sealed as {artifact.digest}")
