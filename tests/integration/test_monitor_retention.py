@@ -104,6 +104,17 @@ async def test_an_environment_without_instance_and_release_is_forgotten_after_ni
     assert await world.kept("gone") == 3, "it is back"
 
 
+async def test_nothing_is_forgotten_by_a_clock_that_cannot_be_trusted(world: World) -> None:
+    await world.store("gone")
+    await world.hour(0)
+    world.is_trusted = False
+    await world.hour(365)
+    assert await world.kept("gone") == 3
+    world.is_trusted = True
+    await world.hour(366)
+    assert await world.kept("gone") == 0
+
+
 async def test_nothing_is_forgotten_while_the_deployer_does_not_say_that_it_is_gone(world: World) -> None:
     await world.store("gone")
     await world.hour(0)

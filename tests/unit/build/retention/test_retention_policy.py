@@ -181,6 +181,20 @@ async def test_what_expires_is_noted_first_and_then_removed(world: World) -> Non
 
 
 @pytest.mark.anyio
+async def test_a_clock_that_cannot_be_trusted_makes_no_log_old(world: World) -> None:
+    """A year ahead, all of them are. What goes by number goes."""
+    world.is_trusted = False
+    world.now += timedelta(days=365)
+    await world.job.step()
+    assert len(list(world.logs.folder.iterdir())) == 5
+    assert len(list(world.reports.folder.iterdir())) == 5
+    assert (await world.store.build("notes-1")).expired.log is None
+    world.is_trusted = True
+    await world.job.step()
+    assert len(list(world.logs.folder.iterdir())) == 2
+
+
+@pytest.mark.anyio
 async def test_an_artifact_of_any_release_stays(world: World) -> None:
     world.released = ["notes-2", "notes-1"]
     await world.job.step()
