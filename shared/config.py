@@ -10,6 +10,8 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from shared.host.machine import MIB, DiskLimits
+
 ServiceName = Literal["build", "deployer", "monitor", "flags", "proxy"]
 SERVICES: tuple[ServiceName, ...] = ("build", "deployer", "monitor", "flags", "proxy")
 
@@ -54,11 +56,20 @@ class SharedSettings(BaseSettings):
         description="Networks, addresses and host names that sources, forges' APIs and messages may lead to although "
         "they are of the machine or of a private network: `10.0.0.0/8 mail.internal`; `*` allows all.",
     )
-    disk_reserve_mb: int = Field(
+    disk_low_mb: int = Field(
+        5120,
+        ge=0,
+        description="The free space in MiB below which the disk of `<home>` is low, which `/ready` and an alert say. "
+        "It is not low while more than SLIPWAY_DISK_LOW_PERCENT is free.",
+    )
+    disk_low_percent: float = Field(
+        10, ge=0, le=100, description="The free space in percent below which the disk of `<home>` may be low."
+    )
+    disk_full_mb: int = Field(
         256,
         ge=0,
-        description="The space in MiB that stays free on the disk of the home: below it, pushes are refused and builds "
-        "wait.",
+        description="The free space in MiB below which the disk of `<home>` counts as full: services are not ready, "
+        "and pushes are refused.",
     )
     build_port: int = Field(3000, description="The port of the service build.")
     deployer_port: int = Field(3001, description="The port of the service deployer.")
@@ -73,6 +84,19 @@ class SharedSettings(BaseSettings):
     @classmethod
     def _absolute(cls, folder: Path | None) -> Path | None:
         return folder and folder.absolute()
+
+    @property
+    def envoy_ports(self) -> dict[str, int]:
+        """Returns the ports of Envoy's listeners, by the variable that sets them."""
+        return {
+            "SLIPWAY_PUBLIC_PORT": self.public_port,
+            "SLIPWAY_PRODUCTION_PORT": self.production_port,
+            "SLIPWAY_CANARY_PORT": self.canary_port,
+        }
+
+    @property
+    def disk_limits(self) -> DiskLimits:
+        return DiskLimits(self.disk_low_mb * MIB, self.disk_low_percent / 100, self.disk_full_mb * MIB)
 
     def port(self, service: ServiceName) -> int:
         """Returns the TCP port of a service."""

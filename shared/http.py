@@ -85,6 +85,22 @@ class ServiceClient:
                     raise Unavailable(f"{self.name} does not answer: {type(error).__name__}") from error
             await asyncio.sleep(backoff_s(failures, first_s=0.05, longest_s=0.5, factor=4))
 
+    async def readiness(self, *, timeout_s: float = 4.0) -> Any:
+        """Returns the body of the service's answer to `GET /ready`, ready or not. Asks once. Raises Problem if there is
+        no answer, or one of something else.
+        """
+        try:
+            headers = {"Authorization": f"Bearer {self._token}"}
+            answer = await self._http.get(await self._base_url() + "/ready", headers=headers, timeout=timeout_s)
+        except httpx.TransportError as error:
+            self._looked_up_at = float("-inf")
+            raise Unavailable(f"{self.name} does not answer: {type(error).__name__}") from error
+        if answer.status_code not in (200, 503) or "ready" not in answer.text:
+            raise Unavailable(
+                f"{self.name} does not answer, but something that says {answer.status_code} to GET /ready"
+            )
+        return from_json(answer.content)
+
     async def _base_url(self) -> str:
         if time.monotonic() - self._looked_up_at > LOOKUP_KEPT_S:
             self._looked_up_at = time.monotonic()

@@ -224,7 +224,12 @@ class Desired(View):
 
 
 class EnvironmentView(View):
+    """The fields of `GET /apps/{app}/environments/{env}` that other services read; the answer has more."""
+
     desired: Desired
+    state: str = Field("running", description="What people want of it: `running`, `stopped` or `removing`.")
+    reason: str = ""
+    problem: str | None = Field(None, description="Reason why no instance can be started, and the remedy.")
     release: ReleaseView | None = None
     instances: list[InstanceRecord] = []
 

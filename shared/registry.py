@@ -35,6 +35,10 @@ class Registry:
             pipe.zremrangebyscore(SERVICES, "-inf", now - FORGOTTEN_S)
             await pipe.execute()
 
+    async def ping(self) -> None:
+        """Raises RedisError if Redis does not answer, or cannot write to its disk."""
+        await self._redis.ping()
+
     async def withdraw(self, record: ServiceRecord) -> None:
         await self._redis.delete(_service_key(record))
 

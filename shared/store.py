@@ -1,5 +1,7 @@
 """Connects every service to Redis."""
 
+import re
+
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
@@ -8,18 +10,26 @@ from redis.exceptions import (
     AuthorizationError,
     BusyLoadingError,
     ConnectionError,
-    NoPermissionError,
-    OutOfMemoryError,
-    ReadOnlyError,
     RedisError,
+    ResponseError,
     TimeoutError,
 )
 
 from shared.errors import Unavailable
 
-__all__ = ["RedisError", "connect", "redis_fault", "redis_unavailable"]
+__all__ = ["RedisError", "connect", "redis_unavailable", "redis_words"]
 
 CONNECTIONS = 50
+REFUSALS = (ResponseError, AuthenticationError, AuthorizationError, BusyLoadingError)
+REMEDIES = {
+    "BusyLoading": "it reads its data from the disk, and is ready soon",
+    "OutOfMemory": "raise its `maxmemory`, or delete what fills it",
+    "ReadOnly": "it is a replica; SLIPWAY_REDIS_URL has to name the primary",
+    "MISCONF": "it cannot write to its disk; give that space",
+    "Auth": "give its password in SLIPWAY_REDIS_URL, or in the file `redis/password`",
+    "Permission": "give its password in SLIPWAY_REDIS_URL, or in the file `redis/password`",
+}
+IN_PIPELINE = re.compile(r"Command # .* of pipeline caused error: \(['\"](?P<words>.*)['\"],\)", re.DOTALL)
 
 
 def connect(url: str) -> Redis:
@@ -43,21 +53,18 @@ def connect(url: str) -> Redis:
     return Redis.from_pool(pool)
 
 
-def redis_fault(error: RedisError) -> str:
-    """Returns what is wrong with Redis, in words for people; with the remedy, if a wait alone does not help."""
-    if isinstance(error, BusyLoadingError):
-        return "Redis is reading its data from the disk"
-    if isinstance(error, OutOfMemoryError):
-        return "Redis has as much memory as it may (OOM); raise its `maxmemory`, or delete what fills it"
-    if isinstance(error, ReadOnlyError):
-        return "Redis is a replica and takes no writes (READONLY); SLIPWAY_REDIS_URL has to name the primary"
-    if isinstance(error, AuthenticationError | AuthorizationError | NoPermissionError):
-        return f"Redis refuses this service ({error}); give its password in SLIPWAY_REDIS_URL or `redis/password`"
-    if "MISCONF" in str(error):
-        return "Redis cannot write to its disk (MISCONF); give it space, its log says more"
-    return f"Redis does not answer ({type(error).__name__})"
+def redis_words(error: RedisError) -> str:
+    """Returns in a sentence what the error of Redis says: that it does not answer, or what it answered instead of doing
+    what was asked (a full disk, a replica, a wrong password), with the remedy.
+    """
+    if not isinstance(error, REFUSALS) or not str(error):
+        return f"Redis does not answer ({type(error).__name__})"
+    in_pipeline = IN_PIPELINE.fullmatch(str(error))
+    words = in_pipeline["words"] if in_pipeline else str(error)
+    remedy = next((remedy for sign, remedy in REMEDIES.items() if sign in f"{type(error).__name__} {words}"), "")
+    return f"Redis refuses what the platform asks of it: {words}{f' ({remedy})' if remedy else ''}"
 
 
 def redis_unavailable(error: RedisError) -> Unavailable:
     """Returns the 503 problem for a client whose request failed with this error of Redis."""
-    return Unavailable(f"{redis_fault(error)}; the change may not have been made; try again in a moment")
+    return Unavailable(f"{redis_words(error)}; the change may not have been made; try again in a moment")

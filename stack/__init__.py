@@ -3,7 +3,6 @@
 Packages and modules, each of which may import only those above it:
 
 redis_conf.py     the configuration of Redis
-redis_words.py    what Redis wrote when it ended
 private_file.py   files that hold secrets
 local/            `make local`: Redis, keeper, Envoy and the five services under supervisor; `LocalStack`, a handle
 clients/          clients of a stack: git pushes, REST, visitors at a constant rate, probes, a mail server

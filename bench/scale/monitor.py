@@ -27,6 +27,9 @@ from services.monitor.alerts.alert_state import ActiveAlerts
 from services.monitor.alerts.alert_store import AlertStore
 from services.monitor.alerts.evaluator import Evaluator
 from services.monitor.config import Settings
+from services.monitor.inventory.inventory import Inventory
+from services.monitor.inventory.live_releases import LiveReleases
+from services.monitor.inventory.live_store import LiveStore
 from services.monitor.loops import Aborts, RegistryFollower, Sampler
 from services.monitor.notify.notifier_store import NotifierStore
 from services.monitor.removed_apps import RemovedApps
@@ -167,7 +170,8 @@ class MonitorLoops:
         store = SampleStore(redis)
         samples, traffic, alerts = SampleCache(store), TrafficCache(store), ActiveAlerts(AlertStore(redis))
         self.sampler = Sampler(deployer, samples, self.clock)
-        self.evaluator = Evaluator(deployer, proxy, samples, traffic, alerts, self.clock, lambda: None)
+        inventory = Inventory(LiveReleases(LiveStore(redis)))
+        self.evaluator = Evaluator(deployer, proxy, samples, traffic, inventory, alerts, self.clock, lambda: None)
         scaling = Scaling(deployer, samples, PolicyStore(redis), self.clock)
         aborts = Aborts(proxy, alerts, self.clock)
         removed = RemovedApps(samples, traffic, alerts, NotifierStore(redis), RetentionStore(redis), scaling.forget)

@@ -97,7 +97,7 @@ def build_app(settings: Settings) -> FastAPI:
         settings.repositories, path, TreeLimits(settings.build_files, settings.build_checkout_mb * MIB)
     )
     logs, reports = BuildLogs(settings.build_logs), ReportFiles(settings.build_reports)
-    reserve = DiskReserve(settings.home, settings.disk_reserve_mb * MIB)
+    reserve = DiskReserve(settings.home, settings.disk_limits)
     deployer = ServiceClient("deployer", settings, registry, http)
     deployer_client = DeployerClient(deployer)
     executor = _executor(settings, environment)

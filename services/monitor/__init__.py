@@ -5,9 +5,10 @@ import only those above it:
 
 rules/     alert rules: metric, threshold, hysteresis
 samples/   measurements of instances and releases: caches, downsampling, storage
+inventory/ the instances in the registry, and which releases are live
 notify/    message texts, recipients, silences, the notifier (apprise)
 scaling/   memory limits: input, policy, decision, loop
-alerts/    alert states, traffic windows, the evaluator
+alerts/    alert states, traffic windows, the evaluator; outages of production, problems of the platform
 dispatch/  alert groups, deliveries, the outbox, the dispatcher that follows events
 api/       REST and HTML pages
 

@@ -11,8 +11,8 @@ from typing import Any
 from services.monitor.alerts.alert import AbortState, Alert
 from services.monitor.alerts.alert_state import ActiveAlerts
 from services.monitor.alerts.evaluator import CALL_S, Clock, Evaluator
+from services.monitor.inventory.inventory import ILL
 from services.monitor.retention_store import RetentionStore
-from services.monitor.samples.inventory import ILL
 from services.monitor.samples.sample_cache import SampleCache
 from services.monitor.scaling.scaling_input import EnvironmentKey, Kill, kill_of
 from shared.errors import Problem

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncIterator
+from functools import partial
 
 import httpx
 from fastapi import FastAPI
@@ -9,6 +10,8 @@ from fastapi import FastAPI
 from services.monitor.alerts.alert_state import ActiveAlerts
 from services.monitor.alerts.alert_store import AlertStore
 from services.monitor.alerts.evaluator import Evaluator
+from services.monitor.alerts.outage_watch import OutageWatch
+from services.monitor.alerts.platform_watch import PlatformWatch
 from services.monitor.api.alerts import alerts_router
 from services.monitor.api.notifications import deliveries_router, notifiers_router, silences_router
 from services.monitor.api.page_views import MonitorPages
@@ -16,8 +19,12 @@ from services.monitor.api.pages import alerts_page, pages_router
 from services.monitor.api.policies import policies_router
 from services.monitor.api.samples import samples_router
 from services.monitor.config import Settings
+from services.monitor.dispatch.direct_messages import DirectMessages
 from services.monitor.dispatch.outbox_store import GROUP, OutboxStore
 from services.monitor.dispatch.wiring import notifications
+from services.monitor.inventory.inventory import Inventory
+from services.monitor.inventory.live_releases import LiveReleases
+from services.monitor.inventory.live_store import LiveStore
 from services.monitor.loops import Aborts, RegistryFollower, Retention, Sampler
 from services.monitor.metrics import MonitorCollector
 from services.monitor.notify.apprise_notifier import AppriseNotifier
@@ -31,7 +38,9 @@ from services.monitor.scaling.policy_store import PolicyStore
 from services.monitor.scaling.scaling_input import EnvironmentKey, Kill
 from services.monitor.scaling.scaling_loop import Scaling
 from shared.clock import now
+from shared.config import SERVICES, ServiceName
 from shared.events import EventFollower
+from shared.host.port_holder import taken_by
 from shared.http import ServiceClient
 from shared.registry import Registry
 from shared.runtime.clock_store import ClockTrust
@@ -45,6 +54,8 @@ SAMPLE_S = 2.0
 EVALUATE_S = 0.5
 REPEAT_S = 1.0
 RETENTION_S = 3600.0
+PLATFORM_S = 10.0  # twice as often while there is a problem
+DIRECT_S = 30.0  # a change of an alert wakes the loop
 
 
 def build_app(settings: Settings) -> FastAPI:
@@ -56,20 +67,38 @@ def build_app(settings: Settings) -> FastAPI:
     proxy = ServiceClient("proxy", settings, registry, http)
     sample_store = SampleStore(redis)
     samples, traffic = SampleCache(sample_store), TrafficCache(sample_store)
-    alerts = ActiveAlerts(AlertStore(redis))
+    alerts, live = ActiveAlerts(AlertStore(redis)), LiveReleases(LiveStore(redis))
 
     aborts = Loop("aborts", Aborts(proxy, alerts, now).step, every_s=REPEAT_S)
-    storing = Loop("storing alerts", alerts.flush, every_s=REPEAT_S)
+
+    async def store() -> None:
+        await alerts.flush()
+        await live.flush()
+
+    storing = Loop("storing alerts", store, every_s=REPEAT_S)
 
     def wake() -> None:
         aborts.wake()
         storing.wake()
+        direct.wake()
 
     sampler = Sampler(deployer, samples, now)
-    evaluator = Evaluator(deployer, proxy, samples, traffic, alerts, now, wake)
+    inventory = Inventory(live)
+    evaluator = Evaluator(deployer, proxy, samples, traffic, inventory, alerts, now, wake)
+    outages = OutageWatch(deployer, inventory, live, evaluator, now)
+    others: dict[ServiceName, ServiceClient] = {"deployer": deployer, "proxy": proxy}
+    services = {each: others.get(each) or ServiceClient(each, settings, registry, http) for each in SERVICES}
+    platform = PlatformWatch(services, alerts, partial(_port_holder, settings), now, wake)
     deliveries, silences = OutboxStore(redis), NotifierStore(redis)
     notifier = AppriseNotifier(AddressGuard(settings.allow_addresses), trusted=settings.notify.split())
     notified = notifications(deliveries, silences, notifier, settings, EventFollower(redis, GROUP), now)
+    page = f"{settings.outside_url('monitor')}/alerts"
+    direct = Loop(
+        "direct messages",
+        DirectMessages(alerts, notified.recipients, notifier, page, now).step,
+        every_s=DIRECT_S,
+        stale_s=3 * DIRECT_S,
+    )
 
     pages, policies = MonitorPages(settings), PolicyStore(redis)
     scaling = Scaling(deployer, samples, policies, now)
@@ -113,6 +142,9 @@ def build_app(settings: Settings) -> FastAPI:
             Loop("sampling", sampler.step, every_s=SAMPLE_S),
             Loop("watch", evaluator.step, every_s=EVALUATE_S),
             aborts,
+            Loop("outages", outages.step, every_s=SAMPLE_S),
+            Loop("platform", platform.step, every_s=PLATFORM_S),
+            direct,
             Loop("events", follower.step, every_s=0.0),
             storing,
             Loop("storing samples", samples.flush, every_s=REPEAT_S),
@@ -125,6 +157,13 @@ def build_app(settings: Settings) -> FastAPI:
         collectors=[MonitorCollector(samples, alerts, now)],
         resources=resources,
     )
+
+
+async def _port_holder(settings: Settings, service: ServiceName) -> str | None:
+    """Returns who has the port of the service, if that is on this machine and another process has it."""
+    if settings.address:
+        return None
+    return await taken_by({f"SLIPWAY_{service.upper()}_PORT": settings.port(service)}, (f"services.{service}",))
 
 
 def run() -> None:

@@ -44,7 +44,8 @@ class MonitorCollector(Collector):
         labels = ["alertname", "alertstate", "app", "environment", "release"]
         family = GaugeMetricFamily("ALERTS", "1 for each alert that is pending or firing.", labels=labels)
         for alert in self._alerts.open_alerts():
-            family.add_metric([alert.rule, alert.state, alert.app, alert.environment, alert.release], 1)
+            labels = [alert.rule, alert.state, alert.app, alert.environment or "", alert.release]
+            family.add_metric(labels, 1)
         return family
 
     def _age(self) -> GaugeMetricFamily:

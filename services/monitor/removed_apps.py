@@ -43,7 +43,7 @@ class RemovedApps:
         elif event.type == "app.removed":
             for each in Environment:
                 await self._forget(EnvironmentKey(event.app, each))
-            self._alerts.forget(event.app)
+            self._alerts.forget(event.app, event.at, event.reason or f"the app {event.app} was removed")
             self._traffic.forget(event.app)
             await self._samples.forget(event.app)
             await self._silences.forget(event.app)

@@ -23,11 +23,12 @@ from services.proxy.control.sync import RegistrySync
 from services.proxy.envoy.admin import EnvoyAdmin, admin_client
 from services.proxy.envoy.files import EnvoyFiles, admin_socket, envoy_folder, prepare
 from services.proxy.envoy.keeper_socket import keeper_fault
-from services.proxy.envoy.limits import inotify_warning, read_file_limit
+from services.proxy.envoy.limits import read_file_limit
 from services.proxy.metrics import TrafficCollector
 from services.proxy.routes.route_store import RouteStore
 from services.proxy.traffic import RequestCounts
 from shared.clock import now
+from shared.host.machine import inotify_warning
 from shared.http import ServiceClient
 from shared.registry import Registry
 from shared.runtime.loops import Loop
@@ -63,7 +64,7 @@ def build_app(settings: Settings) -> FastAPI:
         wake=wake,
     )
     sync = RegistrySync(control, registry, counts, settings.domain, read_file_limit())
-    watch, reader = EnvoyWatch(control), TrafficReader(control, counts)
+    watch, reader = EnvoyWatch(control, ports=settings.envoy_ports), TrafficReader(control, counts)
     deployer = ServiceClient("deployer", settings, registry, http)
     deployer_tasks = DeployerTasks(control, deployer)
     rollouts = RolloutService(control, deployer_tasks.check_promotion)
@@ -97,7 +98,7 @@ def build_app(settings: Settings) -> FastAPI:
             pages_router(rollouts, pages),
         ],
         loops=loops,
-        checks={"envoy": watch.check, "keeper": partial(keeper_fault, folder), "redis": store.check},
+        checks={"envoy": watch.check, "keeper": partial(keeper_fault, folder)},
         warnings={"open files": sync.limit_warning, "inotify": inotify_warning},
         collectors=[TrafficCollector(control, counts)],
         resources=resources,

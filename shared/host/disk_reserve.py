@@ -1,35 +1,24 @@
-"""Keeps a reserve of free space on the disk: what can wait or be refused is, before the disk is full."""
+"""Refuses what can wait before the disk is full, so that there is room for what cannot, such as Redis' writes."""
 
-import shutil
 from pathlib import Path
 
-from shared.manifest import MIB
+from shared.host.machine import DiskLimits, full_disk, read_disk
 
 
 class DiskReserve:
-    """The disk of `folder`, on which `reserve_bytes` are to stay free for what cannot wait, such as Redis' writes."""
+    """The disk of `folder`, of which `limits` say when it counts as full."""
 
-    def __init__(self, folder: Path, reserve_bytes: int) -> None:
+    def __init__(self, folder: Path, limits: DiskLimits) -> None:
         self._folder = folder
-        self._reserve_bytes = reserve_bytes
+        self._limits = limits
 
     @property
     def room_bytes(self) -> int:
-        """Returns how much may be written before the reserve is touched."""
-        return max(0, self._free_bytes() - self._reserve_bytes)
+        """Returns how much may be written until the disk counts as full."""
+        space = read_disk(self._folder)
+        return 0 if self._limits.is_full(space) else space.free - self._limits.full_bytes
 
     @property
     def refusal(self) -> str:
         """Returns why nothing may be written that can wait, with the remedy; empty while there is room."""
-        if (free_bytes := self._free_bytes()) >= self._reserve_bytes:
-            return ""
-        return (
-            f"the disk of {self._folder} has {free_bytes // MIB} MB left, and {self._reserve_bytes // MIB} MB are kept "
-            "free (SLIPWAY_DISK_RESERVE_MB); delete something from it or enlarge it"
-        )
-
-    def _free_bytes(self) -> int:
-        folder = self._folder
-        while not folder.exists():
-            folder = folder.parent
-        return shutil.disk_usage(folder).free
+        return full_disk(self._folder, self._limits) or ""

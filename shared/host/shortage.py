@@ -4,6 +4,7 @@ import errno
 import resource
 
 from shared.errors import InsufficientStorage, Problem, Unavailable
+from shared.host.machine import DISK_REMEDY
 
 NO_ROOM = "No space left on device"
 _DISK = {errno.ENOSPC, errno.EDQUOT}
@@ -20,10 +21,7 @@ def shortage(error: BaseException) -> Problem | None:
     said = str(error).lower()
     if code in _DISK or any(words in said for words in _DISK_WORDS):
         where = f": {error.filename}" if isinstance(error, OSError) and error.filename else ""
-        return InsufficientStorage(
-            f"the disk is full ({NO_ROOM}{where}); delete something from it or enlarge it (`df -h` and `df -i` say "
-            "which is full)"
-        )
+        return InsufficientStorage(f"the disk is full ({NO_ROOM}{where}): {DISK_REMEDY}")
     if code == errno.EMFILE:
         most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         return Unavailable(

@@ -5,7 +5,7 @@ import logging
 import os
 import re
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +16,6 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.registry import Collector
-from pydantic import Field
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
@@ -32,6 +31,7 @@ from shared.runtime.loops import Loop, running
 from shared.runtime.shutdown import at_the_end
 from shared.security.auth import TokenAuth
 from shared.store import redis_unavailable
+from shared.web.readiness import Check, Readiness, RedisWatch, found, of_every_service
 from shared.web.request_log import RequestLog
 from shared.web.security_headers import SecurityHeaders, protect
 
@@ -39,7 +39,6 @@ log = logging.getLogger(__name__)
 
 PAGES = Path(__file__).parent / "pages"
 PUBLIC = re.compile(r"/health|/openapi\.json|/docs|/docs/oauth2-redirect|/static/.*|/favicon\.ico")
-Check = Callable[[], Awaitable[str | None]]
 DOCS = """<!doctype html>
 <html lang="en">
 <head>
@@ -62,12 +61,6 @@ class Health(View):
     version: str
 
 
-class Readiness(View):
-    ready: bool
-    problems: dict[str, str] = Field(default={}, description="Failed loop or dependency → why.")
-    warnings: dict[str, str] = Field(default={}, description="Dependency that is close to a limit → what to do.")
-
-
 def create_app(
     service: ServiceName,
     settings: SharedSettings,
@@ -88,18 +81,21 @@ def create_app(
 
     `checks`: functions for `/ready`, by dependency; each returns why its dependency fails, or None. `warnings`:
     functions for `/ready`, by dependency; each returns what to do about a limit that is nearly reached, or None; a
-    warning leaves the service ready. `collectors`: the service's own metrics. `public`: a regular expression of further
-    paths that need no token. `accepts`: returns True for a request's token that is valid although it is not the
-    platform's. `resources`: a context that is entered before the loops start and left after they end. `at_end`: ends
-    open streams; called on SIGTERM or SIGINT, and again after the loops.
+    warning leaves the service ready. They come in addition to those that all services share (`readiness.py`).
+    `collectors`: the service's own metrics. `public`: a regular expression of further paths that need no token.
+    `accepts`: returns True for a request's token that is valid although it is not the platform's. `resources`: a
+    context that is entered before the loops start and left after they end. `at_end`: ends open streams; called on
+    SIGTERM or SIGINT, and again after the loops.
     """
     own_public = re.compile(public) if public else None
     record = ServiceRecord(
         name=service, id=secrets.token_hex(4), url=settings.url(service), version=__version__, started_at=now()
     )
 
+    redis = RedisWatch(registry, settings)
+
     async def heartbeat() -> None:
-        await registry.announce(record)
+        await redis.announce(record)
 
     all_loops = [Loop("heartbeat", heartbeat, every_s=HEARTBEAT_S), *loops]
 
@@ -122,7 +118,9 @@ def create_app(
     app.state.metrics = metrics = CollectorRegistry()  # the reference of the docs reads them there
     for collector in collectors:
         metrics.register(collector)
-    app.include_router(_platform_router(service, all_loops, checks or {}, warnings or {}, metrics))
+    shared_checks, shared_warnings = of_every_service(settings, redis)
+    checks, warnings = shared_checks | (checks or {}), shared_warnings | (warnings or {})
+    app.include_router(_platform_router(service, all_loops, checks, warnings, metrics))
     for router in routers:
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=PAGES / "static"), name="static")
@@ -158,9 +156,9 @@ def _platform_router(
     async def ready(response: Response) -> Readiness:
         """Answers 200 if all loops and dependencies work, else 503 with the problems by name."""
         stale = {f"loop {loop.name}": why for loop in loops if (why := loop.stale())}
-        problems = stale | await _found(checks)
+        problems = stale | await found(checks)
         response.status_code = 503 if problems else 200
-        return Readiness(ready=not problems, problems=problems, warnings=await _found(warnings))
+        return Readiness(ready=not problems, problems=problems, warnings=await found(warnings))
 
     @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     async def prometheus() -> Response:
@@ -195,17 +193,6 @@ def _openapi(app: FastAPI, own_public: re.Pattern[str] | None) -> dict[str, Any]
 def problem_response(problem: Problem) -> JSONResponse:
     """Returns the problem as an RFC 9457 response."""
     return JSONResponse(problem.document(), problem.status, media_type="application/problem+json")
-
-
-async def _found(checks: dict[str, Check]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for name, check in checks.items():
-        try:
-            if why := await check():
-                found[name] = why
-        except Exception as error:
-            found[name] = f"{type(error).__name__}: {error}"
-    return found
 
 
 def _answer_problems(app: FastAPI) -> None:

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from shared.host.port_holder import port_problem
+from shared.host.redis_log import is_damaged, last_words_in
 from shared.host.reserved_ports import reserve
 from stack.compose import network
 from stack.compose.engine import EngineError
 from stack.private_file import write_private
-from stack.redis_words import is_damaged, last_words
 
 ROOT = Path(__file__).parents[2]
 SERVICES = ("build", "deployer", "monitor", "flags", "proxy")
@@ -159,9 +159,9 @@ def _wait_until_ready(compose: Compose, ports: dict[str, int], token: str) -> No
 
 def _need_readable_data(redis_log: str) -> None:
     """Raises SystemExit with Redis' last words and the remedy if it ended as its append-only file is damaged."""
-    words = last_words(redis_log)
+    words = last_words_in(redis_log)
     if is_damaged(words):
-        raise SystemExit("\n".join(["Redis cannot read its data:", *(f"  {line}" for line in words), REPAIR]))
+        raise SystemExit(f"Redis cannot read its data; its last words: {words}\n{REPAIR}")
 
 
 def _unready(port: int, token: str) -> str:

@@ -9,31 +9,24 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable, Mapping
-from pathlib import Path
 from types import FrameType
 from urllib.parse import urlsplit
-
-import httpx
 
 from services.deployer.drivers.driver import DriverError
 from services.deployer.shutdown import end_instances
 from services.proxy.envoy.files import prepare
 from shared import __version__
-from shared.config import SERVICES, ServiceName, SharedSettings, secret_file
+from shared.config import SERVICES, SharedSettings, secret_file
 from shared.host.port_holder import port_problem
 from shared.host.reserved_ports import reserve
 from shared.web.server import exclusive
 from stack.local.programs import supervisor_conf
+from stack.local.service_watch import ServiceWatch
 from stack.local.supervision import Supervisor
 from stack.private_file import write_private
 from stack.redis_conf import redis_conf
-from stack.redis_words import is_damaged, last_words
 
 REPORT_S = 60.0
-ENDED_S = 1.0
-WORDS_BYTES = 16 * 1024
-REPAIR = "`make repair-redis` cuts off what cannot be read, after a copy"
 SUPERVISOR_STOP_S = 8
 INSTANCES_STOP_S = 6
 LONGEST_HOME = 80  # a unix socket's path may have 107 characters
@@ -60,8 +53,8 @@ def main() -> int:
 
 
 class Launcher:
-    """Runs the stack once, in the foreground: starts `supervisor`, unless it runs. Every `report_s` seconds it reports
-    the services that are not ready, and at once a program that ends instead of starting.
+    """Runs the stack once, in the foreground: starts `supervisor`, unless it runs. Until all services are ready, it
+    reports every `report_s` seconds those that are not.
     """
 
     def __init__(self, settings: SharedSettings, supervisor: Supervisor, report_s: float = REPORT_S) -> None:
@@ -69,13 +62,10 @@ class Launcher:
         self._supervisor = supervisor
         self._report_s = report_s
         self._stopping = False
-        self._started = time.monotonic()
-        self._told: set[str] = set()
-        """Programs whose end was reported."""
 
     def run(self) -> None:
-        """Runs the stack until a signal. Services that are not ready for long are reported, but never a reason to stop:
-        on a busy machine they are late, and the apps serve meanwhile.
+        """Runs the stack until a signal. Services that are not ready are reported, but never a reason to stop: on a
+        busy machine they are late, and the apps serve meanwhile.
         """
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._on_signal)
@@ -83,22 +73,15 @@ class Launcher:
             print("an earlier launcher was killed; its stack runs on, and is taken over", flush=True)
         else:
             self._supervisor.start()
-        waiting: dict[ServiceName, str] = dict.fromkeys(SERVICES, "no answer yet")
-        reported_at = looked_at = self._started
+        watch = ServiceWatch(self._settings, self._report_s, lambda: self._stopping)
+        has_greeted = False
         try:
             while not self._stopping:
-                if waiting:
-                    waiting = self._unready(waiting)
-                    if not waiting:
-                        _greet(self._settings, time.monotonic() - self._started)
-                    elif time.monotonic() - reported_at >= self._report_s:
-                        reported_at = time.monotonic()
-                        self._told.clear()
-                        self._report(waiting)
-                    if waiting and time.monotonic() - looked_at >= ENDED_S:
-                        looked_at = time.monotonic()
-                        self._report_ended()
-                time.sleep(0.05 if waiting else 0.2)
+                watch.step()
+                if watch.seconds is not None and not has_greeted:
+                    has_greeted = True
+                    _greet(self._settings, watch.seconds)
+                time.sleep(0.2 if has_greeted else 0.05)
                 if not self._supervisor.runs() and not self._stopping:
                     print("supervisor ended; starting it again", file=sys.stderr, flush=True)
                     time.sleep(1)
@@ -108,44 +91,6 @@ class Launcher:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._stopping = True
-
-    def _unready(self, services: Iterable[ServiceName]) -> dict[ServiceName, str]:
-        """Returns those of the services that are not ready, with the reason."""
-        waiting: dict[ServiceName, str] = {}
-        with httpx.Client(headers=self._headers, timeout=2, verify=False) as client:
-            for service in services:
-                try:
-                    answer = client.get(f"{self._settings.url(service)}/ready")
-                    if answer.status_code != 200:
-                        waiting[service] = str(answer.json())
-                except (httpx.HTTPError, ValueError) as error:
-                    waiting[service] = type(error).__name__
-        return waiting
-
-    def _report(self, waiting: Mapping[ServiceName, str]) -> None:
-        after_s = time.monotonic() - self._started
-        for service, why in waiting.items():
-            log = self._settings.home / "logs" / f"{service}.log"
-            print(f"{service} is not ready after {after_s:.0f} s: {why}; see {log}", file=sys.stderr)
-        print("waiting on; Ctrl-C ends the stack", file=sys.stderr, flush=True)
-
-    def _report_ended(self) -> None:
-        """Reports programs that ended instead of starting, once each: the services wait for Redis, and do not know why
-        it does not answer.
-        """
-        for program, how in self._supervisor.ended().items():
-            if program not in self._told:
-                self._told.add(program)
-                log = self._settings.home / "logs" / f"{program}.log"
-                words = last_words(_end_of(log)) if program == "redis" else _end_of(log).splitlines()[-3:]
-                print(f"{program}: {how}; see {log}", *(f"  {line}" for line in words), sep="\n", file=sys.stderr)
-                if program == "redis" and is_damaged(words):
-                    print(f"its append-only file is damaged: stop this stack; {REPAIR}", file=sys.stderr)
-                sys.stderr.flush()
-
-    @property
-    def _headers(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self._settings.platform_token()}"}
 
     def _stop(self) -> None:
         print("stopping", flush=True)
@@ -158,24 +103,10 @@ class Launcher:
         print(f"stopped, {stopped} app instance{'' if stopped == 1 else 's'} with it", flush=True)
 
 
-def _end_of(log: Path) -> str:
-    """Returns the last 16 KiB of the file; an empty text if it is missing."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - WORDS_BYTES))
-            return file.read().decode(errors="replace")
-    except OSError:
-        return ""
-
-
 def _need_free_ports(settings: SharedSettings) -> None:
     variables = {f"SLIPWAY_{service.upper()}_PORT": settings.port(service) for service in SERVICES}
-    variables |= {
-        "SLIPWAY_PUBLIC_PORT": settings.public_port,
-        "SLIPWAY_PRODUCTION_PORT": settings.production_port,
-        "SLIPWAY_CANARY_PORT": settings.canary_port,
-        "SLIPWAY_REDIS_URL": urlsplit(settings.redis_url).port or 6379,
-    }
+    variables |= settings.envoy_ports
+    variables |= {"SLIPWAY_REDIS_URL": urlsplit(settings.redis_url).port or 6379}
     problems = {each: port_problem(settings.host, port) for each, port in variables.items()}
     taken = [f"  {variables[each]} ({each}): {problem}" for each, problem in problems.items() if problem]
     if taken:

@@ -1,4 +1,4 @@
-"""Starts supervisor, or finds the one that a killed launcher left running, and asks it about its programs."""
+"""Starts supervisor, or finds the one that a killed launcher left running, and calls it."""
 
 import contextlib
 import os
@@ -7,12 +7,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from xmlrpc.client import Error, ServerProxy
+from xmlrpc.client import ServerProxy
 
 import psutil
 from supervisor.xmlrpc import SupervisorTransport
 
-from stack.local.programs import GROUP, ROOT
+from stack.local.programs import ROOT
 
 
 class Supervisor:
@@ -74,16 +74,6 @@ class Supervisor:
             except (psutil.TimeoutExpired, subprocess.TimeoutExpired):
                 process.kill()
                 process.wait(timeout_s)
-
-    def ended(self) -> dict[str, str]:
-        """Returns program → how it ended, for those that have ended or could not be started since supervisor began."""
-        with contextlib.suppress(OSError, Error), supervisor_rpc(self._home) as supervisor:
-            return {
-                each["name"]: each["spawnerr"] or "it ended, and is started again"
-                for each in supervisor.getAllProcessInfo()
-                if each["group"] == GROUP and (each["stop"] or each["spawnerr"])
-            }
-        return {}
 
 
 @contextlib.contextmanager

@@ -40,13 +40,13 @@ def test_a_push_is_refused_before_the_disk_is_full_and_a_build_that_fills_it_end
     small_disk: SmallDisk, tmp_path: Path, redis_server: str
 ) -> None:
     home = small_disk.path / "home"
-    with BuildService(home, redis_server, SLIPWAY_DISK_RESERVE_MB=str(RESERVE_MB)).running() as service:
+    with BuildService(home, redis_server, SLIPWAY_DISK_FULL_MB=str(RESERVE_MB)).running() as service:
         developer = Developer(tmp_path / "work", service, "notes")
         developer.commit({"slipway.yml": MANIFEST, "ci.sh": "true\n"})
         small_disk.fill(RESERVE_MB * MIB // 2)
         shown = developer.push()
-        assert f"the push is refused: the disk of {home} has 4 MB left, and 8 MB are kept free" in shown, shown
-        assert "(SLIPWAY_DISK_RESERVE_MB); delete something from it or enlarge it; then push again" in shown
+        assert f"the push is refused: the disk of {home} has 4 MiB of 48 MiB left, which is full" in shown, shown
+        assert "or enlarge the disk; then push again" in shown
         assert "507" in shown
         assert service.http.get("/apps/notes").status_code == 404, "nothing is left of it"
         small_disk.empty()
@@ -55,7 +55,7 @@ def test_a_push_is_refused_before_the_disk_is_full_and_a_build_that_fills_it_end
         developer.commit({"data": os.urandom(2 * MIB)})
         small_disk.fill(RESERVE_MB * MIB + MIB)
         shown = developer.push()
-        assert "the push is refused: it needs more room than the disk has besides its reserve" in shown, shown
+        assert "the push is refused: it needs more room than the disk has until it counts as full" in shown, shown
         assert "[remote rejected] HEAD -> release (the machine has no room)" in shown
         assert [each["id"] for each in service.http.get("/apps/notes/builds").json()["items"]] == ["notes-1"]
         assert list((home / "spool").iterdir()) == []
@@ -127,7 +127,7 @@ async def test_an_instance_waits_for_room_and_leaves_no_half_copy(
     artifact = Artifact(kind="directory", ref=str(folder), digest=directory_digest(folder))
     spec = InstanceSpec("notes-r1-1", artifact, f"{sys.executable} app.py", {}, 64 * MIB, 8000)
     small_disk.fill(MIB)
-    with pytest.raises(MachineShort, match=r"notes-r1-1 cannot be started: the disk is full .*; delete something"):
+    with pytest.raises(MachineShort, match=r"notes-r1-1 cannot be started: the disk is full .*: delete what"):
         await driver.start(spec)
     instance = small_disk.path / "instances" / "notes-r1-1"
     assert not (instance / "app").exists()

@@ -130,9 +130,9 @@ def test_a_damaged_append_only_file_is_told_at_once_and_the_remedy_mends_it(caps
         path.write_bytes(whole[:1500] + b"garbage" * 10 + whole[1500:])
         begun = time.monotonic()
         with launched(home, settings) as launcher:
-            told(launcher, "redis: ", f"see {home}/logs/redis.log")
-            assert "Bad file format reading the append only file" in told(launcher, "append only")
-            assert "`make repair-redis` cuts off what cannot be read, after a copy" in told(launcher, "damaged")
+            line = told(launcher, "Redis does not run; its last words: Bad file format reading the append only file")
+            assert f"see {home}/logs/redis.log" in line
+            assert "run `make repair-redis`, which cuts off what cannot be read" in told(launcher, "damaged")
             assert time.monotonic() - begun < WITHIN_S / 2, "not after the report of late services"
         assert repair(home / "redis", sure=True) == 0
         printed = capsys.readouterr().out

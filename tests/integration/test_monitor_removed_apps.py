@@ -20,7 +20,7 @@ from services.monitor.scaling.scaling_policy import Policy
 from shared import events
 from shared.http import ServiceClient
 from shared.models import Environment, Event
-from tests.support.monitor.monitor_world import Monitor, NoRegistry, World
+from tests.support.monitor.monitor_world import Monitor, NoRegistry, World, appended_events
 
 pytestmark = pytest.mark.anyio
 E = Environment
@@ -75,6 +75,8 @@ async def test_nothing_of_a_removed_app_is_left(tmp_path: Path, redis: Redis) ->
             for part in (monitor.alerts, monitor.samples, monitor.traffic):
                 await part.flush()
         assert await keys(redis) == [] and monitor.states() == {}
+        ended = [event for event in await appended_events(redis) if event.type == "alert.gone"]
+        assert {event.app for event in ended} == {"notes"}  # who was told that it fires is told its end
         assert [silence.app for silence in await silences.silences()] == ["other"]
 
 

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -17,7 +18,8 @@ from services.monitor.rules.rule import Metric, Rule
 from shared import events
 from shared.errors import Unavailable
 from shared.models import Event
-from tests.support.monitor.monitor_world import Monitor, World
+from tests.support.monitor.monitor_world import START, Monitor, World, production
+from tests.support.monitor.notification_stack import durable_redis
 
 pytestmark = pytest.mark.anyio
 
@@ -40,7 +42,7 @@ def followed(monitor: Monitor, redis: Redis) -> RegistryFollower:
 
 
 async def flush(monitor: Monitor) -> None:
-    for part in (monitor.alerts, monitor.samples, monitor.traffic):
+    for part in (monitor.alerts, monitor.samples, monitor.traffic, monitor.live):
         await part.flush()
 
 
@@ -188,6 +190,138 @@ async def test_what_an_alert_is_about_is_watched_though_the_registry_is_empty(
         await after.second()
     assert after.states() == {"full:notes-r8": "firing", "health:notes-r8": "firing"}
     assert after.alert("health:notes-r8").reason == "no instance of notes-r8 is in the registry"
+
+
+async def down_meanwhile(start: Callable[[], Monitor], world: World) -> Monitor:
+    """A monitor that starts after production, which an earlier one has seen live, has lost its instances."""
+    world.instances, world.release, world.state = {}, None, None
+    world.production = {"notes-r8-1": "ready"}
+    before = start()
+    await before.second()
+    await flush(before)
+    assert before.states() == {}
+    world.production = {}
+    world.time += timedelta(minutes=10)
+    return start()
+
+
+@pytest.mark.parametrize("first_down", [set(), {"deployer"}, {"proxy"}, {"deployer", "proxy"}])
+async def test_an_outage_that_began_while_no_monitor_ran_is_an_alert(
+    start: Callable[[], Monitor], world: World, first_down: set[str]
+) -> None:
+    world.environment = production("notes-r8", problem="its artifact is missing; push again")
+    after = await down_meanwhile(start, world)
+    world.down = first_down  # the parts come back in any order
+    for _ in range(5):
+        await after.second()
+    world.down = set()
+    for _ in range(8):
+        await after.second()
+    fired = after.alert("health:notes-r8")
+    assert fired.state is AlertState.FIRING
+    assert fired.reason == "no instance of notes-r8 is in the registry: its artifact is missing; push again"
+
+
+async def test_an_outage_is_found_though_redis_answers_only_later(
+    start: Callable[[], Monitor], world: World, tmp_path: Path
+) -> None:
+    with durable_redis(tmp_path / "redis") as server:
+        async with httpx.AsyncClient(transport=httpx.MockTransport(world.answer)) as http:
+            settings = Settings(home=tmp_path, token=SecretStr("token"))
+            after = await down_meanwhile(lambda: Monitor(world, settings, http, server.client), world)
+            server.kill()
+            await after.second()
+            server.start()
+            await after.live.flush()
+            for _ in range(8):
+                await after.second()
+            assert after.states() == {"health:notes-r8": "firing"}
+            await server.client.aclose()
+
+
+async def test_instances_that_never_get_ready_are_an_outage_after_half_a_minute(
+    start: Callable[[], Monitor], world: World
+) -> None:
+    starting = {"id": "notes-r8-2", "state": "starting", "reason": "the image is gone"}
+    world.environment = production("notes-r8", instances=[])
+    after = await down_meanwhile(start, world)
+    world.production = {"notes-r8-2": "starting"}
+    for _ in range(29):
+        await after.second()
+    assert after.states() == {}
+    record = {"release": "notes-r8", "commit": "0" * 40, "address": "127.0.0.1:1", "memory_limit": 100}
+    world.environment["instances"] = [{**record, **starting, "updated_at": START.isoformat()}]
+    for _ in range(13):
+        await after.second()
+    fired = after.alert("health:notes-r8")
+    assert fired.state is AlertState.FIRING
+    assert fired.reason.startswith("no instance of notes-r8 was ready for 30 s")
+    world.production = {"notes-r8-2": "unhealthy"}
+    await after.second()
+    world.production = {"notes-r8-3": "starting"}
+    for _ in range(5):
+        await after.second()
+    assert after.states() == {"health:notes-r8": "firing"}  # one that starts does not serve yet
+    world.production = {"notes-r8-3": "ready"}
+    for _ in range(3):
+        await after.second()
+    assert after.states() == {"health:notes-r8": "resolved"}
+
+
+async def test_a_new_release_that_starts_in_place_of_the_old_one_is_no_outage(
+    start: Callable[[], Monitor], world: World
+) -> None:
+    world.environment = production("notes-r8")
+    after = await down_meanwhile(start, world)
+    world.production = {"notes-r8-1": "draining", "notes-r9-1": "starting"}
+    for _ in range(60):
+        await after.second()
+    assert after.states() == {}
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (production("notes-r8", state="stopped", reason="stopped by order"), "stopped by order"),
+        (production(None), "the deployer has no live release of notes in production"),
+        (production("notes-r9"), "production runs notes-r9 now"),
+    ],
+)
+async def test_what_people_ended_meanwhile_is_no_outage_and_its_alerts_end(
+    start: Callable[[], Monitor], world: World, said: dict[str, Any], reason: str
+) -> None:
+    """Though the event about it was lost."""
+    world.instances, world.release, world.state = {}, None, None
+    world.production = {"notes-r8-1": "unhealthy", "notes-r8-2": "ready"}
+    before = start()
+    await before.second()
+    await flush(before)
+    assert before.states() == {"health:notes-r8": "firing"}
+    world.production, world.environment = {}, said
+    after = start()
+    for _ in range(4):
+        await after.second()
+    ended = after.alert("health:notes-r8")
+    assert (ended.state, ended.reason) == (AlertState.GONE, reason)
+
+
+async def test_a_production_that_was_removed_is_no_outage_but_lost_records_are_one(
+    start: Callable[[], Monitor], world: World, redis: Redis
+) -> None:
+    world.environment = {}
+    removed = await down_meanwhile(start, world)
+    for _ in range(8):
+        await removed.second()
+    assert removed.states() == {}
+    world.production = {"notes-r8-1": "ready"}
+    lost = start()
+    await lost.second()
+    await flush(lost)
+    world.production = {}
+    await redis.flushdb()
+    for _ in range(8):
+        await lost.second()
+    assert lost.states() == {"health:notes-r8": "firing"}
 
 
 async def test_what_cannot_be_read_does_not_stop_the_rest(

@@ -12,7 +12,10 @@ from redis.asyncio import Redis
 from services.monitor.dispatch.delivery import MessageDeliveryState, Patience, begun
 from services.monitor.dispatch.outbox_store import GROUP, SendOutcome
 from services.monitor.notify.silence import SilenceBody, new_silence
+from services.monitor.retention_store import RetentionStore
+from services.monitor.scaling.scaling_input import EnvironmentKey
 from shared.events import STREAM
+from shared.models import Environment
 from shared.runtime.loops import Loop, running
 from stack.clients.mail_sink import Mail, MailSink, mail_sink
 from tests.support.monitor.notification_stack import (
@@ -286,7 +289,7 @@ async def test_alerts_are_told_together_after_five_seconds_and_again_when_they_a
         await asyncio.sleep(0.3)
         monitor.clock.ahead += timedelta(minutes=5)
         resolved = (await mails(sink, 2))[1]
-        assert resolved.subject == "notes canary: notes-r9 resolved: memory"
+        assert resolved.subject == "notes canary: notes-r9 resolved: memory; over: cpu"
         assert await monitor.store.groups() == {}
 
 
@@ -332,3 +335,38 @@ async def test_an_event_with_nonsense_in_its_fields_stops_no_other(
         await fail_a_build(redis)
         await until(monitor, lambda states: "delivered" in states)
     assert (await redis.xpending(STREAM, GROUP))["pending"] == 0
+
+
+async def test_the_end_of_an_alert_of_a_removed_app_is_told_to_whom_it_was_told(
+    redis: Redis, sink: MailSink, tmp_path: Path
+) -> None:
+    monitor = Monitor(redis, tmp_path)
+    alert = {"id": "health:notes-r9", "release": "notes-r9", "rule": "health", "environment": "production"}
+    async with monitor.up():
+        where = {"environment": "production", "commit": COMMIT, "notify": [sink.url("team@example.com")]}
+        await happen(redis, "release.live", id="notes-r9", **where)
+        await happen(redis, "alert.firing", reason="instance notes-r9-1 is failed", **alert)
+        await in_group(monitor, firing=True)
+        monitor.clock.ahead += timedelta(minutes=6)
+        [fired] = await mails(sink, 1)
+        await RetentionStore(redis).forget(EnvironmentKey("notes", Environment.PRODUCTION))
+        await happen(redis, "alert.gone", reason="the app notes was removed", **alert)
+        await in_group(monitor, firing=False)
+        monitor.clock.ahead += timedelta(minutes=6)
+        await mails(sink, 2)
+        monitor.clock.ahead += timedelta(hours=5)  # nothing is left to be told again
+        [_, ended] = await mails(sink, 2)
+    assert fired.subject == "notes production: notes-r9 firing: health: instance notes-r9-1 is failed"
+    assert (ended.to, ended.subject) == ("team@example.com", "notes production: notes-r9 over: health")
+    assert "the app notes was removed" in ended.text
+    assert await monitor.store.groups() == {}
+
+
+async def in_group(monitor: Monitor, *, firing: bool) -> None:
+    """Waits until the group of alerts holds an alert in this state."""
+    deadline = time.monotonic() + 10
+    while not any(
+        each.firing is firing for group in (await monitor.store.groups()).values() for each in group.alerts.values()
+    ):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)

@@ -130,8 +130,8 @@ class GitHttp:
             remedy = "push the history in parts, keep large files elsewhere, or raise SLIPWAY_BUILD_PUSH_MB"
             return self._refuse_push(body, Problem(f"{most}; {remedy}", status=413), brief=most)
         why = self._reserve.refusal or (
-            "it needs more room than the disk has besides its reserve (SLIPWAY_DISK_RESERVE_MB); delete something from "
-            "it or enlarge it"
+            "it needs more room than the disk has until it counts as full (SLIPWAY_DISK_FULL_MB); delete what is not "
+            "needed, or enlarge it"
         )
         return self._refuse_push(body, InsufficientStorage(f"the push is refused: {why}; then push again"))
 

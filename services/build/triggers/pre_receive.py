@@ -17,7 +17,7 @@ from services.build.queue.workers import with_stop
 from services.build.triggers.push_handler import PushHandler
 from shared.errors import NotFound
 from shared.models import BuildState
-from shared.store import RedisError, redis_fault
+from shared.store import RedisError, redis_words
 
 S = BuildState
 BRANCHES = "refs/heads/"
@@ -162,7 +162,7 @@ class PreReceiveGate:
 
 
 def _unjudged(error: RedisError) -> PushRefused:
-    return PushRefused(f"{redis_fault(error)}, so nothing can be judged. {NOTHING_ACCEPTED}; try again")
+    return PushRefused(f"{redis_words(error)}, so nothing can be judged. {NOTHING_ACCEPTED}; try again")
 
 
 def _gated_updates(app: App, push: IncomingPush) -> list[tuple[str, str]]:

@@ -20,7 +20,7 @@ from services.build.logs.line_splitter import cleaned
 from services.build.triggers.ref_watch import AppState, RefWatch
 from shared.errors import Conflict, Invalid, NotFound
 from shared.models import AppName, BuildState
-from shared.store import RedisError, redis_fault
+from shared.store import RedisError, redis_words
 
 log = logging.getLogger(__name__)
 
@@ -166,7 +166,7 @@ class PushHandler:
             yield b"The app was removed meanwhile; nothing is built.\n"
             return
         except RedisError as error:
-            yield f"{redis_fault(error)}. Your push is kept and will be built; follow it at {self._url}/\n".encode()
+            yield f"{redis_words(error)}. Your push is kept and will be built; follow it at {self._url}/\n".encode()
             return
         mapped = ", ".join(f"{branch} to {environment}" for branch, environment in sorted(branches.items()))
         follow, lines = [], []

@@ -31,7 +31,7 @@ from services.deployer.store import Store
 from shared.models import Environment, InstanceState
 from shared.proxy_models import RouteState
 from shared.runtime.keyed_tasks import RETRY_S, KeyedTasks
-from shared.store import RedisError, redis_fault
+from shared.store import RedisError, redis_words
 
 log = logging.getLogger(__name__)
 
@@ -241,7 +241,7 @@ class WorkExecutor:
             if problem.is_conflict and body is not None and len(body["hosts"]) == 1:
                 routes = {}
         except RedisError as error:
-            waits_for, is_away = f"waits for Redis: {redis_fault(error)}", True
+            waits_for, is_away = f"waits for Redis: {redis_words(error)}", True
         if version == self._registry_version:
             self.routes, self.waits_for, self.refused = routes, waits_for, refused
             self.proxy_is_away = is_away

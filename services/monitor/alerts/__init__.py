@@ -1,4 +1,4 @@
-"""Models alerts with their states, and evaluates the rules for every watched release.
+"""Models alerts with their states, evaluates the rules for every watched release, and watches the platform itself.
 
-May import `rules` and `samples`. Imported by `api`, `main`, `loops` and `metrics`.
+May import `rules`, `samples` and `inventory`. Imported by `api`, `main`, `loops` and `metrics`.
 """

@@ -46,16 +46,18 @@ ABORT_TABLE: Table[AbortState] = {
 
 
 class Alert(View):
-    """An alert of one rule about one release. `metric`, `value`, `threshold` and `seen` belong to the reading that made
-    it pending or made it fire. `abort` is null if it requests no abort; `abort_reason` and `abort_at` are reason and
-    time of the state in `abort`.
+    """An alert of one rule about one release, or of a problem of the platform: then `rule` names the problem, `app` and
+    `release` are empty, and `environment` is null. `metric`, `value`, `threshold` and `seen` belong to the reading that
+    made it pending or made it fire. `abort` is null if it requests no abort; `abort_reason` and `abort_at` are reason
+    and time of the state in `abort`.
     """
 
     id: str
     rule: str
     app: str
-    environment: Environment = Environment.CANARY
+    environment: Environment | None = Environment.CANARY
     release: str
+    service: str = Field("", description="The service that an alert about the platform concerns; empty: all.")
     state: AlertState
     reason: str
     since: datetime = Field(description="Time at which it entered its state.")
@@ -102,6 +104,12 @@ def new_alert(rule: Rule, app: str, environment: Environment, release: str, now:
         since=now,
         active_at=now,
     )
+
+
+def new_platform_alert(name: str, rule: str, service: str, now: datetime) -> Alert:
+    """Returns an inactive alert about the platform, with the id `name`."""
+    about = {"rule": rule, "app": "", "environment": None, "release": "", "service": service}
+    return Alert(id=name, state=AlertState.INACTIVE, reason="", since=now, active_at=now, **about)
 
 
 def next_alert(alert: Alert, breaching: bool | None, rule: Rule, now: datetime, reading: Reading) -> Alert:

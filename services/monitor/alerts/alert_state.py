@@ -13,6 +13,7 @@ from services.monitor.alerts.alert import (
     alert_id,
     end,
     new_alert,
+    new_platform_alert,
     next_alert,
     settle_abort,
 )
@@ -34,7 +35,8 @@ class ActiveAlerts:
         self._rules = dict(DEFAULTS)
         self._in_order = _in_order(self._rules)
         self._alerts: dict[str, Alert] = {}
-        self._open: dict[tuple[str, Environment], dict[str, Alert]] = {}  # those of them that are pending or fire
+        self._open: dict[tuple[str, Environment | None], dict[str, Alert]] = {}
+        """Those of them that are pending or fire, by app and environment."""
         self._unsaved: set[str] = set()
         self._events: list[Event] = []
         self._loaded = False
@@ -69,6 +71,9 @@ class ActiveAlerts:
         """Returns all alerts, newest change first."""
         return sorted(self._alerts.values(), key=lambda alert: alert.since, reverse=True)
 
+    def get(self, name: str) -> Alert | None:
+        return self._alerts.get(name)
+
     def open_alerts(self) -> list[Alert]:
         """Returns the pending and firing alerts."""
         return [alert for alerts in self._open.values() for alert in alerts.values()]
@@ -93,6 +98,21 @@ class ActiveAlerts:
         self._put(before, after)
         return after != before
 
+    def apply_to_platform(
+        self, name: str, rule: Rule, service: str, breaching: bool | None, reason: str, now: datetime
+    ) -> bool:
+        """Applies one reading to the alert `name` about the platform: True if the problem is there, None if that is
+        not known. Only the name and the durations of `rule` count. Returns True if the alert changed.
+        """
+        before = self._alerts.get(name)
+        if not breaching and (before is None or before.state not in OPEN):
+            return False
+        before = before or new_platform_alert(name, rule.name, service, now)
+        after = next_alert(before, breaching, rule, now, Reading(None, reason))
+        after = after.model_copy(update={"metric": None, "threshold": None})
+        self._put(before, after)
+        return after != before
+
     def end_others(
         self, app: str, environment: Environment, releases: Container[str] | None, now: datetime, reason: str
     ) -> bool:
@@ -113,13 +133,16 @@ class ActiveAlerts:
 
     def end_release(self, release: str, now: datetime, reason: str) -> bool:
         """Ends the open alerts of the release; returns True if there were any."""
-        mine = [alert for alert in self.open_alerts() if alert.release == release]
+        mine = [alert for alert in self.open_alerts() if alert.app and alert.release == release]
         for alert in mine:
             self._put(alert, end(alert, now, reason))
         return bool(mine)
 
-    def forget(self, app: str) -> None:
-        """Deletes all alerts of the app, without an event."""
+    def forget(self, app: str, now: datetime, reason: str) -> None:
+        """Deletes all alerts of the app; the open ones end with an event, so that people hear of their end."""
+        for alert in self.open_alerts():
+            if alert.app == app:
+                self._put(alert, end(alert, now, reason))
         mine = {name for name, alert in self._alerts.items() if alert.app == app}
         self._alerts = {name: alert for name, alert in self._alerts.items() if name not in mine}
         self._open = {key: alerts for key, alerts in self._open.items() if key[0] != app}
@@ -206,5 +229,5 @@ def _in_order(rules: Mapping[str, Rule]) -> list[Rule]:
 
 
 def _event(alert: Alert) -> Event:
-    same = {"app", "id", "reason", "release", "rule", "environment", "value", "threshold", "aborts"}
+    same = {"app", "id", "reason", "release", "rule", "environment", "service", "value", "threshold", "aborts"}
     return Event(type=f"alert.{alert.state}", at=alert.since, **alert.model_dump(include=same))

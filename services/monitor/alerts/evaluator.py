@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from services.monitor.alerts.alert_state import ActiveAlerts
 from services.monitor.alerts.readings import Readings, ReadingSources, canary_readings, production_readings
 from services.monitor.alerts.traffic_window import Window
+from services.monitor.inventory.inventory import Inventory
 from services.monitor.rules.rule import Metric, Reading, Rule
-from services.monitor.samples.inventory import Inventory
 from services.monitor.samples.sample_cache import SampleCache
 from services.monitor.samples.traffic_cache import TrafficCache
 from services.monitor.samples.traffic_views import TrafficViews
@@ -42,6 +42,7 @@ class Evaluator:
         proxy: ServiceClient,
         samples: SampleCache,
         traffic: TrafficCache,
+        inventory: Inventory,
         alerts: ActiveAlerts,
         clock: Clock,
         wake: Wake,
@@ -53,7 +54,7 @@ class Evaluator:
         self._alerts = alerts
         self._clock = clock
         self._wake = wake
-        self._inventory = Inventory()
+        self._inventory = inventory
         self._rollouts: dict[str, RolloutView] = {}
         self._views = TrafficViews()
         self._windows: dict[str, Window] = {}
@@ -73,6 +74,7 @@ class Evaluator:
         """Evaluates the rules for the apps that have a canary or were never evaluated, and every 2 s for all apps. An
         empty registry ends no alert."""
         await self._alerts.load_if_possible()
+        await self._inventory.load_if_possible()
         await self._find_instances()
         with_canary = self._with_canary()
         apps = self._inventory.apps() | with_canary

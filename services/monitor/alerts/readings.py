@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from services.monitor.alerts.traffic_window import Window
+from services.monitor.inventory.inventory import Inventory
 from services.monitor.rules.rule import Metric, Reading
-from services.monitor.samples.inventory import Inventory
 from services.monitor.samples.sample_cache import SampleCache
 from shared.models import Environment, Track
 

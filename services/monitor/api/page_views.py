@@ -110,8 +110,11 @@ class MonitorPages:
         silences: Sequence[Silence],
         deliveries: Sequence[MessageDelivery],
         hostname: str | None,
+        problem: str = "",
     ) -> str:
-        """Renders the overview of alerts; `silences` and `deliveries` are ordered newest first."""
+        """Renders the overview of alerts; `silences` and `deliveries` are ordered newest first. `problem` says why
+        these two are empty, if they could not be read.
+        """
         alerts = sorted(alerts, key=key_of, reverse=True)
         opened = [alert for alert in alerts if alert.state in OPEN]
         over = [alert for alert in alerts if alert.state not in OPEN]
@@ -128,6 +131,7 @@ class MonitorPages:
             silences=silences[:SILENCES_SHOWN],
             all_silences=len(silences),
             deliveries=deliveries,
+            problem=problem,
         )
 
     def alert_list(self, found: Page[Alert], query: Iterable[tuple[str, str]], hostname: str | None) -> str:

@@ -17,6 +17,7 @@ from services.monitor.scaling.policy_store import PolicyStore
 from services.monitor.scaling.scaling_input import EnvironmentKey
 from shared.clock import now
 from shared.models import Page
+from shared.store import RedisError, redis_words
 from shared.web.paging import NameCursor, page_of
 
 SPAN = timedelta(hours=1)
@@ -56,8 +57,12 @@ def alerts_page(
         if found is not None:
             return HTMLResponse(pages.alert_list(found, request.query_params.multi_items(), hostname))
         at = now()
-        in_force = [silence for silence in await silences.silences() if silence.is_active(at)]
-        newest = await deliveries.deliveries(limit=MESSAGES_SHOWN)
+        try:
+            in_force = [silence for silence in await silences.silences() if silence.is_active(at)]
+            newest = await deliveries.deliveries(limit=MESSAGES_SHOWN)
+        except RedisError as error:  # the alerts are in memory, and one says it, too
+            problem = f"{redis_words(error)}: silences and messages cannot be shown."
+            return HTMLResponse(pages.alerts(alerts.alerts(), alerts.rules(), [], [], hostname, problem))
         return HTMLResponse(pages.alerts(alerts.alerts(), alerts.rules(), in_force, newest, hostname))
 
     return page

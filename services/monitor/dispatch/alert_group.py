@@ -21,8 +21,8 @@ REPEAT_INTERVAL = timedelta(hours=4)
 
 
 class GroupedAlert(View):
-    """An alert as its last event described it. `firing` is false once it is resolved. `at` and `reason` are time and
-    reason of its state; `value` and `threshold` are the figures as text, or empty if the event has none."""
+    """An alert as its last event described it. `firing` is false once it is resolved or gone. `at` and `reason` are
+    time and reason of its state; `value` and `threshold` are the figures as text, or empty if the event has none."""
 
     id: str
     rule: str
@@ -31,10 +31,14 @@ class GroupedAlert(View):
     reason: str
     value: str = ""
     threshold: str = ""
+    gone: bool = False
+    """True if it ended because what it is about has ended."""
 
 
 class AlertGroup(View):
-    """The firing alerts of one release, and resolved ones until the next flush, when messages about them are sent."""
+    """The firing alerts of one release, or of the platform, and those that ended until the next flush, when messages
+    about them are sent.
+    """
 
     app: str
     environment: str
@@ -44,6 +48,7 @@ class AlertGroup(View):
     told: list[str] = Field([], description="Ids of the firing alerts that the last messages reported to people.")
     told_at: datetime | None = Field(None, description="Time of the last notification.")
     muted: list[str] = Field([], description="Ids of the firing alerts that were recorded as silenced.")
+    notify: list[str] = Field([], description="Addresses in the manifest to which the last message went.")
 
     @property
     def name(self) -> str:
@@ -59,6 +64,7 @@ class GroupUpdate:
     """Id of the update, the same again if the flush is repeated because its outcome could not be stored."""
     firing: list[GroupedAlert]
     resolved: list[GroupedAlert]
+    """Also those that are gone."""
     muted: bool = False
     """True if the alerts are silenced: the message is recorded, not sent."""
 
@@ -72,8 +78,8 @@ def group_name(event: Event) -> str:
 
 
 def regrouped(group: AlertGroup | None, event: Event, now: datetime) -> AlertGroup | None:
-    """Returns the group after an `alert.*` event; None if it has no alerts left. An alert that resolves before people
-    were notified of it, or that is gone, is removed without a message.
+    """Returns the group after an `alert.*` event; None if it has no alerts left. An alert that ends before people were
+    notified of it is removed without a message.
     """
     if event.type == "alert.firing":
         group = group or AlertGroup(
@@ -82,7 +88,7 @@ def regrouped(group: AlertGroup | None, event: Event, now: datetime) -> AlertGro
         return _with_alerts(group, {**group.alerts, event.id: _grouped(event, firing=True)})
     if group is None or event.id not in group.alerts or event.type not in ("alert.resolved", "alert.gone"):
         return group
-    if event.type == "alert.resolved" and event.id in group.told:
+    if event.id in group.told:
         return _with_alerts(group, {**group.alerts, event.id: _grouped(event, firing=False)})
     return _with_alerts(group, {name: alert for name, alert in group.alerts.items() if name != event.id})
 
@@ -117,19 +123,20 @@ def flushed(
 
 def update_message(group: AlertGroup, update: GroupUpdate, commit: str, link: str) -> Message:
     """Composes the message that reports `update`; `commit` is the release's, 40 hex digits, or empty if unknown."""
-    target = f"{group.app} {group.environment}"
+    target = f"{group.app} {group.environment}: {group.release}" if group.app else "the platform:"
+    well, gone = ([alert for alert in update.resolved if alert.gone is gone] for gone in (False, True))
     parts = [
         f"{word}: {', '.join(sorted({alert.rule for alert in alerts}))}"
-        for word, alerts in (("firing", update.firing), ("resolved", update.resolved))
+        for word, alerts in (("firing", update.firing), ("resolved", well), ("over", gone))
         if alerts
     ]
     facts: list[Fact] = [("app", group.app), ("environment", group.environment), ("release", group.release)]
     texts = []
     for alert in [*update.firing, *update.resolved]:
-        state = "fires" if alert.firing else "is resolved"
+        state = "fires" if alert.firing else "is over" if alert.gone else "is resolved"
         measured = f" (measured {alert.value}, limit {alert.threshold})" if alert.value and alert.threshold else ""
         texts.append(f"{alert.rule} {state} since {alert.at:%H:%M:%S} UTC: {alert.reason}{measured}")
-    subject = f"{target}: {group.release} {'; '.join(parts)}"
+    subject = f"{target} {'; '.join(parts)}"
     if len(update.firing) == 1 and not update.resolved:
         subject += f": {update.firing[0].reason}"
     return compose(subject, texts, [*facts, ("commit", commit)], link)
@@ -154,6 +161,7 @@ def _grouped(event: Event, firing: bool) -> GroupedAlert:
         reason=event.reason,
         value=figure(fields.get("value")),
         threshold=figure(fields.get("threshold")),
+        gone=event.type == "alert.gone",
     )
 
 

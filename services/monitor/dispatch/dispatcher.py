@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
+from services.monitor.alerts.platform_problem import REDIS_ALERT
 from services.monitor.dispatch.alert_group import AlertGroup, due, flushed, group_name, regrouped, update_message
 from services.monitor.dispatch.delivery import MessageDelivery, new_delivery, silenced
 from services.monitor.dispatch.outbox_store import OutboxStore, SendOutcome
@@ -76,6 +77,8 @@ class Dispatcher:
         contexts = await self._store.contexts(event.app)
         changed = learned(contexts, event)
         if event.type.startswith("alert."):
+            if event.id == REDIS_ALERT:  # which was told when it could not be stored, see DirectMessages
+                return SendOutcome()
             name = group_name(event)
             before = (await self._store.groups()).get(name)
             after = regrouped(before, event, self._now())
@@ -110,10 +113,11 @@ class Dispatcher:
         muted = {
             rule: silence for rule in rules if (silence := muting(silences, group.app, group.environment, rule, now))
         }
-        after, updates = flushed(group, muted.keys(), now)
+        # Who was told that an alert fires is told its end, too, after the app was removed.
+        manifest = addresses_of(contexts, group.app, group.environment) or group.notify
+        after, updates = flushed(group.model_copy(update={"notify": manifest}), muted.keys(), now)
         outcome = SendOutcome(groups={group.name: after})
         commit = commit_of(contexts, group.app, group.environment, group.release)
-        manifest = addresses_of(contexts, group.app, group.environment)
         for update in updates:
             notification = Notification(
                 event=update.event,

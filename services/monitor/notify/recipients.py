@@ -1,6 +1,7 @@
 """Manages the recipients that are not in an app's manifest: those of SLIPWAY_NOTIFY, and those set over REST."""
 
 import asyncio
+import contextlib
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Annotated
@@ -14,9 +15,11 @@ from services.monitor.notify.notifier_store import NotifierStore
 from services.monitor.notify.recipient import Recipient, wanted
 from shared.errors import Invalid, NotFound
 from shared.models import Model, View
+from shared.store import RedisError
 
 NotifierName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
 PLATFORM = "platform"  # begins the names of those from SLIPWAY_NOTIFY
+STORE_S = 1.0
 PARSED_KEPT = 500  # URLs; more than are in use, and those of manifests that are gone have to go
 REMEDY = "mailto://user:password@smtp.example.com/?to=team@example.com is one; https://appriseit.com/services/ has all"
 
@@ -68,11 +71,12 @@ class Recipients:
             Recipient(name=f"{PLATFORM}-{number}", url=url) for number, url in enumerate(platform_urls, start=1)
         ]
         self._parsed: dict[str, list[Address]] = {}
+        self._kept: Sequence[Recipient] = []
+        """The stored ones as they were read last."""
 
     async def views(self) -> list[NotifierView]:
         """Returns all notifiers, those from SLIPWAY_NOTIFY first."""
-        kept = await self._store.recipients()
-        return [await self._view(each) for each in [*self._platform, *kept]]
+        return [await self._view(each) for each in [*self._platform, *await self._stored()]]
 
     async def replace(self, body: NotifierList) -> list[NotifierView]:
         """Replaces the notifiers set over REST. If an item cannot be used, raises Invalid with its field and changes
@@ -96,8 +100,23 @@ class Recipients:
 
     async def addresses(self, event: str, manifest: Iterable[str]) -> list[Address]:
         """Returns the addresses for an event of this type, without duplicates: notifiers', then the manifest's."""
+        return await self._unique([*wanted([*self._platform, *await self._stored()], event), *manifest])
+
+    async def last_addresses(self, event: str) -> list[Address]:
+        """Returns the notifiers' addresses for an event of this type, also while the store is out of reach: then with
+        the notifiers that it had when it was read last.
+        """
+        with contextlib.suppress(RedisError, TimeoutError):
+            await asyncio.wait_for(self._stored(), STORE_S)
+        return await self._unique(wanted([*self._platform, *self._kept], event))
+
+    async def _stored(self) -> Sequence[Recipient]:
+        self._kept = await self._store.recipients()
+        return self._kept
+
+    async def _unique(self, urls: Iterable[str]) -> list[Address]:
         found: dict[str, Address] = {}
-        for url in [*wanted([*self._platform, *await self._store.recipients()], event), *manifest]:
+        for url in urls:
             for address in await self._addresses(url):
                 found.setdefault(address.key, address)
         return list(found.values())

@@ -26,8 +26,9 @@ def extra(event: Event, name: str) -> str:
 
 
 def environment_of(event: Event) -> str:
-    """Returns the event's environment. If it has none: `canary` for rollouts and alerts, empty for a build."""
-    about_canaries = event.type.startswith(("rollout.", "alert."))
+    """Returns the event's environment. If it has none: `canary` for rollouts and alerts, empty for a build, and for an
+    alert about the platform."""
+    about_canaries = bool(event.app) and event.type.startswith(("rollout.", "alert."))
     return extra(event, "environment") or (Environment.CANARY if about_canaries else "")
 
 

@@ -4,10 +4,12 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from datetime import datetime
+from types import MappingProxyType
 
 from services.proxy.control.control_plane import ControlPlane
 from services.proxy.traffic import RequestCounts
 from shared.errors import Unavailable
+from shared.host.port_holder import taken_by
 from shared.proxy_models import TrafficView
 
 AT_A_TIME = 8
@@ -35,10 +37,16 @@ async def for_each(apps: Collection[str], action: Callable[[str], Awaitable[None
 
 
 class EnvoyWatch:
-    """Ensures that Envoy runs the newest versions of its files."""
+    """Ensures that Envoy runs the newest versions of its files. `ports` are its listeners' ports, by their setting."""
 
-    def __init__(self, control: ControlPlane, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        control: ControlPlane,
+        clock: Callable[[], float] = time.monotonic,
+        ports: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
         self._control = control
+        self._ports = ports
         self._clock = clock
         self._missed: frozenset[str] = frozenset()
         self._accepted: Mapping[str, str] = {}
@@ -70,8 +78,13 @@ class EnvoyWatch:
         await self._control.confirm(app, 1.0)
 
     async def check(self) -> str | None:
-        """Returns which files Envoy has not accepted, as a text for `/ready`; None if it has accepted all."""
-        unaccepted = await self._control.unaccepted()
+        """Returns which files Envoy has not accepted, or that it does not answer and who has its ports, as a text for
+        `/ready`; None if it has accepted all."""
+        try:
+            unaccepted = await self._control.unaccepted()
+        except Unavailable as error:
+            holder = await taken_by(self._ports, ("envoy",))
+            return f"{error.detail}{f'; {holder}' if holder else ''}"
         return f"Envoy does not run the newest version of {', '.join(unaccepted)}" if unaccepted else None
 
 

@@ -1,16 +1,13 @@
-"""Reads the machine's limits that would end Envoy: open files and inotify instances.
+"""Reads the machine's limit that would end Envoy: open files.
 
-Envoy ends itself if it may open no file for a connection, and does not start without four inotify instances. The files
-that it needs grow with the number of instances, not with that of apps; the inotify instances with neither.
+Envoy ends itself if it may open no file for a connection. The files that it needs grow with the number of instances,
+not with that of apps.
 """
 
-import ctypes
-import os
 import resource
 from dataclasses import dataclass
 
 MOST_VISITORS = 20_000
-INOTIFY = 5  # four of Envoy and one of the keeper
 OWN_FILES = 100  # Envoy's own: some 40, and the admin's connections
 UNLIMITED = 1_000_000
 NEAR = 0.8
@@ -59,22 +56,3 @@ def read_file_limit() -> FileLimit:
     """Returns the limit of this process, which Envoy has too: it raises its soft limit to the hard one."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     return FileLimit(UNLIMITED if hard == resource.RLIM_INFINITY else min(hard, UNLIMITED))
-
-
-async def inotify_warning() -> str | None:
-    """Tries, by opening and closing as many inotify instances as Envoy and the keeper need, whether Envoy could be
-    started again. Returns None if it could, else a text that says that it could not, and what to do.
-    """
-    libc = ctypes.CDLL(None)
-    if not hasattr(libc, "inotify_init"):
-        return None
-    opened = [libc.inotify_init() for _ in range(INOTIFY)]
-    for descriptor in opened:
-        if descriptor >= 0:
-            os.close(descriptor)
-    if min(opened) >= 0:
-        return None
-    return (
-        "the user of the platform has too few inotify instances left for another start of Envoy: raise the sysctl "
-        "fs.inotify.max_user_instances (128 by default), or end what uses them"
-    )

@@ -4,7 +4,6 @@ from redis.asyncio import Redis
 
 from services.proxy.routes.route import Route
 from shared import events
-from shared.store import RedisError, redis_fault
 
 
 class RouteStore:
@@ -36,11 +35,3 @@ class RouteStore:
 
     async def remove(self, app: str) -> None:
         await self._redis.delete(f"proxy:route:{app}")
-
-    async def check(self) -> str | None:
-        """Returns the reason why Redis does not answer, or None if it does: a check for `/ready`."""
-        try:
-            await self._redis.get("proxy:route:")
-        except RedisError as error:
-            return redis_fault(error)
-        return None

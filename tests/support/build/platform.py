@@ -30,6 +30,7 @@ from services.build.secrets.secret_store import SecretStore
 from services.build.system.stop import Stop
 from shared.clock import now
 from shared.host.disk_reserve import DiskReserve
+from shared.host.machine import DiskLimits
 from shared.models import Environment
 from shared.security.vault import Vault
 from tests.support.build.builds import build as a_build
@@ -116,7 +117,7 @@ async def platform_with(executor: Executor, folder: Path, redis: Redis, reserve_
         reports=ReportFiles(folder / "reports"),
         deployer=cast(DeployerClient, None),  # no environment, no deploy
         releases=folder / "releases",
-        reserve=DiskReserve(folder, reserve_bytes),
+        reserve=DiskReserve(folder, DiskLimits(0, 0, reserve_bytes)),
         urls=lambda app, environment: [],
         git_url=lambda app: f"http://127.0.0.1/git/{app}.git",
         build_url=lambda build: f"http://127.0.0.1/builds/{build}",

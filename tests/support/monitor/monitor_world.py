@@ -12,7 +12,11 @@ from services.monitor.alerts.alert import Alert
 from services.monitor.alerts.alert_state import ActiveAlerts
 from services.monitor.alerts.alert_store import AlertStore
 from services.monitor.alerts.evaluator import Evaluator
+from services.monitor.alerts.outage_watch import OutageWatch
 from services.monitor.config import Settings
+from services.monitor.inventory.inventory import Inventory
+from services.monitor.inventory.live_releases import LiveReleases
+from services.monitor.inventory.live_store import LiveStore
 from services.monitor.loops import Aborts, RegistryFollower, Sampler
 from services.monitor.notify.notifier_store import NotifierStore
 from services.monitor.removed_apps import RemovedApps
@@ -47,6 +51,15 @@ class NoRegistry(Registry):
         raise RedisError("away")
 
 
+def production(release: str | None, **fields: Any) -> dict[str, Any]:
+    """What a deployer says of the production of notes; `release` is the live one."""
+    live = release and {
+        **{"id": release, "app": "notes", "environment": "production", "build": "notes-8", "commit": "0" * 40},
+        **{"state": "live", "created_at": START.isoformat()},
+    }
+    return {"desired": {}, "state": "running", "problem": None, "release": live, "instances": [], **fields}
+
+
 @dataclass
 class World:
     """Answers in place of deployer and proxy. `down` names the services, or paths, that do not answer."""
@@ -71,6 +84,8 @@ class World:
     aborts: list[dict[str, Any]] = field(default_factory=list)
     abort_answers: list[int] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
+    environment: dict[str, Any] = field(default_factory=lambda: production("notes-r8"))
+    """What the deployer says of the production of notes; empty: it knows none."""
 
     def answer(self, request: httpx.Request) -> httpx.Response:
         service = {3001: "deployer", 3004: "proxy"}[request.url.port or 0]
@@ -84,6 +99,8 @@ class World:
                 return httpx.Response(200, json={"items": items, "next": None})
             case "/registry":
                 return httpx.Response(200, json={"services": [], "instances": self._registry()})
+            case "/apps/notes/environments/production" if self.environment:
+                return httpx.Response(200, json=self.environment)
             case "/apps/notes/rollout":
                 return httpx.Response(200, json=self._rollout())
             case "/traffic":
@@ -163,7 +180,12 @@ class Monitor:
         self.traffic = TrafficCache(self.sample_store)
         deployer, proxy = (ServiceClient(name, settings, NoRegistry(), http) for name in ("deployer", "proxy"))
         self.sampler = Sampler(deployer, self.samples, self.clock)
-        self.evaluator = Evaluator(deployer, proxy, self.samples, self.traffic, self.alerts, self.clock, self.wake)
+        self.live = LiveReleases(LiveStore(redis))
+        inventory = Inventory(self.live)
+        self.evaluator = Evaluator(
+            deployer, proxy, self.samples, self.traffic, inventory, self.alerts, self.clock, self.wake
+        )
+        self.outages = OutageWatch(deployer, inventory, self.live, self.evaluator, self.clock)
         self.aborts = Aborts(proxy, self.alerts, self.clock)
 
     def clock(self) -> datetime:
@@ -199,6 +221,7 @@ class Monitor:
             counts[1] += more[1]
         await self.sampler.step()
         await self.evaluator.step()
+        await self.outages.step()
         await self.aborts.step()
 
     def alert(self, name: str) -> Alert:

@@ -95,7 +95,7 @@ def test_what_goes_on_firing_is_told_again_every_four_hours() -> None:
     assert len(set(group.ids)) == 3
 
 
-def test_what_is_gone_says_nothing_and_takes_its_waiting_message_along() -> None:
+def test_what_is_gone_before_it_was_told_is_never_told() -> None:
     group = GroupOverTime()
     group.happens(0, "firing", "cpu")
     group.happens(1, "gone", "cpu")
@@ -103,17 +103,30 @@ def test_what_is_gone_says_nothing_and_takes_its_waiting_message_along() -> None
     group.happens(10, "firing", "cpu", "memory")
     group.happens(11, "gone", "cpu")
     assert group.flush(15) == ["+memory"]
-    group.happens(16, "gone", "memory")
-    assert (group.flush(400), group.group) == ([], None)
 
 
-def test_an_end_that_people_wait_for_is_told_though_another_alert_is_gone() -> None:
+def test_who_was_told_that_it_fires_is_told_once_that_it_is_gone() -> None:
+    group = GroupOverTime()
+    group.happens(0, "firing", "cpu")
+    assert group.flush(5) == ["+cpu"]
+    group.happens(16, "gone", "cpu")
+    waiting = group.group
+    assert waiting is not None
+    assert group.flush(400) == ["-cpu"]
+    assert (group.flush(800), group.group) == ([], None)
+    _, [update] = flushed(waiting, [], waiting.look_at)
+    message = update_message(waiting, update, "", "http://monitor/alerts")
+    assert message.subject == "notes canary: notes-r9 over: cpu"
+    assert "cpu is over since 00:00:16 UTC: cpu is gone" in message.text
+
+
+def test_ends_of_both_kinds_are_told_together() -> None:
     group = GroupOverTime()
     group.happens(0, "firing", "cpu", "memory")
     assert group.flush(5) == ["+cpu +memory"]
     group.happens(6, "resolved", "cpu")
     group.happens(7, "gone", "memory")
-    assert group.flush(305) == ["-cpu"]
+    assert group.flush(305) == ["-cpu -memory"]
 
 
 def test_a_group_that_begins_anew_has_other_ids() -> None:
@@ -122,7 +135,8 @@ def test_a_group_that_begins_anew_has_other_ids() -> None:
         group.happens(start, "firing", "cpu")
         assert group.flush(start + 5) == ["+cpu"]
         group.happens(start + 6, "gone", "cpu")
-    assert len(set(group.ids)) == 2
+        assert group.flush(start + 305) == ["-cpu"]
+    assert len(set(group.ids)) == 4
 
 
 def test_the_same_look_has_the_same_id_however_often_it_is_tried() -> None:
@@ -192,3 +206,16 @@ def test_after_a_clock_was_set_back_a_group_is_looked_at_and_told_again(back: ti
     assert due({"notes": group.group}, START - back) == [group.group]
     _, updates = flushed(group.group, [], START - timedelta(days=365))
     assert len(updates) == 1
+
+
+def test_the_platforms_alerts_are_one_group() -> None:
+    group: AlertGroup | None = None
+    for rule, service in (("disk", ""), ("service", "build")):
+        fired = {"type": "alert.firing", "app": "", "at": START, "id": f"{rule}:{service or 'platform'}"}
+        group = regrouped(group, Event(**fired, rule=rule, release="", service=service, reason="it is so"), START)
+    assert group is not None
+    assert (group.name, group.environment) == ("::", "")
+    _, [update] = flushed(group, [], group.look_at)
+    message = update_message(group, update, "", "http://monitor/alerts")
+    assert message.subject == "the platform: firing: disk, service"
+    assert "disk fires since 00:00:00 UTC: it is so\n" in message.text

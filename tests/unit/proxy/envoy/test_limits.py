@@ -1,13 +1,11 @@
 """Envoy's limits are said, with the remedy, before they are reached."""
 
-import contextlib
 import resource
-from collections.abc import Iterator
 
 import pytest
 
 from services.proxy.envoy import limits
-from services.proxy.envoy.limits import FileLimit, inotify_warning, read_file_limit
+from services.proxy.envoy.limits import FileLimit, read_file_limit
 
 
 @pytest.mark.parametrize(
@@ -36,32 +34,7 @@ def test_the_remedy_is_named() -> None:
     assert refusal.startswith("Envoy may open 1024 files, enough for 412 instances, and has 412: raise the hard limit")
 
 
-@contextlib.contextmanager
-def no_further_files() -> Iterator[None]:
-    """Lets this process open no further file, as if the user had no inotify instance left."""
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (1, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
-
-
 def test_the_limit_is_the_hard_one() -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 
     assert read_file_limit().files == (limits.UNLIMITED if hard == resource.RLIM_INFINITY else hard)
-
-
-@pytest.mark.anyio
-async def test_too_few_inotify_instances_are_warned_of() -> None:
-    with no_further_files():
-        warning = await inotify_warning()
-
-    assert warning is not None and "fs.inotify.max_user_instances" in warning
-
-
-@pytest.mark.anyio
-async def test_enough_inotify_instances_are_no_warning_and_are_given_back() -> None:
-    for _ in range(100):  # a user has 128
-        assert await inotify_warning() is None

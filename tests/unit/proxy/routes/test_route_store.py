@@ -5,7 +5,6 @@ from redis.asyncio import Redis
 
 from services.proxy.routes.route_store import RouteStore
 from shared.models import Event
-from shared.store import connect
 from tests.support.events import stored_events
 from tests.support.proxy.routes import NOW, endpoint, route
 
@@ -30,10 +29,3 @@ async def test_a_repeated_save_appends_no_event_twice(redis: Redis) -> None:
     assert await stored_events(redis) == [EVENT]
     await store.save(ROUTE.model_copy(update={"revision": 2}))
     assert await stored_events(redis) == [EVENT, EVENT]
-
-
-async def test_a_check_says_whether_redis_answers(redis: Redis) -> None:
-    assert await RouteStore(redis).check() is None
-    away = connect("redis://127.0.0.1:1/0")
-    assert await RouteStore(away).check() == "Redis does not answer (ConnectionError)"
-    await away.aclose()

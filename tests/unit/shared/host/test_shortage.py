@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from shared.host.disk_reserve import DiskReserve
+from shared.host.machine import DiskLimits
 from shared.host.shortage import is_passing, shortage
 from shared.manifest import MIB
 
@@ -25,7 +26,7 @@ def raised_from(cause: BaseException) -> BaseException:
 @pytest.mark.parametrize(
     ("error", "status", "words", "passes"),
     [
-        (of(errno.ENOSPC, "/home/x"), 507, "the disk is full (No space left on device: /home/x); delete", False),
+        (of(errno.ENOSPC, "/home/x"), 507, "the disk is full (No space left on device: /home/x): delete", False),
         (of(errno.EDQUOT), 507, "the disk is full", False),
         (shutil.Error([("a", "b", "[Errno 28] No space left on device: 'b'")]), 507, "the disk is full", False),
         (ValueError("fatal: write error: No space left on device"), 507, "the disk is full", False),
@@ -52,8 +53,8 @@ def test_another_error_is_none(error: Exception) -> None:
 
 def test_the_reserve_is_kept_also_on_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:
     free = shutil.disk_usage(tmp_path).free
-    assert DiskReserve(tmp_path / "not" / "yet", 0).refusal == ""
-    assert abs(DiskReserve(tmp_path, 0).room_bytes - free) < 64 * MIB
-    short = DiskReserve(tmp_path, free + 1024 * MIB)
+    assert DiskReserve(tmp_path / "not" / "yet", DiskLimits(0, 0, 0)).refusal == ""
+    assert abs(DiskReserve(tmp_path, DiskLimits(0, 0, 0)).room_bytes - free) < 64 * MIB
+    short = DiskReserve(tmp_path, DiskLimits(0, 0, free + 1024 * MIB))
     assert short.room_bytes == 0
-    assert "SLIPWAY_DISK_RESERVE_MB" in short.refusal
+    assert "left, which is full for Slipway: delete what is not needed" in short.refusal

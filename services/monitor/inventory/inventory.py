@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
+from services.monitor.inventory.live_releases import LiveReleases
 from services.monitor.rules.rule import Reading
 from shared.models import TRACK_OF, Environment, InstanceRecord, InstanceState, Track, release_number
 
 ILL = frozenset({InstanceState.UNHEALTHY, InstanceState.FAILED})
 EMPTY_FOR = timedelta(seconds=5)
+UNREADY_FOR = timedelta(seconds=30)  # a restart of an app with a volume stops the old instance first
 EXCUSED_FOR = timedelta(minutes=10)
 Instances = Mapping[str, Mapping[Track, list[InstanceRecord]]]
 
@@ -17,39 +19,61 @@ class Inventory:
     empty or does not answer, until another one is ready or `end()` is called.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, releases: LiveReleases) -> None:
         self._instances: Instances = {}
-        self._live: dict[str, str] = {}
+        self._live = releases
         self._empty_since: dict[str, datetime] = {}
+        self._unready_since: dict[str, datetime] = {}
+        self._reasons: dict[str, str] = {}
         self._excused: dict[str, datetime] = {}
         self.answers = False
+
+    async def load_if_possible(self) -> None:
+        """Loads, once, which releases were live for an earlier process, unless Redis takes too long."""
+        await self._live.load_if_possible()
 
     def record(self, instances: Instances, now: datetime) -> None:
         """Stores the instances that the registry listed at `now`: app → track → instances."""
         self._instances, self.answers = instances, True
         for app in instances:
             if ready := self.ready(app):
-                self._live[app] = max(ready, key=release_number)
-        empty = {app for app in self._live if not self._records(app, Environment.PRODUCTION)}
+                self._live.set(app, max(ready, key=release_number))
+        empty = {app for app in self._live.apps() if not self._records(app, Environment.PRODUCTION)}
         self._empty_since = {app: self._empty_since.get(app, now) for app in empty}
+        self._unready_since = {app: self._unready_since.get(app, now) for app in self.without_ready()}
+        self._reasons = {app: reason for app, reason in self._reasons.items() if app in self._unready_since}
         self._excused = {name: at for name, at in self._excused.items() if at > now - EXCUSED_FOR}
 
     def missed(self) -> None:
         """Records that the registry did not answer: the last instances are kept, and their health is unknown."""
         self.answers = False
         self._empty_since.clear()
+        self._unready_since.clear()
 
     def remember(self, app: str, release: str) -> None:
         """Sets the app's live release in production, unless one is known already."""
-        self._live.setdefault(app, release)
+        if self._live.get(app) is None:
+            self._live.set(app, release)
+
+    def replace(self, app: str, release: str) -> None:
+        """Sets the app's live release in production, which the deployer says."""
+        self._live.set(app, release)
 
     def end(self, release: str) -> None:
         """Forgets the release as its app's live one, since the release has ended."""
-        self._live = {app: live for app, live in self._live.items() if live != release}
+        self._live.end(release)
 
     def forget(self, app: str) -> None:
         """Forgets the app's live release, since its production was removed."""
-        self._live.pop(app, None)
+        self._live.forget(app)
+
+    def without_ready(self) -> set[str]:
+        """Returns the apps whose live release has no ready instance in production, and no successor that starts."""
+        return {app for app in self._live.apps() if not self.ready(app) and not self._has_successor(app)}
+
+    def explain(self, app: str, reason: str) -> None:
+        """Sets the reason why no instance of the app's production is ready, until one is; empty if it is not known."""
+        self._reasons[app] = reason
 
     def excuse(self, instance: str, now: datetime) -> None:
         """Excludes the instance from `health` for 10 min: it had an OOM kill, and its limit can still be raised."""
@@ -57,7 +81,7 @@ class Inventory:
 
     def apps(self) -> set[str]:
         """Returns the apps that have an instance or a remembered live release."""
-        return self._instances.keys() | self._live.keys()
+        return self._instances.keys() | self._live.apps()
 
     def with_canary(self) -> set[str]:
         """Returns the apps that have an instance on the canary track."""
@@ -81,7 +105,7 @@ class Inventory:
 
     def health(self, app: str, environment: Environment, release: str, now: datetime) -> Reading:
         """Returns the number of the release's unhealthy or failed instances; 1 if production has had no instance in the
-        registry for 5 s. The value is None if nothing is known.
+        registry for 5 s, or none that is ready for 30 s. The value is None if nothing is known, or until then.
         """
         if not self.answers:
             return Reading(None, "the deployer does not answer")
@@ -89,11 +113,30 @@ class Inventory:
         if own:
             ill = {record.id: record.state for record in own if record.state in ILL and record.id not in self._excused}
             states = ", ".join(f"{name} is {state}" for name, state in ill.items())
-            return Reading(len(ill), f"instance {states}" if ill else "every instance is well", {"ill": [*ill]})
-        since = self._empty_since.get(app)
-        if environment == Environment.PRODUCTION and since is not None and now - since >= EMPTY_FOR:
-            return Reading(1, f"no instance of {release} is in the registry", {"empty_since": since.isoformat()})
+            if ill:
+                return Reading(len(ill), f"instance {states}", {"ill": [*ill]})
+        if environment == Environment.PRODUCTION and release == self._live.get(app) and app in self._unready_since:
+            return self._outage(app, release, now)
+        if own:
+            return Reading(0, "every instance is well", {"ill": []})
         return Reading(None, f"the registry has no instance of {release}")
+
+    def _outage(self, app: str, release: str, now: datetime) -> Reading:
+        why = f": {self._reasons[app]}" if self._reasons.get(app) else ""
+        empty, unready = self._empty_since.get(app), self._unready_since[app]
+        if empty is not None and now - empty >= EMPTY_FOR:
+            return Reading(1, f"no instance of {release} is in the registry{why}", {"empty_since": empty.isoformat()})
+        if now - unready >= UNREADY_FOR:
+            description = f"no instance of {release} was ready for {(now - unready).total_seconds():.0f} s{why}"
+            return Reading(1, description, {"unready_since": unready.isoformat()})
+        return Reading(None, f"no instance of {release} is ready")
+
+    def _has_successor(self, app: str) -> bool:
+        live = release_number(self._live.get(app) or "")
+        records = self._records(app, Environment.PRODUCTION)
+        return any(
+            record.state == InstanceState.STARTING and release_number(record.release) > live for record in records
+        )
 
     def _own(self, app: str, environment: Environment, release: str) -> list[InstanceRecord]:
         return [record for record in self._records(app, environment) if record.release == release]

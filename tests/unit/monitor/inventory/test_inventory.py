@@ -4,11 +4,18 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.monitor.samples.inventory import Inventory
+from services.monitor.inventory.inventory import Inventory
+from services.monitor.inventory.live_releases import LiveReleases
+from services.monitor.inventory.live_store import LiveStore
 from shared.models import Environment, InstanceRecord, InstanceState, Track
+from shared.store import connect
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 PRODUCTION, CANARY = Environment.PRODUCTION, Environment.CANARY
+
+
+def new_inventory() -> Inventory:
+    return Inventory(LiveReleases(LiveStore(connect("redis://127.0.0.1:1/0"))))  # which these tests do not ask
 
 
 def at(seconds: float) -> datetime:
@@ -44,7 +51,7 @@ def registry(states: dict[str, str], track: Track = Track.STABLE) -> dict[str, d
     ],
 )
 def test_the_newest_ready_release_is_live_or_the_one_before(states: dict[str, str], live: str) -> None:
-    inventory = Inventory()
+    inventory = new_inventory()
     inventory.record(registry({"r7-1": "ready"}), at(0))
     inventory.record(registry(states), at(1))
     assert inventory.live("notes") == live
@@ -56,7 +63,7 @@ def test_the_newest_ready_release_is_live_or_the_one_before(states: dict[str, st
 
 
 def test_a_canary_is_not_production() -> None:
-    inventory = Inventory()
+    inventory = new_inventory()
     inventory.record(registry({"r9-1": "ready", "r9-2": "failed"}, Track.CANARY), at(0))
     assert (inventory.live("notes"), inventory.with_canary()) == (None, {"notes"})
     assert inventory.ready_instances("notes", CANARY, "notes-r9") == ["notes-r9-1"]
@@ -75,7 +82,7 @@ def test_a_canary_is_not_production() -> None:
     ],
 )
 def test_health_counts_the_ill_ones(states: dict[str, str], value: float | None) -> None:
-    inventory = Inventory()
+    inventory = new_inventory()
     inventory.record(registry(states), at(0))
     assert inventory.health("notes", PRODUCTION, "notes-r8", at(0)).value == value
     inventory.missed()
@@ -83,7 +90,7 @@ def test_health_counts_the_ill_ones(states: dict[str, str], value: float | None)
 
 
 def test_nothing_at_all_counts_after_five_seconds() -> None:
-    inventory = Inventory()
+    inventory = new_inventory()
     inventory.record(registry({"r8-1": "ready"}), at(0))
     values = []
     for second in range(1, 8):
@@ -96,7 +103,7 @@ def test_nothing_at_all_counts_after_five_seconds() -> None:
 
 
 def test_an_excused_instance_is_not_ill_for_ten_minutes() -> None:
-    inventory = Inventory()
+    inventory = new_inventory()
     inventory.excuse("notes-r8-1", at(0))
     for second, value in ((0, 0), (599, 0), (600, 1)):
         inventory.record(registry({"r8-1": "failed"}), at(second))
@@ -104,7 +111,7 @@ def test_an_excused_instance_is_not_ill_for_ten_minutes() -> None:
 
 
 def test_what_is_remembered_gives_way_to_what_is_known() -> None:
-    inventory = Inventory()
+    inventory = new_inventory()
     inventory.record(registry({"r9-1": "ready"}), at(0))
     inventory.remember("notes", "notes-r8")
     inventory.remember("other", "other-r1")

@@ -1,0 +1,158 @@
+"""Reads how much is left of what a machine has little of: disk, file descriptors, inotify instances. Each text says
+what is scarce, how much is left, and what to do.
+"""
+
+import ctypes
+import errno
+import os
+import resource
+from dataclasses import dataclass
+from pathlib import Path
+
+GIB, MIB = 2**30, 2**20
+ENOUGH_AGAIN = 1.2  # times the limit below which a disk is low: what is freed and used again and again is told once
+FILES_LOW, FILES_FULL = 0.05, 0.005  # of the inodes that the file system has
+NEAR = 0.8
+FILE_TABLE = Path("/proc/sys/fs/file-nr")
+OWN_FILES = Path("/proc/self/fd")
+INOTIFY = 5  # Envoy does not start without four; the keeper needs one
+
+
+@dataclass(frozen=True)
+class DiskSpace:
+    """The space of the file system that holds `path`, in bytes, and its inodes (0 where it has no fixed number)."""
+
+    path: Path
+    total: int
+    free: int
+    """What a user without privileges can still write."""
+    files_total: int = 0
+    files_free: int = 0
+
+    def __str__(self) -> str:
+        files = f", and {self.files_free} of {self.files_total} files" if self._few_files(FILES_LOW) else ""
+        return f"the disk of {self.path} has {_size(self.free)} of {_size(self.total)} left{files}"
+
+    def _few_files(self, share: float) -> bool:
+        return self.files_free < share * self.files_total
+
+    def is_below(self, least: float, files_share: float) -> bool:
+        """Returns True if less than `least` bytes are free, or less than this share of the inodes."""
+        return self.free < least or self._few_files(files_share)
+
+
+@dataclass(frozen=True)
+class DiskLimits:
+    """When a disk is low (people are told) and when it is full (pushes are refused)."""
+
+    low_bytes: int
+    low_share: float
+    """It is low only while less than this share of it is free, too: one setting then serves a disk of any size."""
+    full_bytes: int
+
+    def is_low(self, space: DiskSpace, was_low: bool = False) -> bool:
+        """Returns True if people are to be told; after that, until a fifth more than the limit is free."""
+        factor = ENOUGH_AGAIN if was_low else 1.0
+        return space.is_below(factor * min(self.low_bytes, self.low_share * space.total), factor * FILES_LOW)
+
+    def is_full(self, space: DiskSpace) -> bool:
+        """Returns True if nothing large may be begun, since it could not be finished."""
+        return space.is_below(self.full_bytes, FILES_FULL)
+
+
+DISK_REMEDY = (
+    "delete what is not needed (apps, volumes, images that the engine does not use), keep less of builds "
+    "(SLIPWAY_BUILD_KEEP_ARTIFACTS, SLIPWAY_BUILD_KEEP_DAYS), or enlarge the disk"
+)
+
+
+def read_disk(path: Path) -> DiskSpace:
+    """Reads the space at `path`, or at its next parent that exists. Raises OSError."""
+    there = next(each for each in (path, *path.parents) if each.exists())
+    found = os.statvfs(there)
+    return DiskSpace(
+        path=path,
+        total=found.f_blocks * found.f_frsize,
+        free=found.f_bavail * found.f_frsize,
+        files_total=found.f_files,
+        files_free=found.f_favail,
+    )
+
+
+def full_disk(path: Path, limits: DiskLimits) -> str | None:
+    """Returns, as a sentence with the remedy, that the disk of `path` is full; None if it is not."""
+    space = read_disk(path)
+    return f"{space}, which is full for Slipway: {DISK_REMEDY}" if limits.is_full(space) else None
+
+
+class DiskWatch:
+    """Says whether the disk of `path` is full or low: checks for `/ready`."""
+
+    def __init__(self, path: Path, limits: DiskLimits) -> None:
+        self._path = path
+        self._limits = limits
+        self._is_low = False
+
+    async def problem(self) -> str | None:
+        return full_disk(self._path, self._limits)
+
+    async def warning(self) -> str | None:
+        """Returns that the disk is low, also if it is full."""
+        space = read_disk(self._path)
+        self._is_low = self._limits.is_low(space, self._is_low)
+        if not self._is_low:
+            return None
+        return f"{space}; {_size(self._limits.full_bytes)} or less is full, and refuses pushes: {DISK_REMEDY}"
+
+
+async def descriptors_warning(table: Path = FILE_TABLE) -> str | None:
+    """Returns which limit of open files this process or the machine has nearly reached, and what to do; None if
+    neither, or if the system does not say.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        opened = len(os.listdir(OWN_FILES))
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE):
+            return None
+        opened = soft
+    if soft != resource.RLIM_INFINITY and opened >= NEAR * soft:
+        more = "ulimit -n" if hard > soft or hard == resource.RLIM_INFINITY else "ulimit -Hn"
+        return (
+            f"this service has {opened} of at most {soft} files open: raise its limit ({more}; LimitNOFILE of systemd; "
+            "ulimits of Docker) and restart it; what it has open, `ls -l /proc/<pid>/fd` shows"
+        )
+    return _file_table_warning(table)
+
+
+def _file_table_warning(table: Path) -> str | None:
+    try:
+        used, _, most = map(int, table.read_text().split())
+    except (OSError, ValueError):
+        return None
+    if used < NEAR * most:
+        return None
+    return f"this machine has {used} of at most {most} files open: end what opens them, or raise fs.file-max"
+
+
+async def inotify_warning() -> str | None:
+    """Tries, by opening and closing as many inotify instances as Envoy and the keeper need, whether Envoy could be
+    started again. Returns None if it could, else a text that says that it could not, and what to do.
+    """
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "inotify_init"):
+        return None
+    opened = [libc.inotify_init() for _ in range(INOTIFY)]
+    for descriptor in opened:
+        if descriptor >= 0:
+            os.close(descriptor)
+    if min(opened) >= 0:
+        return None
+    return (
+        "the user of the platform has too few inotify instances left for another start of Envoy: raise the sysctl "
+        "fs.inotify.max_user_instances (128 by default), or end what uses them"
+    )
+
+
+def _size(number: int) -> str:
+    return f"{number / GIB:.1f} GiB" if number >= GIB else f"{number / MIB:.0f} MiB"
