@@ -120,7 +120,9 @@ class ServiceWatch:
 
 
 def _problems(answer: Mapping[str, Mapping[str, str]]) -> str:
-    return "; ".join(f"{name}: {why}" for name, why in answer.get("problems", {}).items()) or str(answer)
+    problems = answer.get("problems", {})
+    causes = {name: why for name, why in problems.items() if not name.startswith("loop ")}  # loops fail because of them
+    return "; ".join(f"{name}: {why}" for name, why in (causes or problems).items()) or str(answer)
 
 
 def _say(line: str) -> None:

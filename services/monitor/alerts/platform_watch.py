@@ -52,7 +52,7 @@ class PlatformWatch:
         changed = False
         for name, (problem, at) in list(self._seen.items()):
             is_there = True if name in found else None if now - at < HELD else False
-            reason = problem.reason if is_there else f"{problem.service or 'no service'} has not reported it for 60 s"
+            reason = problem.reason if is_there else f"not seen for {HELD.total_seconds():.0f} s"
             args = (name, durations(problem), problem.service, is_there, reason, now)
             changed |= self._alerts.apply_to_platform(*args)
             if is_there is False:

@@ -25,7 +25,7 @@ class FiveServices:
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                problems = this.problems.get(int(str(self.server.server_address[1])), {})
+                problems = this.problems.get(int(self.headers["Host"].rpartition(":")[2]), {})
                 self.send_response(503 if problems else 200)
                 self.end_headers()
                 self.wfile.write(json.dumps({"ready": not problems, "problems": problems}).encode())
@@ -74,7 +74,7 @@ def test_a_redis_that_does_not_start_is_told_after_3_s_with_its_last_words(
 ) -> None:
     time = Time()
     watch = ServiceWatch(settings, 60, lambda: False, clock=time)
-    services.problems = {services.ports["build"]: {"redis": "Redis does not answer"}}
+    services.problems = {services.ports["build"]: {"loop heartbeat": "late", "redis": "Redis does not answer"}}
     watch.step()
     log = settings.home / "logs" / "redis.log"
     with log.open("a") as file:
