@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from services.build.gates.report_archive import ReportFiles
 from services.build.gates.report_record import BuildReport, TestRun
 from services.build.logs.build_log import MISSING, BuildLogs
+from services.build.pipeline.platform_fault import full_disk
 from services.deployer.drivers.driver import InstanceSpec, MachineShort
 from services.deployer.drivers.process.driver import LOG_BYTES, ProcessDriver
 from services.deployer.drivers.process.end import stop_instances
@@ -18,9 +19,12 @@ from services.proxy.envoy.clusters import eds_file
 from services.proxy.envoy.files import envoy_folder
 from services.proxy.envoy.spare_space import SPARE_BYTES
 from shared.host.directory_digest import directory_digest
+from shared.host.disk_reserve import DiskReserve
+from shared.host.machine import DiskLimits
 from shared.manifest import MIB
 from shared.models import Artifact, Track
 from shared.proxy_models import RolloutState
+from tests.support.build.builds import build as a_build
 from tests.support.build.platform import processes
 from tests.support.build.service import BuildService, Developer, eventually
 from tests.support.proxy.plane import Plane
@@ -78,16 +82,19 @@ def test_a_push_is_refused_before_the_disk_is_full_and_a_build_that_fills_it_end
         assert service.ended(queued)["state"] == "success"
 
 
-async def test_the_machine_not_the_commit_is_to_blame_for_a_build_whose_log_had_no_room(
+async def test_the_machine_not_the_commit_is_to_blame_for_a_step_that_found_no_room(
     small_disk: SmallDisk, redis: Redis
 ) -> None:
-    platform = await processes(small_disk.path, redis)
-    small_disk.fill(6 * MIB)
-    script = "python3 -c \"open('filling', 'w').write('x' * 20_000_000)\"\n"
-    build = await platform.build({"slipway.yml": MANIFEST, "ci.sh": f"{script}seq 3000; exit 1\n"})
-    assert (build.state, "the disk" in build.reason) == ("error", True), build.reason
+    platform = await processes(small_disk.path, redis, reserve_bytes=2 * MIB)
+    small_disk.fill(8 * MIB)
+    script = "cat /dev/zero > filling || truncate -s -1M filling; exit 1\n"
+    build = await platform.build({"slipway.yml": MANIFEST, "ci.sh": script})
+    assert build.state == "error", platform.log(build)
+    assert "then build it again (POST /builds/notes-1/retry): " in build.reason
+    assert build.reason.endswith("test exited with 1")
     small_disk.empty()
-    assert (await platform.again(build)).state == "failure", "it is the commit's now"
+    quoted = await platform.build({"ci.sh": "echo No space left on device; exit 1\n"})
+    assert quoted.state == "failure", "there is room"
 
 
 async def test_lines_that_found_no_room_are_missed_and_a_report_is_whole_or_not_there(small_disk: SmallDisk) -> None:
@@ -103,7 +110,8 @@ async def test_lines_that_found_no_room_are_missed_and_a_report_is_whole_or_not_
             reports.write("notes-1", BuildReport(tests=tests))
         assert list(reports.folder.glob(".*")) == []
         small_disk.empty()
-        assert log.has_lost_lines
+        reserve = DiskReserve(small_disk.path, DiskLimits(0, 0, 0))
+        assert full_disk(a_build(1), log, reserve).startswith("the disk was full while it ran")
         log.say("after")
     text = logs.read("notes-1", 0, -1).decode()
     assert text.startswith("before\n")
@@ -169,7 +177,7 @@ async def test_a_canary_is_aborted_on_a_full_disk_and_what_found_no_room_is_writ
     with pytest.raises(OSError, match="No space left"):
         control.put(changed)
     with pytest.raises(OSError, match="No space left"):
-        control.put(changed)  # although memory has it already
+        control.put(control.route("notes"))  # although memory has it already
     with pytest.raises(OSError, match="No space left"):
         await control.confirm("notes", 1)
     assert [path.name for path in folder.rglob(".*") if path.name != ".spare"] == [], "no half file is left"
