@@ -17,7 +17,9 @@ SERVICES: tuple[ServiceName, ...] = ("build", "deployer", "monitor", "flags", "p
 
 
 class SharedSettings(BaseSettings):
-    """Settings of every service, made once in its `main.py`. Ports are TCP ports; relative paths become absolute."""
+    """Holds the settings of every service; its `main.py` creates them once. Ports are TCP ports; relative paths become
+    absolute.
+    """
 
     model_config = SettingsConfigDict(env_prefix="SLIPWAY_", extra="ignore")
 
@@ -104,32 +106,35 @@ class SharedSettings(BaseSettings):
         return port
 
     def url(self, service: ServiceName) -> str:
-        """Returns the address from the settings at which services and apps find a service, `http://host:port`. If the
-        registry has an address of the service, use that one instead.
+        """Returns the address that the settings give for a service, `http://host:port`. If the registry has an address
+        of the service, callers should prefer that one.
         """
         host = self.address.format(service=service) if self.address else self.host
         return f"http://{host}:{self.port(service)}"
 
     def outside_url(self, service: ServiceName) -> str:
-        """Returns the address for people at which they find a service (links, git): `http://host:port`."""
+        """Returns the address of a service for people, as in links and for git: `http://host:port`."""
         return f"http://{self.outside or self.host}:{self.port(service)}"
 
     def platform_token(self) -> str:
-        """Returns `SLIPWAY_TOKEN`, else the content of the file `token` in `secrets` (else in `home`). Creates the file
-        with mode 0600 if it is missing.
+        """Returns `SLIPWAY_TOKEN` or, if that is not set, the content of the file `token` in the folder `secrets`
+        (without that setting, in `home`). Creates the file with mode 0600 if it is missing.
         """
         if self.token is not None and self.token.get_secret_value():
             return self.token.get_secret_value()
         return secret_file((self.secrets or self.home) / "token")
 
     def stack_id(self) -> str:
-        """Returns the id that marks this stack's objects on a Docker Engine: `SLIPWAY_STACK`, else 12 hex digits
-        derived from the file `<home>/stack`, which is created if it is missing. Two stacks on one engine need two ids.
+        """Returns the id that marks this stack's objects on a Docker Engine: `SLIPWAY_STACK` or, if that is not set, 12
+        hex digits derived from the file `<home>/stack`. Creates the file if it is missing. Two stacks on one engine
+        need different ids.
         """
         return self.stack or hashlib.sha256(secret_file(self.home / "stack").encode()).hexdigest()[:12]
 
     def redis_connection_url(self) -> str:
-        """Returns `redis_url`, with the password from the file `redis/password` if it has none and the file exists."""
+        """Returns `redis_url`. If that has no password and the file `redis/password` exists, adds the password from the
+        file.
+        """
         parts = urlsplit(self.redis_url)
         kept = (self.secrets or self.home) / "redis" / "password"
         if parts.password or not kept.exists():

@@ -16,8 +16,8 @@ from typing import Any
 
 
 class Problem(Exception):
-    """An error that the client gets as an RFC 9457 problem document. `detail` says what is wrong and what to do;
-    `extra` are further members of the document; `status` replaces the class's HTTP status.
+    """Reports an error to the client as an RFC 9457 problem document. `detail` says what is wrong and what to do;
+    `extra` holds further members of the document; `status` replaces the HTTP status of the class.
     """
 
     status: int = 500
@@ -51,7 +51,9 @@ class Conflict(Problem):
 
 
 class Invalid(Problem):
-    """A field of the request is wrong. `field` is its path (`gates.coverage`), `detail` the fault and the remedy."""
+    """Reports that a field of the request is wrong. `field` is its path (`gates.coverage`); `detail` names the fault
+    and the remedy.
+    """
 
     status = 422
 

@@ -1,4 +1,4 @@
-"""Appends to the Redis stream `events`, which keeps about the last 10 000 events, and follows it."""
+"""Appends events to the Redis stream `events`, which keeps about the last 10 000 of them, and reads them from it."""
 
 import logging
 from typing import Any
@@ -15,7 +15,9 @@ STREAM = "events"
 KEPT = 10_000
 IDLE_BLOCK_MS = 3000  # below the 5 s after which the client of Redis takes a command for lost
 UNUSABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
-"""Raised by a consumer because of what an event holds; no later try would end otherwise."""
+"""Exceptions that a consumer raises because of the content of an event. A later try would raise them again, so the
+event is skipped.
+"""
 
 
 def append(target: Redis, event: Event) -> Any:
@@ -26,8 +28,8 @@ def append(target: Redis, event: Event) -> Any:
 
 
 class EventFollower:
-    """Reads the stream `events` for the consumer group `group`, each event at least once, also across restarts. A group
-    has one follower at a time.
+    """Reads the stream `events` for the consumer group `group`. It delivers each event at least once, also across
+    restarts. A group must have only one follower at a time.
     """
 
     def __init__(self, redis: Redis, group: str) -> None:
@@ -37,9 +39,9 @@ class EventFollower:
         self._unconfirmed: set[str] | None = None  # None: what was taken and not confirmed is to be looked up
 
     async def read(self, block_ms: int = IDLE_BLOCK_MS, count: int = 100) -> list[tuple[str, Event]]:
-        """Returns up to `count` next events with their stream ids; an empty list after `block_ms` milliseconds without
-        one. Events that were read before (also by an earlier process) and not confirmed come first. An entry that is no
-        event is logged and acknowledged. Raises RedisError if Redis does not answer.
+        """Returns up to `count` next events with their stream ids; an empty list if none has come after `block_ms`
+        milliseconds. Events that were read before, also by an earlier process, and not confirmed come first. An entry
+        that is not an event is logged and confirmed. Raises RedisError if Redis does not answer.
         """
         taken = await self._take("0", block_ms, count) if self._unconfirmed != set() else []
         entries = taken or await self._take(">", block_ms, count)
@@ -69,14 +71,16 @@ class EventFollower:
         return entries
 
     async def skip(self, entry_id: str, error: Exception) -> None:
-        """Logs that this group cannot use the event because of `error`, and acknowledges it: read again and again, it
-        would stop all that come after it. Raises RedisError.
+        """Logs that this group cannot use the event, because of `error`, and confirms it; otherwise it would be read
+        again and again and hold up all later events. Raises RedisError.
         """
         log.error("%s: the event %s cannot be used and is skipped", self._group, entry_id, exc_info=error)
         await self.confirm(entry_id)
 
     async def confirm(self, entry_id: str) -> None:
-        """Acknowledges the event with this stream id, so that it is not read again. Raises RedisError."""
+        """Records that the group is done with the event that has this stream id, so that it is not read again. Raises
+        RedisError.
+        """
         await self._redis.xack(STREAM, self._group, entry_id)
         if self._unconfirmed:
             self._unconfirmed.discard(entry_id)

@@ -23,9 +23,9 @@ TRIES = 4
 
 class ServiceClient:
     """Calls one service. The address comes from the registry and is read again after 5 s or after a failed call. If the
-    registry has none, or does not answer, the last known address is used; before there is one, the address from the
-    settings. An error answer is raised as the Problem in its body; a 503 or a missing answer as Unavailable. These two
-    are retried with back-off, four tries in all, for GET, PUT, DELETE and calls with `repeatable=True`, which may then
+    registry has none, or does not answer, the last known address is used, or else the address from the settings. An
+    answer with an error raises the Problem in its body; status 503, or no answer, raises Unavailable. In these last two
+    cases, GET, PUT, DELETE and calls with `repeatable=True` are retried with back-off, four tries in all, and so may
     arrive twice. Other calls are retried only if no connection was made.
     """
 
@@ -38,16 +38,16 @@ class ServiceClient:
         self._looked_up_at = float("-inf")
 
     async def get(self, path: str, *, timeout_s: float = 5.0, repeatable: bool = True, **params: Any) -> Any:
-        """Returns the JSON body of the service's answer to `GET path` with the query `params`. `timeout_s` is the limit
-        of each try; with `repeatable=False` there is a second one only if no connection was made. Raises Problem (see
-        the class).
+        """Returns the JSON body of the service's answer to `GET path` with the query `params`. `timeout_s` limits each
+        try. With `repeatable=False` the call is retried only if no connection was made. Raises Problem, as the class
+        says.
         """
         return await self.call("GET", path, params=params or None, timeout_s=timeout_s, repeatable=repeatable)
 
     async def post(self, path: str, body: Any = None, *, timeout_s: float = 5.0, repeatable: bool = False) -> Any:
-        """Returns the JSON body of the service's answer to `POST path` with the JSON `body`. `timeout_s` is the limit
-        of each try; with `repeatable=False` there is a second one only if no connection was made. Raises Problem (see
-        the class).
+        """Returns the JSON body of the service's answer to `POST path` with the JSON `body`. `timeout_s` limits each
+        try. With `repeatable=False` the call is retried only if no connection was made. Raises Problem, as the class
+        says.
         """
         return await self.call("POST", path, body=body, timeout_s=timeout_s, repeatable=repeatable)
 

@@ -1,5 +1,5 @@
 """Defines the manifest of an app, `slipway.yml`, except for its steps, which are in `manifest_step.py`. Build reads the
-manifest from the commit, the deployer from the build.
+manifest from the commit; the deployer gets it with the build.
 """
 
 import re
@@ -24,8 +24,8 @@ WORKDIR = "/app"  # of a generated Dockerfile: what is mounted there would hide 
 
 
 def parse_size(value: Any) -> Any:
-    """Converts a text to bytes, `64m` → 67108864 (m is MiB). Returns any other value unchanged. Raises ValueError for a
-    text that is no size.
+    """Returns a size in bytes from a text: 67108864 for `64m` (m is MiB). Returns any value other than a text
+    unchanged. Raises ValueError for a text that is not a size.
     """
     if isinstance(value, str):
         match = _SIZE.match(value.strip())
@@ -36,7 +36,7 @@ def parse_size(value: Any) -> Any:
 
 
 def size(value: float) -> str:
-    """Formats bytes for a person: 67108864 → `64 MiB`."""
+    """Formats a number of bytes for people: `64 MiB` for 67108864."""
     mib = value / MIB
     return f"{mib:.0f} MiB" if mib >= 10 or mib == int(mib) else f"{mib:.1f} MiB"
 
@@ -49,7 +49,7 @@ Excluded = Annotated[list[Annotated[str, Field(min_length=1, max_length=200)]], 
 
 
 class Gates(Strict):
-    """Thresholds that a commit must keep; null switches a gate off. `coverage`, `changed_coverage` and
+    """Gates are thresholds that a commit must keep; null switches a gate off. `coverage`, `changed_coverage` and
     `comment_ratio` are lower bounds, all others upper bounds.
     """
 
@@ -73,8 +73,8 @@ class Gates(Strict):
 
 
 class Flaky(Strict):
-    """Rules for running failed tests again. Null in a field: the app's setting applies, or else the platform's
-    (`reruns` 1, `at_most` 5).
+    """These rules say when failed tests are run again. For a field that is null, the app's setting applies; if that is
+    not set, the platform's (`reruns` 1, `at_most` 5).
     """
 
     reruns: int | None = Field(None, ge=0, le=1, description="How often a step whose tests fail is run again.")
@@ -90,10 +90,12 @@ Host = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9](
 
 
 class HealthCheck(NamedTuple):
-    """A health check: a GET of `path`, which passes if the status of the answer is at least 200 and below `below`."""
+    """Describes a health check: a GET of `path`, which passes if the status of the answer is at least 200 and below
+    `below`.
+    """
 
     path: str
-    """If empty, the check only opens a TCP connection, and `below` has no meaning."""
+    """If empty, the check only opens a TCP connection, and `below` is not used."""
     below: int
 
     def __str__(self) -> str:
@@ -101,8 +103,8 @@ class HealthCheck(NamedTuple):
 
 
 def health_check(health: str) -> HealthCheck:
-    """Returns the check of deployer and Envoy that `run.health` asks for. For an empty `health`, any answer to `/` with
-    a status from 200 to 499 passes, since the app need not have a page there.
+    """Returns the health check that `run.health` of a manifest asks for; deployer and Envoy use the same. For an empty
+    `health`, any answer to `/` with a status from 200 to 499 passes, since the app may have no page there.
     """
     if health == TCP:
         return HealthCheck("", 0)
@@ -112,7 +114,9 @@ def health_check(health: str) -> HealthCheck:
 class Run(Strict):
     command: str | None = Field(None, description="Command that starts the app: `sh -c` runs it with $PORT set.")
     command_from: SkipJsonSchema[str | None] = None
-    """Files that `command` was inferred from, in words; None if the manifest writes it. Only Slipway sets it."""
+    """Files that `command` was inferred from, in words; None if the manifest gives the command. Only Slipway sets this
+    field.
+    """
     port: int = Field(8000, ge=1, le=65535, description="Port of the app in a container; a process gets its own $PORT.")
     health: str = Field(
         "",
@@ -148,7 +152,7 @@ class Canary(Strict):
 
 
 class Volume(Strict):
-    """A volume is a folder that outlives the app's instances; `path` is its mount point in a container."""
+    """A volume is a folder that outlives the app's instances. `path` is its mount point in a container."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,30}$", description="Name of the volume, unique in the app.")
     path: str = Field(description="Absolute path of the mount point, like /data.")
@@ -203,8 +207,9 @@ class Manifest(Strict):
     @field_validator("resources")
     @classmethod
     def _one_instance_on_a_volume(cls, resources: Resources, info: ValidationInfo) -> Resources:
-        """Returns the resources with `max_replicas` 1 if the app has volumes: two instances that write to the same
-        files would corrupt them. Raises ValueError if the manifest asks for more."""
+        """Returns `resources`, with `max_replicas` set to 1 if the app has volumes: two instances that write to the
+        same files would corrupt them. Raises ValueError if the manifest asks for more.
+        """
         if not info.data.get("volumes"):
             return resources
         if resources.replicas > 1:

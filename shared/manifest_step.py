@@ -1,4 +1,4 @@
-"""Defines a step of the manifest: its commands, dependencies, conditions, services and reports."""
+"""Defines a step of the manifest: its commands, dependencies, conditions, test services and reports."""
 
 from enum import StrEnum
 from typing import Annotated, Any, Literal
@@ -41,8 +41,8 @@ ReportPaths = str | Annotated[list[str], Field(min_length=1, max_length=16)]
 
 
 class Reports(Strict):
-    """Reports are files that a step writes for gates: a path relative to the repository's root, a glob (`*` matches all
-    but a `/`, `**` any number of folders), or a list of both. All of a kind are added up.
+    """Reports are files that a step writes for gates: a path relative to the repository's root, a glob (`*` matches any
+    text without a `/`, `**` any number of folders), or a list of both. All reports of one kind are added up.
     """
 
     junit: ReportPaths | None = Field(None, description="JUnit XML, for `test_failures`.")
@@ -52,7 +52,7 @@ class Reports(Strict):
     sarif: ReportPaths | None = Field(None, description="SARIF, for `findings` and `new_findings`.")
 
     def by_kind(self) -> dict[str, list[str]]:
-        """Returns kind → paths and globs, of the kinds that the step writes."""
+        """Returns kind → paths and globs, for the kinds of reports that the step writes."""
         return {kind: [files] if isinstance(files, str) else files for kind, files in self if files is not None}
 
     @field_validator("junit", "coverage", "sarif")
@@ -65,14 +65,16 @@ class Reports(Strict):
 
 
 class When(Strict):
-    """Conditions of a step; it runs only if all that are given are met."""
+    """A step runs only if all of its conditions that are given are met."""
 
     branch: Globs = Field([], description="Branches on which it runs; `*` matches all but a `/`, `**` that too.")
     environment: Environments = Field([], description="Environments for whose builds the step runs.")
 
 
 class Ready(Strict):
-    """Readiness check of a test service. Default: the image's HEALTHCHECK, or else the port that the image exposes."""
+    """A readiness check says when a test service is ready. Without entries, it is the image's HEALTHCHECK; if the image
+    has none, it is a connection to the port that the image exposes.
+    """
 
     port: int | None = Field(None, ge=1, le=65535, description="Port of the service in a container; also $<NAME>_PORT.")
     command: str | None = Field(None, min_length=1, description="`sh -c` command that exits with 0 once it is ready.")

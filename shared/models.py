@@ -15,19 +15,21 @@ BuildId = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]*-[0-9]+$", 
 
 
 class Model(BaseModel):
-    """Base of request bodies. An unknown field is an error, so that a typo is noticed."""
+    """Defines what all request bodies share: an unknown field is an error, so that a typing error is noticed."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class View(BaseModel):
-    """Base of response bodies and stored data. Unknown fields are ignored: a newer version may have written them."""
+    """Defines what all response bodies and stored data share: unknown fields are ignored, because a newer version may
+    have written them.
+    """
 
     model_config = ConfigDict(extra="ignore")
 
 
 class Page(View, Generic[Item]):
-    """A page of a list. `next` is the cursor of the following page, or null on the last one."""
+    """Holds a page of a list. `next` is the cursor of the following page, or null on the last one."""
 
     items: list[Item]
     next: str | None = None
@@ -39,7 +41,7 @@ class Environment(StrEnum):
 
 
 class Track(StrEnum):
-    """A group of an app's instances in its route: production's (`stable`) or the canary's."""
+    """Names the groups of an app's instances in its route: production's (`stable`) and the canary's."""
 
     STABLE = "stable"
     CANARY = "canary"
@@ -66,7 +68,7 @@ class InstanceState(StrEnum):
 
 
 class InstanceRecord(View):
-    """An instance's entry in the registry. `address` is `host:port`, `memory_limit` is in bytes."""
+    """Describes an instance in the registry. `address` is `host:port`; `memory_limit` is in bytes."""
 
     id: str
     release: str
@@ -79,7 +81,9 @@ class InstanceRecord(View):
 
 
 class Event(View):
-    """An entry of the stream `events`: something reached a new state. Further fields depend on `type`."""
+    """Reports, as an entry of the stream `events`, that something reached a new state. Further fields depend on
+    `type`.
+    """
 
     model_config = ConfigDict(extra="allow")
 
@@ -105,7 +109,7 @@ class BuildState(StrEnum):
 
 
 class Artifact(View):
-    """The result of a build that passed. `ref` is an absolute path (kind `directory`) or an image reference (kind
+    """Names the result of a build that passed. `ref` is an absolute path (kind `directory`) or an image reference (kind
     `image`); `digest` is `sha256:…`.
     """
 
@@ -115,7 +119,7 @@ class Artifact(View):
 
 
 class BuildView(View):
-    """The fields of `GET /builds/{id}` that other services read; the answer has more."""
+    """Holds the fields of `GET /builds/{id}` that other services read; the answer has more."""
 
     id: str
     app: str
@@ -146,7 +150,9 @@ class ReleaseState(StrEnum):
 
 
 def release_number(release: str) -> int:
-    """Returns the number in a release id, which counts up per app: `notes-r9` → 9; 0 for any other text."""
+    """Returns the number at the end of a release id, which counts up per app: 9 for `notes-r9`; 0 for any other
+    text.
+    """
     number = release.rpartition("-r")[2]
     return int(number) if number.isdecimal() and len(number) <= 15 else 0
 
@@ -156,7 +162,7 @@ class ReleaseRequest(Model):
 
 
 class ReleaseFailure(View):
-    """Details of the instance whose failure ended a release."""
+    """Describes the failure of an instance, because of which its release failed."""
 
     instance: str
     reason: str
@@ -171,7 +177,9 @@ class ReleaseFailure(View):
 
 
 class ReleaseWait(View):
-    """The wait of a starting release for its instances. It fails once `waited_s` reaches `limit_s`, or `away_s` 600."""
+    """Describes how long a starting release has waited for its instances. The release fails once `waited_s` reaches
+    `limit_s`, or `away_s` reaches 600.
+    """
 
     waited_s: float = Field(description="Seconds since its first instance was added, without those of `away_s`.")
     limit_s: float = Field(
@@ -182,8 +190,9 @@ class ReleaseWait(View):
 
 
 class ReleaseView(View):
-    """A release of a build in an environment. `reason` says why it is in its state, or what it waits for. `live_at` and
-    `ended_at` are null until it has become live, or has ended."""
+    """Describes a release of a build in an environment. `reason` says why it is in its state, or what it waits for.
+    `live_at` is null until it goes live, `ended_at` until it ends.
+    """
 
     id: str
     app: str
@@ -235,12 +244,11 @@ class EnvironmentView(View):
 
 
 class InstanceStats(View):
-    """Raw counters of one instance; stopped instances are not listed. `cpu_seconds` counts from `started_at`.
-    `restarts` and `oom_kills` include the instances that this one replaced.
-
-    `memory_limit`, `working_set`, `min_memory` and `max_memory` are in bytes; the last two are `memory` and
-    `max_memory` of the manifest, between which the limit may be changed. `memory_pressure` is PSI's `some avg10` in
-    percent, null where the machine does not report it.
+    """Holds raw counters of one instance that has not ended. `cpu_seconds` counts from `started_at`. `restarts` and
+    `oom_kills` include the instances that this one replaced. `memory_limit`, `working_set`, `min_memory` and
+    `max_memory` are in bytes; the limit may be changed between the last two, which are `memory` and `max_memory` of the
+    manifest. `memory_pressure` is the percentage of the last 10 s in which processes waited for memory (PSI `some
+    avg10`), null if the machine does not report it.
     """
 
     id: str

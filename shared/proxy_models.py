@@ -27,8 +27,9 @@ class InstanceRoute(View):
 
 
 class SyncResult(View):
-    """Answer of `POST /apps/{app}/sync`. `version` is a hash of the app's configuration that Envoy has accepted;
-    `instances` holds, by id, whether Envoy routes requests to the instance."""
+    """Response body of `POST /apps/{app}/sync`. `version` is a hash of the app's configuration that Envoy has accepted;
+    `instances` holds instance id → state of its route in Envoy.
+    """
 
     version: str
     instances: dict[str, InstanceRoute]
@@ -42,7 +43,7 @@ class RolloutState(StrEnum):
 
 
 class RolloutRequest(Model):
-    """Request body of `POST /apps/{app}/rollout`. `weight` is in percent; null: 33."""
+    """Request body of `POST /apps/{app}/rollout`. `weight` is in percent; null stands for 33."""
 
     release: str
     weight: int | None = Field(None, ge=0, le=100)
@@ -50,8 +51,9 @@ class RolloutRequest(Model):
 
 
 class RolloutAction(Model):
-    """Request body of abort, resume and promote; 409 if `release` is not the one of the current rollout. `evidence` of
-    an abort holds its measurements (rule, value, threshold …), which the rollout and its event keep.
+    """Request body of abort, resume and promote. The answer is 409 if `release` is not the release of the current
+    rollout. `evidence` of an abort holds the measurements that led to it (rule, value, threshold …); the rollout and
+    its event keep them.
     """
 
     release: str
@@ -60,8 +62,9 @@ class RolloutAction(Model):
 
 
 class RolloutView(View):
-    """An app's rollout. `weight` is in percent of new visitors, `at` the time of the last transition. `release`,
-    `state`, `reason` and `at` are null without a rollout. `evidence` holds the measurements behind an abort.
+    """Describes an app's rollout. `weight` is in percent of new visitors; `at` is the time of the last transition.
+    `release`, `state`, `reason` and `at` are null if there is no rollout. `evidence` holds the measurements that led to
+    an abort.
     """
 
     app: str
@@ -75,7 +78,9 @@ class RolloutView(View):
 
 
 class LatencyHistogram(View):
-    """A cumulative histogram: `counts[i]` requests took at most `le_ms[i]` ms. The last bound is +Inf, as null."""
+    """Holds a cumulative histogram: `counts[i]` requests took at most `le_ms[i]` ms. The last bound is infinity,
+    written as null.
+    """
 
     le_ms: list[float | None]
     counts: list[int]
@@ -87,8 +92,9 @@ class LatencyHistogram(View):
 
 
 class TrackTraffic(View):
-    """Counters of one track, which only grow within an epoch. `requests` counts all requests that its instances
-    answered, `errors` those with a status of 500 and above, and `latency` is the histogram of their latencies.
+    """Holds counters of one track. They never decrease as long as `epoch` of the answer stays the same. `requests`
+    counts all requests that the track's instances answered, `errors` those with a status of 500 and above; `latency` is
+    the histogram of their latencies.
     """
 
     release: str | None
@@ -98,8 +104,9 @@ class TrackTraffic(View):
 
 
 class TrafficView(View):
-    """An app's traffic in one epoch. `share_set` and `share_seen` are the canary's share of requests, as set and as
-    measured, from 0 to 1; `share_seen` is null before the epoch's first request.
+    """Describes an app's traffic since its counters last began at 0, which `epoch` identifies. `share_set` and
+    `share_seen` are the canary's share of requests, as set and as measured, from 0 to 1; `share_seen` is null before
+    the first request.
     """
 
     epoch: str
@@ -109,8 +116,8 @@ class TrafficView(View):
 
 
 class AppTraffic(TrafficView):
-    """An item of `GET /traffic` of the proxy: the traffic of one app, and its rollout as `GET /apps/{app}/rollout` has
-    it.
+    """Holds an item of the proxy's `GET /traffic`: the traffic of one app, and its rollout as in `GET
+    /apps/{app}/rollout`.
     """
 
     app: str

@@ -15,13 +15,12 @@ HEARTBEAT_S = 5
 
 
 class Registry:
-    """Stores the registry in the keys `registry:service:<name>:<id>` (JSON, with a TTL of 15 s) and
-    `registry:instance:<app>:<track>` (a hash of JSON by instance id). `registry:services` and `registry:tracks` name
-    these keys, so that no reader has to scan all keys of Redis. The stream `registry:changes` names the app of each
-    write, so that a reader of all apps reads only those that changed.
-
-    Services announce themselves every 5 s; only the deployer writes and deletes instances. Methods raise RedisError
-    when Redis does not answer: callers should then keep what they read last.
+    """Stores the registry in Redis. A service is the key `registry:service:<name>:<id>` (JSON, which expires after 15
+    s); the instances of a track are the hash `registry:instance:<app>:<track>` (JSON by instance id).
+    `registry:services` and `registry:tracks` name these keys, so that no reader has to scan all keys of Redis. The
+    stream `registry:changes` names the app of each write, so that a reader of all apps reads only those that have
+    changed. Services announce themselves every 5 s; only the deployer writes and deletes instances. Methods raise
+    RedisError if Redis does not answer; callers should then keep what they last read.
     """
 
     def __init__(self, redis: Redis) -> None:
@@ -62,7 +61,7 @@ class Registry:
             await pipe.execute()
 
     async def remove_track(self, app: str, track: Track) -> None:
-        """Deletes the track of an app that has no instances on it any more."""
+        """Deletes the track of an app if no instances are left on it."""
         async with self._redis.pipeline() as pipe:
             pipe.delete(_instance_key(app, track))
             pipe.srem(TRACKS, f"{app}:{track}")
@@ -71,9 +70,9 @@ class Registry:
 
     async def changed_apps(self, since: str) -> tuple[frozenset[str] | None, str]:
         """Returns the apps whose instances were written or deleted after the position `since`, and the position for the
-        next call. The apps are None if they cannot be known, and every app has to be read: at the first call (`since`
-        is empty), after Redis lost data, or after more than 1 000 changes. An earlier version of the deployer wrote
-        instances without a change, so read every app now and then.
+        next call. Instead of the apps, returns None if they cannot be known and every app has to be read: at the first
+        call (`since` is empty), after Redis lost data, or after more than 1000 changes. An earlier version of the
+        deployer did not record changes, so callers should also read every app from time to time.
         """
         entries: Any = await self._redis.xrange(CHANGES, min=since) if since else []
         if entries and entries[0][0] == since:
@@ -90,7 +89,7 @@ class Registry:
         return {track: _records(found) for track, found in zip(Track, values, strict=True)}
 
     async def all_instances(self) -> dict[str, dict[Track, list[InstanceRecord]]]:
-        """Returns app → track → its instances, sorted by id; without apps and tracks that have none."""
+        """Returns app → track → the instances on it, sorted by id. Apps and tracks without instances are left out."""
         if not await self._redis.exists(TRACKS):
             await self._name_tracks()
         names: set[Any] = await self._redis.smembers(TRACKS)
@@ -109,7 +108,7 @@ class Registry:
         return found
 
     async def _name_tracks(self) -> None:
-        """Creates the key `registry:tracks` from the keys of instances, in a Redis of an earlier version, which had no
+        """Creates the key `registry:tracks` from the keys of instances, for data of an earlier version, which had no
         such key.
         """
         keys = [key async for key in self._redis.scan_iter("registry:instance:*", count=500)]
@@ -117,8 +116,8 @@ class Registry:
 
 
 def _append_change(target: Redis, app: str) -> Any:
-    """Appends the app's name to `registry:changes`. Returns an awaitable of the entry's id; on a pipeline, only queues
-    the command.
+    """Appends the app's name to `registry:changes`. Returns an awaitable of the entry's id; given a pipeline, only
+    queues the command.
     """
     return target.xadd(CHANGES, {"app": app}, maxlen=CHANGES_KEPT, approximate=True)
 

@@ -34,8 +34,8 @@ IN_PIPELINE = re.compile(r"Command # .* of pipeline caused error: \(['\"](?P<wor
 
 def connect(url: str) -> Redis:
     """Returns a client that decodes replies to str and retries a broken connection with back-off, for about 1.5 s in
-    all (a restart of Redis by its supervisor takes about 1 s). A retried XADD or INCR may apply twice: keep such writes
-    idempotent. At most 50 connections; a further command waits up to 5 s for a free one.
+    all (a restart of Redis by its supervisor takes about 1 s). A retried XADD or INCR may be applied twice, so such
+    writes must be idempotent. It opens at most 50 connections; a further command waits up to 5 s for a free one.
     """
     pool = BlockingConnectionPool.from_url(
         url,
@@ -66,5 +66,5 @@ def redis_words(error: RedisError) -> str:
 
 
 def redis_unavailable(error: RedisError) -> Unavailable:
-    """Returns the 503 problem for a client whose request failed with this error of Redis."""
+    """Returns the 503 problem for a client whose request failed because of this error of Redis."""
     return Unavailable(f"{redis_words(error)}; the change may not have been made; try again in a moment")

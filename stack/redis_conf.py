@@ -1,10 +1,12 @@
-"""Makes the configuration of Redis, for every way to run the stack."""
+"""Creates the configuration of Redis, for every way to run the stack."""
 
 from pathlib import Path
 
 
 def redis_conf(host: str, port: int, folder: Path, password: str) -> str:
-    """Returns `redis.conf`: writes are on disk before their answer, nothing is evicted, a password is required."""
+    """Returns `redis.conf`. By it, writes are on disk before they are answered, no key is evicted, and a password is
+    required.
+    """
     return "\n".join(
         [
             f"port {port}",

@@ -17,7 +17,7 @@ from stack.local.programs import ROOT
 
 
 def running_stack() -> LocalStack | None:
-    """Returns the ready stack that this environment's settings or `.env` lead to, or None."""
+    """Returns the stack to which this environment's settings or `.env` lead, if it is ready; else None."""
     for settings in (SharedSettings(), SharedSettings(_env_file=ROOT / ".env")):
         if settings.token is not None or (settings.home / "token").exists():
             stack = LocalStack(settings)
@@ -28,8 +28,8 @@ def running_stack() -> LocalStack | None:
 
 @contextlib.contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """Makes SIGTERM and SIGHUP raise SystemExit during the block, so that every `with` around it cleans up. Call it in
-    the main thread.
+    """Makes SIGTERM and SIGHUP raise SystemExit during the block, so that every `with` around it cleans up. To be
+    called in the main thread.
     """
     handlers = {number: signal.signal(number, _leave) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
@@ -41,10 +41,9 @@ def ended_by_signals() -> Iterator[None]:
 
 @contextlib.contextmanager
 def own_stack(network: str = "") -> Iterator[LocalStack]:
-    """Starts a stack on free ports in a temporary home, and ends it after the block. Deletes the home then; after an
-    error it is kept for its logs. Call it in the main thread.
-
-    With a `network`, apps are containers in it; the caller removes the network.
+    """Starts a stack on free ports in a temporary home, and ends it after the block. The home is then deleted; after an
+    error it is kept for its logs. With a `network`, apps are containers in it; the caller removes the network. To be
+    called in the main thread.
     """
     home = Path(tempfile.mkdtemp(prefix="slipway-"))
     failed = False
@@ -62,10 +61,8 @@ def own_stack(network: str = "") -> Iterator[LocalStack]:
 
 @contextlib.contextmanager
 def own_container_stack(app: str) -> Iterator[LocalStack]:
-    """Starts `own_stack` with the app in containers, on a network with the app's name.
-
-    No other stack on the engine may have an app of that name. At the end removes the app's containers, volumes and
-    network, but not its images.
+    """Starts `own_stack` with apps in containers, on a network with the name `app`. No other stack on the engine may
+    have an app of that name. At the end it removes the app's containers, volumes and network, but not its images.
     """
     with contextlib.ExitStack() as ending:
         ending.callback(engine.remove_network, app)
@@ -75,7 +72,7 @@ def own_container_stack(app: str) -> Iterator[LocalStack]:
 
 @contextlib.contextmanager
 def borrowed_or_own_stack() -> Iterator[LocalStack]:
-    """Yields the running stack, and leaves it running; if there is none, yields a new one that ends with the block."""
+    """Yields the running stack and leaves it running. If there is none, yields a new one, which ends with the block."""
     running = running_stack()
     if running is not None:
         yield running

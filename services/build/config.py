@@ -10,7 +10,7 @@ from shared.models import Environment
 
 
 class Settings(SharedSettings):
-    """Holds the settings, which environment variables `SLIPWAY_*` set."""
+    """Holds the settings of the build service, which the environment variables `SLIPWAY_*` set."""
 
     build_concurrency: int = Field(
         2, ge=1, description="The number of builds that run steps at the same time. Builds that deploy do not count."
@@ -75,6 +75,8 @@ class Settings(SharedSettings):
         return self.home / "build.sock"
 
     def app_urls(self, app: str, environment: Environment) -> list[str]:
-        """Returns the app's public URL, which splits visitors by weight, and the URL of `environment` alone."""
+        """Returns two URLs of the app: the public one, which splits visitors by weight, and that of `environment`
+        alone.
+        """
         own_port = self.production_port if environment is Environment.PRODUCTION else self.canary_port
         return [f"http://{app}.{self.domain}:{port}/" for port in (self.public_port, own_port)]

@@ -1,4 +1,4 @@
-"""Assembles the build service: the composition root."""
+"""Assembles the build service from its parts, by the settings."""
 
 import asyncio
 import contextlib
@@ -82,7 +82,7 @@ FETCHES, STATUSES = 4, 8  # apps at a time
 
 
 def build_app(settings: Settings) -> FastAPI:
-    """Returns the service with all its parts. Nothing runs before the app's lifespan starts."""
+    """Returns the service with all its parts. Nothing runs until the app's lifespan starts."""
     environment = passed_on(os.environ)
     url = settings.outside_url("build")
     redis = connect(settings.redis_connection_url())

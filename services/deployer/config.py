@@ -9,7 +9,7 @@ from shared.config import SharedSettings
 
 
 class Settings(SharedSettings):
-    """Settings of the deployer in addition to the shared ones. Durations are in seconds."""
+    """Holds the settings of the deployer, besides those of all services. Durations are in seconds."""
 
     watch_s: float = Field(
         10,

@@ -10,8 +10,8 @@ Value = TypeVar("Value")
 
 
 class Kept(Generic[Value]):
-    """Caches the value that `read` returns. `get` reads it again if the last reading began 5 s ago or `drop` was called
-    since.
+    """Caches the value that `read` returns. `get` reads it again if the last reading began more than 5 s ago, or if
+    `drop` has been called since.
     """
 
     def __init__(self, read: Callable[[], Awaitable[Value]]) -> None:
@@ -20,7 +20,7 @@ class Kept(Generic[Value]):
         self._last: tuple[int, float, Value] | None = None
 
     def drop(self) -> None:
-        """Makes the next `get` read the value again. Call it after each change."""
+        """Makes the next `get` read the value again. Callers do this after each change."""
         self._version += 1
 
     async def get(self) -> Value:

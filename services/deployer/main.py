@@ -1,4 +1,4 @@
-"""Builds the deployer from its parts and runs it (composition root)."""
+"""Assembles the deployer from its parts, by the settings, and runs it."""
 
 import asyncio
 import contextlib
@@ -83,7 +83,9 @@ VOLUMES: dict[str, Callable[[Settings], Volumes]] = {
 
 
 def driver_for(settings: Settings) -> Driver:
-    """Returns the driver that the settings name. Raises ValueError if it is unknown, or cannot limit memory as set."""
+    """Returns the driver that the settings name. Raises ValueError if there is no such driver, or if it cannot limit
+    memory in the way that the settings ask for.
+    """
     if settings.driver not in DRIVERS:
         raise ValueError(f"SLIPWAY_DRIVER={settings.driver}: there is no such driver; choose from {', '.join(DRIVERS)}")
     return DRIVERS[settings.driver](settings)
@@ -104,7 +106,7 @@ def app_facts(settings: Settings) -> AppFacts:
 
 
 def build_app(settings: Settings) -> FastAPI:
-    """Returns the service with all its parts; no work runs before the app's lifespan starts."""
+    """Returns the service with all its parts. Nothing runs until the app's lifespan starts."""
     redis = connect(settings.redis_connection_url())
     http = httpx.AsyncClient(trust_env=False)
     encryption = OverrideEncryption(secret_file(settings.home / "key").split())
@@ -187,7 +189,7 @@ def build_app(settings: Settings) -> FastAPI:
 
 
 def run() -> None:
-    """Runs the service until SIGTERM or SIGINT; the instances go on running."""
+    """Runs the service until SIGTERM or SIGINT. Instances go on running afterwards."""
     configure_logging()
     settings = Settings()
     serve(build_app(settings), settings, "deployer")

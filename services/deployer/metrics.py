@@ -10,7 +10,7 @@ from services.deployer.reconcile.prober import DISCOUNTED, Prober
 
 
 class ProbeCollector(Collector):
-    """Exports the number of probes by outcome, and the time by which this process was late for them."""
+    """Exports the number of probes by outcome, and the seconds by which this process was late during probes."""
 
     def __init__(self, prober: Prober) -> None:
         self._prober = prober

@@ -1,6 +1,5 @@
-"""Ends all app instances when the whole platform stops, so that the next deployer counts no crash.
-
-If the deployer runs in a container, `python -m services.deployer.shutdown` does this.
+"""Ends the instances of all apps when the whole platform stops, so that the next deployer does not count that as
+crashes. If the deployer runs in a container, `python -m services.deployer.shutdown` does this.
 """
 
 import os
@@ -17,8 +16,8 @@ GRACE_S = 10
 
 
 def end_instances(settings: SharedSettings, environment: Mapping[str, str], timeout_s: float) -> int:
-    """Ends every instance after the deployer has ended: SIGTERM, and SIGKILL after `timeout_s` seconds. Returns the
-    number of instances that ran. Raises DriverError if the engine refuses or does not answer.
+    """Ends every instance, after the deployer has ended: sends SIGTERM, and SIGKILL after `timeout_s` seconds. Returns
+    the number of instances that were running. Raises DriverError if the engine refuses or does not answer.
     """
     return ENDS[settings.driver](settings, environment, timeout_s)
 
@@ -28,7 +27,9 @@ def _end_processes(settings: SharedSettings, _: Mapping[str, str], timeout_s: fl
 
 
 def _end_containers(settings: SharedSettings, environment: Mapping[str, str], timeout_s: float) -> int:
-    """Ends the containers and stores the time in `<home>/stopped`; returns the number that ran."""
+    """Ends the containers and stores the time in `<home>/stopped`; returns the number of containers that were
+    running.
+    """
     from services.deployer.drivers.docker.container import Stack
     from services.deployer.drivers.docker.end import stop_containers  # needs a package that processes do without
 

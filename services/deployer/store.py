@@ -25,13 +25,13 @@ CACHED = 1000  # records that are parsed already; they are never changed in plac
 
 def is_open(release: Release) -> bool:
     """Returns True if the release needs work: it has not ended, its rollout must be aborted, or the environment still
-    lacks an instance because of it.
+    has no instance that gets visitors because of it.
     """
     return release.state not in ENDED or release.abort_rollout or release.is_down
 
 
 class Store:
-    """Stores the deployer's state; changes are atomic. Methods raise `redis.RedisError` if Redis is out of reach."""
+    """Stores the deployer's state; each write is atomic. Methods raise `redis.RedisError` if Redis is unreachable."""
 
     def __init__(self, redis: Redis, encryption: OverrideEncryption) -> None:
         self._redis = redis
@@ -42,8 +42,8 @@ class Store:
         self._all = Kept(self._read_all_instances)
 
     def version(self, app: str) -> int:
-        """Returns a number that every commit to the app's releases and instances by this object increases. It is up to
-        date while the caller holds the locks of the app's environments, since each commit is made under one.
+        """Returns a number that increases with every commit of this object to the app's releases and instances. It
+        cannot change while the caller holds the locks of the app's environments, since each commit needs one of them.
         """
         return self._versions[app]
 
@@ -53,7 +53,7 @@ class Store:
         return number
 
     async def commit(self, environment_id: EnvironmentId, commit: Commit) -> None:
-        """Writes the commit and its events in one transaction."""
+        """Stores the changes and their events in one transaction."""
         self._versions[environment_id.app] += 1
         async with self._redis.pipeline(transaction=True) as pipe:
             for release in commit.releases.values():
@@ -73,7 +73,7 @@ class Store:
         self._all.drop()
 
     async def load(self, environment_id: EnvironmentId) -> World:
-        """Returns the stored facts about the environment. Facts that only the driver or proxy knows have default
+        """Returns the stored facts about the environment. Facts that only the driver or the proxy knows have default
         values.
         """
         async with self._redis.pipeline(transaction=True) as pipe:
@@ -90,8 +90,8 @@ class Store:
         )
 
     async def all_instances(self) -> tuple[Sequence[Instance], Mapping[str, Release]]:
-        """Returns the instances of all environments, except those whose processes have certainly ended, and their
-        releases by id. The result is cached until the next commit, for at most 5 s.
+        """Returns the instances of all environments, except those whose processes have ended for certain, and release
+        id → release for their releases. The result is cached until the next commit, for at most 5 s.
         """
         return await self._all.get()
 
@@ -110,8 +110,8 @@ class Store:
         return await self._releases([str(each) for each in ids])
 
     async def prune(self, environment_ids: Sequence[EnvironmentId], *, releases: int, records: int) -> None:
-        """Deletes the records of ended releases that retention does not keep (`expired`): at most 100 of an environment
-        and about 1000 in all, so call it again and again.
+        """Deletes the records of ended releases that retention does not keep (see `expired`). One call deletes at most
+        100 of an environment and about 1000 in all, so callers repeat it.
         """
         async with self._redis.pipeline(transaction=False) as pipe:
             for environment_id in environment_ids:
@@ -137,14 +137,16 @@ class Store:
         return len(gone)
 
     async def environments(self) -> list[EnvironmentId]:
-        """Returns the environments that ever had a release or an override, sorted."""
+        """Returns the environments that have had a release or an override, sorted."""
         names = sorted(str(name) for name in await self._redis.smembers(ENVIRONMENTS))
         return [
             EnvironmentId(app, Environment(environment)) for app, environment in (name.split("/") for name in names)
         ]
 
     async def save_override(self, environment_id: EnvironmentId, override: Override) -> None:
-        """Stores the override, its values encrypted. Recomputes its `configuration` if all its values could be read."""
+        """Stores the override with encrypted values. Computes its `configuration` anew if all its values could be
+        read.
+        """
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.set(_key("override", environment_id), self._encryption.seal(override))
             pipe.sadd(ENVIRONMENTS, str(environment_id))
@@ -165,7 +167,7 @@ class Store:
         self._all.drop()
 
     async def forget_number(self, app: str) -> None:
-        """Deletes the counter of the app's releases: the next one is number 1 again."""
+        """Deletes the counter of the app's releases, so that the next release has number 1."""
         await self._redis.delete(f"deployer:number:{app}")
 
     async def _read_all_instances(self) -> tuple[Sequence[Instance], Mapping[str, Release]]:

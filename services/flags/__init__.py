@@ -1,18 +1,18 @@
 """Serves feature flags: values in flagd's format that change a running app without a deploy, for each environment.
 
-Redis holds the truth. Each instance of this service (there may be several) evaluates from memory, so apps get answers
-while Redis is down. A write appends to a stream which flags it changed; every instance follows the stream and reads
-those flags. Files, each of which may import only those above it:
+Redis holds the flags. Each instance of this service (there may be several) evaluates from memory, so that apps get
+answers while Redis is down. A write appends the keys of the changed flags to a stream; every instance follows the
+stream and reads these flags. Each of these files may import only those above it:
 
-flag, validation         a flag's definition, the plain Redis keys that hold its value; finds faults with their paths
-change, diff             writes with `If-Match`, disabling of targeting rules; differences for people
-slices                   long work on the event loop, in slices
-import_export            flagd files
-evaluation, flag_set     flag and context → value, by flagd's reference evaluator; the flags of one environment
-store, app_user_store    flags in Redis; the Redis user of apps
-importer                 imports, in a thread
-cache, last_used, auth   flags in memory; time of a flag's last evaluation; tokens, stream tickets, who made a change
+flag, validation         a flag's definition, the plain Redis keys that hold its value; faults of definitions
+change, diff             changes by a write, `If-Match`, disabled targeting rules; differences for people
+slices                   divides long work on the event loop
+import_export            reads and writes flagd files
+evaluation, flag_set     evaluates a flag with flagd's reference evaluator; the flags of one environment
+store, app_user_store    stores flags in Redis; manages the Redis user of apps
+importer                 imports flagd files in a thread
+cache, last_used, auth   flags in memory; times of last evaluation; tokens, stream tickets, authors of changes
 view, page               flags as JSON and as pages (templates/)
 *api                     REST; OFREP; export and import; pages and their buttons
-main                     composition root
+main                     assembles the service
 """

@@ -22,15 +22,15 @@ class RedisAppUser:
         self._has_rights = False
 
     def mirrors_changed(self) -> None:
-        """Makes the next `keep` give the user its rights anew, since the names of the keys that it may read have
+        """Makes the next `keep` set the user's rights again, because the names of the keys that it may read have
         changed.
         """
         self._has_rights = False
 
     async def keep(self) -> None:
-        """Runs one step of the loop: gives the user its rights if mirrors changed, or if a restart of Redis lost the
-        user. It does nothing otherwise: with thousands of mirrors, setting the rights blocks Redis for a second and
-        more.
+        """Sets the user's rights if mirrors have changed, or if a restart of Redis has lost the user. Otherwise it does
+        nothing, because with thousands of mirrors, setting the rights blocks Redis for a second and more. A loop calls
+        it.
         """
         if self._has_rights and await self._is_there():
             return
@@ -49,7 +49,7 @@ class RedisAppUser:
         return True
 
     async def ensure(self) -> None:
-        """Creates the user or corrects its rights. Idempotent; connections that are logged in stay open."""
+        """Creates the user or corrects its rights. Idempotent. Connections that are logged in stay open."""
         mirrors = await self._redis.hkeys(MIRRORS)
         await self._redis.acl_setuser(
             self.NAME,

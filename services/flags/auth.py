@@ -1,4 +1,4 @@
-"""Derives and checks an app's token and a stream's ticket; names the user who makes a change."""
+"""Derives and checks the token of an app and the ticket of a stream; names the user who makes a change."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -22,15 +22,15 @@ def app_token(platform_token: str, environment: Environment) -> str:
 
 
 def stream_ticket(platform_token: str, environment: Environment) -> str:
-    """Returns a ticket, `<environment>.<secret>`, that gives access only to the environment's stream of change
-    notifications.
+    """Returns a ticket, `<environment>.<secret>`, which gives access to the environment's stream of change
+    notifications and to nothing else.
     """
     return f"{environment}.{derived_secret(platform_token, f'flags:stream:{environment}')}"
 
 
 def accepts_app_tokens(platform_token: str) -> Callable[[Scope, str], bool]:
-    """Returns a check for `create_app(accepts=…)`. It accepts apps' tokens for OFREP and tickets for OFREP's stream,
-    and sets the request's environment to that of the token or ticket.
+    """Returns a function for `create_app(accepts=…)`, which returns True for apps' tokens for OFREP and for tickets of
+    OFREP's stream. It also sets the request's environment to that of the token or ticket.
     """
     tokens = {environment: app_token(platform_token, environment) for environment in Environment}
     tickets = {environment: stream_ticket(platform_token, environment) for environment in Environment}
@@ -48,11 +48,9 @@ def accepts_app_tokens(platform_token: str) -> Callable[[Scope, str], bool]:
 
 
 class TicketInAddress:
-    """ASGI middleware in front of the token check: moves a stream's `?ticket=` from the address to the header
-    `X-API-Key`.
-
-    OpenFeature's web providers open streams by EventSource, which cannot send a header; OFREP therefore allows
-    credentials in the address (ADR 8 of its protocol).
+    """Moves a stream's `?ticket=` from the address to the header `X-API-Key` (as ASGI middleware in front of the token
+    check). OpenFeature's web providers open streams with EventSource, which cannot send a header. Therefore OFREP
+    allows credentials in the address (ADR 8 of its protocol).
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -71,6 +69,8 @@ class TicketInAddress:
 
 
 def actor(headers: Mapping[str, str]) -> str:
-    """Returns the user name of HTTP Basic, else `platform`. Users share one password, so the name proves nothing."""
+    """Returns the user name of HTTP Basic, or `platform` if there is none. All users share one password, so the name
+    proves nothing.
+    """
     user, _ = basic_login(headers.get("authorization", ""))
     return re.sub(r"[^\w.@+ -]", "", user).strip()[:64] or ANYBODY

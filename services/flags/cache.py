@@ -1,4 +1,4 @@
-"""Keeps all flags in memory, so that evaluation does not wait for Redis and works while Redis is down."""
+"""Holds all flags in memory, so that evaluation does not wait for Redis and works while Redis is down."""
 
 import asyncio
 import contextlib
@@ -28,8 +28,8 @@ Evaluators = Mapping[FlagId, FlagEvaluator | None]
 
 @dataclass(frozen=True)
 class FlagSnapshot:
-    """The state of one environment's flags, identified by the digest of their definitions; `since` is when this service
-    saw it first.
+    """Identifies a state of one environment's flags by the digest of their definitions. `since` is when this instance
+    of the service first saw it.
     """
 
     digest: str
@@ -41,17 +41,17 @@ class FlagSnapshot:
 
 
 class FlagCache:
-    """Answers reads from memory and passes writes to the store; after a write returns, reads show it. A change, also by
-    another instance of the service, is read from the store flag by flag (`FlagStore.since`). All flags are read at the
-    start, and when the store cannot say what changed: in slices, between which requests are answered. Readers see all
-    of a write or nothing of it.
+    """Answers reads from memory and passes writes to the store. After a write returns, reads show it. A change, also
+    one by another instance of the service, is read from the store flag by flag (`FlagStore.since`). All flags are read
+    at the start, and whenever the store cannot tell what has changed; this happens in slices, so that requests are
+    answered in between. Readers see either all of a write or nothing of it.
     """
 
     def __init__(
         self, store: FlagStore, now: Callable[[], datetime], on_mirrors: Callable[[], None] = lambda: None
     ) -> None:
-        """Creates an empty cache. `on_mirrors` is called when a flag's `metadata.mirror` (a further Redis key with its
-        value) may have changed.
+        """Creates an empty cache. `on_mirrors` is called when `metadata.mirror` of a flag (a second Redis key that
+        holds its value) may have changed.
         """
         self._store = store
         self._now = now
@@ -65,15 +65,15 @@ class FlagCache:
         self._closed = False
 
     async def follow(self) -> None:
-        """Runs one step of the loop: `refresh()`, then waits up to 3 s for a change. Raises RedisError if Redis does
-        not answer.
+        """Reads changes once, then waits up to 3 s for a further change. A loop calls it. Raises RedisError if Redis
+        does not answer.
         """
         await self.refresh()
         if self._position:
             await self._store.wait_for_change(self._position, POLL_S)
 
     async def refresh(self) -> None:
-        """Reads what changed in the store. Raises RedisError; answers are then `stale` until a success."""
+        """Reads the changes in the store. Raises RedisError; `stale` is then True until a later call succeeds."""
         async with self._refreshing:
             try:
                 if self._position is None or not await self._catch_up(self._position):
@@ -84,8 +84,8 @@ class FlagCache:
                 raise
 
     async def _catch_up(self, seen: StorePosition) -> bool:
-        """Applies the changes after `seen`. Returns False, and applies nothing, if the store cannot say what they
-        are.
+        """Applies the changes after `seen` and returns True. Returns False, and applies nothing, if the store cannot
+        tell what they are.
         """
         delta = await self._store.since(seen)
         if delta is None:
@@ -134,7 +134,9 @@ class FlagCache:
         return _mirror(self._sets[flag_id.environment].get(flag_id.key))
 
     def _tell_readers(self) -> None:
-        """Makes a new snapshot of each environment whose flags have changed, and wakes the tasks that wait for one."""
+        """Creates a new snapshot of each environment whose flags have changed, and wakes the tasks that wait for
+        one.
+        """
         for environment, flags in self._sets.items():
             current = self._snapshots.get(environment)
             if current is None or current.digest != flags.digest:
@@ -151,22 +153,22 @@ class FlagCache:
         self._wake_readers()
 
     async def change(self, keys: Collection[str], decide: Decide, *, actor: str, at: datetime) -> list[Change]:
-        """Changes flags by `FlagStore.change`, and returns the changes once readers of this cache see them."""
+        """Changes flags by `FlagStore.change`. Returns the changes once readers of this cache see them."""
         changes = await self._store.change(keys, decide, actor=actor, at=at)
         await self.show_write()
         return changes
 
     async def show_write(self) -> None:
-        """Reads the last write from the store, so that readers see it. If Redis does not answer, the loop does so once
-        it is back.
+        """Reads the last write from the store, so that readers see it. If Redis does not answer, the loop reads it
+        later.
         """
         with contextlib.suppress(RedisError):
             await self.refresh()
 
     @property
     def stale(self) -> bool:
-        """Returns True before the first refresh and after a failed one: the flags may have changed since they were
-        read.
+        """Returns True if the flags may have changed since they were read: before the first refresh, and after a failed
+        one.
         """
         return self._stale
 
@@ -177,14 +179,12 @@ class FlagCache:
         return self._snapshots[environment]
 
     async def unread(self) -> str | None:
-        """Returns a text that says that the flags have not been read yet, or None if they have: a check for
-        `create_app`.
-        """
+        """Returns a text that says that the flags have not been read yet; None if they have. `GET /ready` shows it."""
         return None if self._snapshots else UNREAD
 
     async def next_snapshot(self, environment: Environment, seen: str | None) -> FlagSnapshot | None:
-        """Waits until the environment's ETag is not `seen` (None: no wait once flags are read), then returns the state;
-        None after `close()`.
+        """Waits until the ETag of the environment's flags differs from `seen`, then returns their state. With None,
+        waits only until flags have been read. Returns None after `close()`.
         """
         while not self._closed:
             if self._snapshots and self._snapshots[environment].etag != seen:
@@ -193,15 +193,15 @@ class FlagCache:
         return None
 
     def flags(self, environment: Environment) -> FlagSet:
-        """Returns the environment's flags, in an object that each refresh may change. Raises Unavailable before the
+        """Returns the environment's flags, in an object that later refreshes may change. Raises Unavailable before the
         first refresh.
         """
         self.snapshot(environment)
         return self._sets[environment]
 
     def evaluate(self, environment: Environment, key: str, context: Mapping[str, Any]) -> Evaluation:
-        """Evaluates the flag. While Redis is down it uses the last known flags, and the result's metadata has `stale:
-        true`. Raises EvaluationError (also if there is no such flag), or Unavailable before the first refresh.
+        """Evaluates the flag. While Redis is down, uses the last known flags and sets `stale: true` in the result's
+        metadata. Raises EvaluationError, also if there is no such flag, and Unavailable before the first refresh.
         """
         evaluator = self.flags(environment).get(key)
         if evaluator is None:

@@ -17,7 +17,7 @@ Rules = Literal["keep", "aside", "back"]
 
 
 class FlagId(NamedTuple):
-    """Identifies a definition: a flag has one in each environment, under the same key."""
+    """Identifies the definition of a flag in one environment. A flag has the same key in all environments."""
 
     environment: Environment
     key: str
@@ -34,23 +34,24 @@ def flag_ids(key: str, environment: Environment | None) -> list[FlagId]:
 
 
 def tag(flags: Flags, ids: Iterable[FlagId]) -> str | None:
-    """Returns a strong ETag, quotes included, of those flags in `ids` that exist; None if none exists."""
+    """Returns a strong ETag, with its quotes, of those flags of `ids` that exist; None if none exists."""
     there = [flags[flag_id].model_dump_json(by_alias=True) for flag_id in sorted(ids) if flag_id in flags]
     return f'"{hashlib.sha256("".join(there).encode()).hexdigest()[:20]}"' if there else None
 
 
 @dataclass(frozen=True)
 class Precondition:
-    """The values of the headers `If-Match` and `If-None-Match` (RFC 9110); None for a header that was not sent."""
+    """Holds the values of the headers `If-Match` and `If-None-Match` (RFC 9110); None for a header that was not
+    sent.
+    """
 
     if_match: str | None = None
     if_none_match: str | None = None
 
     def hold(self, flags: Flags, ids: Sequence[FlagId]) -> None:
-        """Raises a Problem (412) if the headers forbid a write to `ids`, one flag in one or all environments.
-
-        The ETag of the flag in all environments also permits a write to one of them; the ETag of one does not permit a
-        write to all.
+        """Raises a Problem (412) if the headers forbid a write to `ids`, which are one flag in one or all environments.
+        The ETag of the flag in all environments also permits a write to one of them. The ETag of the flag in one
+        environment does not permit a write to all.
         """
         key = ids[0].key
         now = tag(flags, ids)
@@ -71,7 +72,7 @@ def _names(header: str, current: Iterable[str | None]) -> bool:
 
 
 def put(ids: Sequence[FlagId], definition: Definition, condition: Precondition) -> Decide:
-    """Returns a function for `FlagStore.change` that gives each of the flags `ids` this definition, if `condition`
+    """Returns a function for `FlagStore.change` that sets the definition of each of the flags `ids`, if `condition`
     holds; it creates flags that do not exist. Raises Invalid for a faulty definition.
     """
     check(definition)
@@ -79,8 +80,8 @@ def put(ids: Sequence[FlagId], definition: Definition, condition: Precondition) 
 
 
 def patched(ids: Sequence[FlagId], patch: Patch, condition: Precondition) -> Decide:
-    """Returns a function for `FlagStore.change` that applies the patch to those of the flags that exist, if `condition`
-    holds. If none exists, it changes nothing; it raises Invalid if a patched definition is faulty.
+    """Returns a function for `FlagStore.change` that applies the patch to those of the flags `ids` that exist, if
+    `condition` holds. If none exists, it changes nothing. It raises Invalid if a patched definition is faulty.
     """
 
     def after(current: Definition | None) -> Definition | None:
@@ -98,12 +99,11 @@ def deleted(ids: Sequence[FlagId], condition: Precondition) -> Decide:
 
 
 def switched(ids: Sequence[FlagId], to: str, rules: Rules, condition: Precondition) -> Decide:
-    """Returns a function for `FlagStore.change` that makes `to` the default variant of those of the flags that exist.
-    It raises Invalid if one of them has no variant `to`.
-
-    It also enables them, since callers of a disabled flag use their own default. `rules` says what happens to the
-    targeting rules: `keep` leaves them in force, so they can still choose another variant; `aside` disables them, so
-    every caller gets `to`; `back` restores disabled rules.
+    """Returns a function for `FlagStore.change` that makes `to` the default variant of those of the flags `ids` that
+    exist. It also enables them, because callers of a disabled flag use their own default. It raises Invalid if one of
+    them has no variant `to`. `rules` says what happens to the targeting rules: `keep` leaves them in force, so that
+    they can still choose another variant; `aside` disables them, so that every caller gets `to`; `back` restores
+    disabled rules.
     """
 
     def after(current: Definition | None) -> Definition | None:
@@ -135,8 +135,8 @@ def _each(
 
 
 def mirrors_after(owners: Mapping[str, str], changes: Sequence[Change]) -> dict[str, str]:
-    """Returns which flag owns which extra Redis key (`metadata.mirror` → flag key) after the changes; `owners` is the
-    same before them. Raises Conflict if two flags name the same Redis key.
+    """Returns `metadata.mirror` (the name of a Redis key) → key of the flag that owns it, after the changes. `owners`
+    is the same before the changes. Raises Conflict if two flags name the same Redis key.
     """
     owned = [change for change in changes if change.environment == Environment.PRODUCTION]
     left = dict(owners)
@@ -151,8 +151,8 @@ def mirrors_after(owners: Mapping[str, str], changes: Sequence[Change]) -> dict[
 
 
 def changes_of(flags: Flags, wanted: Wanted, actor: str, at: datetime) -> list[Change]:
-    """Returns the changes, made by `actor` at `at`, that turn `flags` into `wanted`, in which None deletes a flag. An
-    equal definition is no change.
+    """Returns the changes, made by `actor` at `at`, that turn `flags` into `wanted`. In `wanted`, None deletes a flag.
+    A definition that stays the same is no change.
     """
     changes = []
     for flag_id, after in wanted.items():

@@ -1,4 +1,4 @@
-"""Lists the differences that a change makes to a definition, for people to read."""
+"""Lists how a change alters the definition of a flag, for people to read."""
 
 import json
 from typing import Any, NamedTuple
@@ -7,8 +7,8 @@ from services.flags.flag import Change, Definition, rules_aside
 
 
 class Difference(NamedTuple):
-    """A part of a definition that a change changed, as JSON text. `before` is None for an added part, `after` for a
-    removed one.
+    """Describes a part of a definition that a change alters, as JSON text. `before` is None for an added part, `after`
+    for a removed one.
     """
 
     part: str
@@ -17,8 +17,8 @@ class Difference(NamedTuple):
 
 
 def differences(change: Change) -> list[Difference]:
-    """Returns the parts that differ between the change's two definitions, in the order of a definition's fields; each
-    variant and metadata entry is a part of its own.
+    """Returns the parts that differ between the change's two definitions, in the order of a definition's fields. Each
+    variant and each entry of the metadata is a part of its own.
     """
     before, after = _parts(change.before), _parts(change.after)
     names = [*before, *(name for name in after if name not in before)]

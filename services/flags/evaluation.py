@@ -21,7 +21,7 @@ Resolve = Callable[[str, EvaluationContext], FlagResolutionDetails[Any]]
 
 
 class EvaluationError(Exception):
-    """Raised when a flag cannot be evaluated; holds OFREP's errorCode and errorDetails."""
+    """Reports that a flag cannot be evaluated; holds OFREP's errorCode and errorDetails."""
 
     def __init__(self, code: str, details: str) -> None:
         super().__init__(f"{code}: {details}")
@@ -29,14 +29,16 @@ class EvaluationError(Exception):
         self.details = details
 
     def body(self, key: str | None) -> dict[str, Any]:
-        """Returns OFREP's error body, with the flag's key; None if the error concerns the request for all flags."""
+        """Returns OFREP's error body with the flag's key. `key` is None if the error concerns a request for all
+        flags.
+        """
         error = {"errorCode": self.code, "errorDetails": self.details}
         return error if key is None else {"key": key} | error
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The result of evaluating one flag."""
+    """Holds the result of evaluating one flag."""
 
     key: str
     value: JsonValue
@@ -46,18 +48,22 @@ class Evaluation:
     metadata: Mapping[str, bool | int | float | str] = field(default_factory=dict)
 
     def body(self) -> dict[str, Any]:
-        """Returns OFREP's success body, always with `variant`: OpenFeature's Python provider fails without it."""
+        """Returns OFREP's success body. It always contains `variant`, because OpenFeature's Python provider fails
+        without it.
+        """
         body = {"key": self.key, "variant": self.variant, "reason": self.reason, "metadata": dict(self.metadata)}
         return body if self.variant is None else body | {"value": self.value}
 
 
 def as_json(body: Any) -> str:
-    """Converts a response body to compact JSON text."""
+    """Returns a response body as compact JSON text."""
     return to_json(body).decode()
 
 
 def evaluation_context(context: Mapping[str, Any]) -> EvaluationContext:
-    """Returns OFREP's `context` as the evaluator takes it. Raises EvaluationError if the targeting key is no string."""
+    """Returns OFREP's `context` in the form that the evaluator needs. Raises EvaluationError if the targeting key is
+    not a string.
+    """
     targeting_key = context.get("targetingKey")
     if not isinstance(targeting_key, str | None):
         raise EvaluationError("INVALID_CONTEXT", "context.targetingKey must be a string")
@@ -65,13 +71,14 @@ def evaluation_context(context: Mapping[str, Any]) -> EvaluationContext:
 
 
 class FlagEvaluator:
-    """One flag, ready for evaluation. Immutable. Each flag has an evaluator of its own, because flagd's evaluator reads
-    all of its flags anew whenever one changes.
+    """Evaluates one flag. Immutable. Each flag has an evaluator of its own, because flagd's evaluator reads all of its
+    flags again whenever one of them changes.
     """
 
     def __init__(self, flag: Flag, text: str = "") -> None:
-        """Prepares the flag for evaluation. `text` is its JSON as the store holds it, by which the cache notices a
-        change; evaluation does not need it."""
+        """Prepares the flag for evaluation. `text` is the flag's JSON in the store, by which the cache detects a
+        change; evaluation does not need it.
+        """
         self.flag = flag
         self.text = text
         definition = flag.definition.model_dump_json(by_alias=True)
@@ -111,8 +118,8 @@ class FlagEvaluator:
 
 
 def _resolver(core: FlagdCore, flag: Flag) -> Resolve:
-    """Returns the evaluator's method for the type of the flag's variants (OFREP's request names no type). If one
-    number among the variants has a fraction, all are evaluated as floats.
+    """Returns the evaluator's method for the type of the flag's variants, because OFREP's request names no type. If one
+    of several numbers has a fraction, all are evaluated as floats.
     """
     values = list(flag.definition.variants.values())
     if isinstance(values[0], bool):

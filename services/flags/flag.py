@@ -25,12 +25,14 @@ def _is_free(key: str) -> str:
 
 
 StoredKey = Annotated[str, StringConstraints(pattern=KEY_PATTERN)]
-"""Key of a flag that may be there: earlier versions took some that FlagKey refuses."""
+"""Key of a flag that may exist already: earlier versions accepted some keys that FlagKey refuses."""
 FlagKey = Annotated[StoredKey, AfterValidator(_is_free)]
 
 
 class Definition(BaseModel):
-    """A definition in flagd's format (https://flagd.dev/reference/flag-definitions/). Unknown members are an error."""
+    """Holds a flag's definition in flagd's format (https://flagd.dev/reference/flag-definitions/). Unknown members are
+    an error.
+    """
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
@@ -46,14 +48,16 @@ class Definition(BaseModel):
 
     @property
     def mirror(self) -> str | None:
-        """Returns the name of the extra Redis key (`metadata.mirror`) that is to hold the flag's value, or None."""
+        """Returns `metadata.mirror`, the name of a second Redis key that holds the flag's value; None if it is not
+        set.
+        """
         name = self.metadata.get("mirror")
         return None if name is None else str(name)
 
 
 class Patch(BaseModel):
-    """Request body of `PATCH /flags/{key}`. `variants` and `metadata` are merged with the flag's, where null removes an
-    entry; other given fields replace the flag's.
+    """Request body of `PATCH /flags/{key}`. `variants` and `metadata` are merged with the flag's, and null removes an
+    entry. Any other given field replaces the flag's.
     """
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
@@ -66,7 +70,7 @@ class Patch(BaseModel):
 
 
 class Flag(BaseModel):
-    """One flag in one environment, as it is stored, with the time and author of its last change."""
+    """Holds one flag in one environment, as it is stored, with the time and author of its last change."""
 
     key: str
     environment: Environment
@@ -76,7 +80,9 @@ class Flag(BaseModel):
 
 
 class Change(BaseModel):
-    """An entry of a flag's history. `before` is null if the change created the flag, `after` if it deleted it."""
+    """Records a change in a flag's history. `before` is null if the change created the flag, `after` if it deleted
+    it.
+    """
 
     key: str
     environment: Environment
@@ -91,8 +97,8 @@ class Change(BaseModel):
 
 
 def rules_aside(targeting: Mapping[str, JsonValue] | None) -> dict[str, JsonValue] | None:
-    """Returns the targeting rules that `rules=aside` has disabled, else None. They are stored as `{"if": [false,
-    rules]}`, which has no result, so the default variant is served.
+    """Returns the targeting rules that `rules=aside` has disabled; None if there are none. They are stored as `{"if":
+    [false, rules]}`. This has no result, so that the default variant is served.
     """
     match targeting:
         case {"if": [False, dict(rules)], **rest} if not rest:
@@ -113,7 +119,7 @@ def merged(definition: Definition, patch: Patch) -> Definition:
 
 
 def kind_of(value: JsonValue) -> str | None:
-    """Returns `boolean`, `number`, `string` or `object` (also for a list); None for null."""
+    """Returns the kind of a value: `boolean`, `number`, `string` or `object` (also for a list); None for null."""
     if isinstance(value, bool):
         return "boolean"
     if isinstance(value, int | float):
@@ -124,9 +130,9 @@ def kind_of(value: JsonValue) -> str | None:
 
 
 def plain_value(definition: Definition | None) -> str | None:
-    """Returns the text that the flag's Redis keys get: the default variant as `1`, `0`, a plain string or JSON.
-    Targeting rules have no effect on it. A boolean flag that is disabled or has no default variant gives `0`. Returns
-    None if the keys are to be deleted: there is no flag, or another kind of flag has no value.
+    """Returns the text that the flag's Redis keys hold: the default variant as `1`, `0`, a plain string or JSON.
+    Targeting rules do not affect it. For a boolean flag that is disabled or has no default variant, it is `0`. Returns
+    None if the keys must be deleted, because there is no flag or a flag of another kind has no value.
     """
     if definition is None:
         return None
@@ -146,8 +152,8 @@ def mirror_key(environment: Environment, key: str) -> str:
 
 
 def mirrored(change: Change) -> dict[str, str | None]:
-    """Returns the Redis keys that the change writes, with their new texts; None deletes a key. They include the key of
-    `metadata.mirror` if the change is of production.
+    """Returns Redis key → its new text (None deletes the key), for each key that the change writes. If the change is of
+    production, the key `metadata.mirror` is among them.
     """
     value = plain_value(change.after)
     keys = {mirror_key(change.environment, change.key): value}

@@ -1,4 +1,4 @@
-"""Holds the flags of one environment in memory. A change costs the same however many flags there are."""
+"""Holds the flags of one environment in memory. The cost of a change does not depend on the number of flags."""
 
 import hashlib
 from bisect import bisect_left, bisect_right, insort
@@ -14,8 +14,8 @@ EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 class ListPosition(NamedTuple):
-    """A flag's position in the list of flags, which is ordered by last change: the time of that change in microseconds
-    since 1970, then the key.
+    """Holds a flag's position in the list of flags, which is ordered by last change: the time of that change in
+    microseconds since 1970, then the key.
     """
 
     changed_us: int
@@ -27,7 +27,9 @@ def position_of(flag: Flag) -> ListPosition:
 
 
 class FlagSet:
-    """The flags of one environment, ready for evaluation. `put` and `remove` change it, without reading other flags."""
+    """Holds the flags of one environment, ready for evaluation. `put` and `remove` change it without reading other
+    flags.
+    """
 
     def __init__(self) -> None:
         self._evaluators: dict[str, FlagEvaluator] = {}
@@ -55,8 +57,8 @@ class FlagSet:
 
     @property
     def digest(self) -> str:
-        """Returns a hash of all definitions, made from the sum of the flags' own hashes. It is equal in every instance
-        of the service.
+        """Returns a hash of all definitions, made from the sum of the flags' own hashes. All instances of the service
+        compute the same one.
         """
         return hashlib.sha256(str(self._sum % 2**256).encode()).hexdigest()[:20]
 
@@ -64,13 +66,15 @@ class FlagSet:
         return self._evaluators.get(key)
 
     def newest_first(self) -> Sequence[FlagEvaluator]:
-        """Returns all flags, last changed first. Later changes do not change what was returned."""
+        """Returns all flags, last changed first. Later changes do not affect the returned list."""
         if self._newest_first is None:
             self._newest_first = [self._evaluators[position.key] for position in reversed(self._by_change)]
         return self._newest_first
 
     def page(self, limit: int, before: ListPosition | None) -> list[Flag]:
-        """Returns up to `limit` flags, last changed first, that stand behind the position `before` in that order."""
+        """Returns up to `limit` flags, last changed first, that come after the position `before` (None: from the first
+        one on).
+        """
         end = len(self._by_change) if before is None else bisect_left(self._by_change, before)
         return [self._evaluators[each.key].flag for each in reversed(self._by_change[max(0, end - limit) : end])]
 
@@ -79,8 +83,8 @@ class FlagSet:
         return [self._evaluators[key] for key in self._keys]
 
     def keys(self, after: str, containing: str) -> Iterator[str]:
-        """Yields the sorted keys that are greater than `after` and contain the text `containing`, ignoring case. Do not
-        change the set meanwhile.
+        """Yields, in order, the keys that are greater than `after` and contain the text `containing`, ignoring case.
+        The set must not be changed during that.
         """
         text = containing.lower()
         return (key for key in islice(self._keys, bisect_right(self._keys, after), None) if text in key.lower())

@@ -22,7 +22,7 @@ KEY: TypeAdapter[str] = TypeAdapter(FlagKey)
 
 
 async def flagd_file(flags: Sequence[Flag]) -> AsyncIterator[str]:
-    """Yields one environment's flags, in this order, as the text of a flagd file."""
+    """Yields the given flags of one environment, in their order, as the text of a flagd file."""
     yield f'{{"$schema":{json.dumps(SCHEMA)},"flags":{{'
     separator = ""
     async for part in sliced(flags):
@@ -34,21 +34,20 @@ async def flagd_file(flags: Sequence[Flag]) -> AsyncIterator[str]:
 
 @dataclass
 class Parsed:
-    """The result of `parse`: the content of a flagd file and its faults."""
+    """Holds the content of a flagd file and its faults."""
 
     definitions: dict[FlagId, Definition] = field(default_factory=dict)
-    """The definitions in the file that have the right shape."""
+    """Definitions in the file that have the right form."""
     prefixes: dict[Environment, str] = field(default_factory=dict)
-    """The environments in the file → prefix of the paths of their faults: empty, or `environments.<name>.`."""
+    """Environment in the file → prefix of paths in faults: empty, or `environments.<name>.`."""
     faults: list[tuple[str, str]] = field(default_factory=list)
-    """Pairs of the path in the file and the fault there."""
+    """(path in the file, fault) of each fault."""
 
 
 def parse(document: Mapping[str, Any], environment: Environment) -> Parsed:
-    """Parses a flagd file for `environment`, or `{"environments": {<environment>: <flagd file>}}` for several.
-
-    As flagd does, it replaces each `$ref` by the named entry of `$evaluators`, and merges the file's `metadata` into
-    each flag. It collects faults instead of raising.
+    """Returns the content and the faults of a flagd file for `environment`, or of `{"environments": {<environment>:
+    <flagd file>}}` for several environments. As flagd does, it replaces each `$ref` by the named entry of
+    `$evaluators`, and merges the file's `metadata` into each flag. It never raises an error for a fault.
     """
     parsed = Parsed()
     several = document.get("environments")
@@ -92,11 +91,11 @@ def _read_file(file: Mapping[str, JsonValue], environment: Environment, prefix: 
 
 
 class _NoEnd(Exception):
-    """Raised when references to evaluators form a circle, or would make a rule too large."""
+    """Reports that references to evaluators form a circle, or that they would make a rule too large."""
 
 
 class _Reader:
-    """Parses one flag of a file, and collects its faults in `faults`."""
+    """Parses one flag of a file, and appends its faults to `faults`."""
 
     def __init__(self, path: str, evaluators: Mapping[str, JsonValue], metadata: Mapping[str, JsonValue]) -> None:
         self.faults: list[tuple[str, str]] = []
@@ -129,8 +128,8 @@ class _Reader:
         return definition
 
     def _with_evaluators(self, rule: JsonValue, within: tuple[str, ...] = (), depth: int = 0) -> JsonValue:
-        """Returns the rule with each `$ref` replaced by the evaluator that it names; `within` names the evaluators that
-        contain the rule. Raises _NoEnd for a circle of references, or if the rule becomes too large.
+        """Returns the rule with each `$ref` replaced by the evaluator that it names. `within` names the evaluators that
+        contain the rule. Raises _NoEnd if references form a circle, or if the rule becomes too large.
         """
         if depth > MAX_NESTED:
             raise _NoEnd(f"nested deeper than {MAX_NESTED}; split it")
@@ -150,7 +149,9 @@ class _Reader:
 
 
 def _location(loc: tuple[int | str, ...]) -> tuple[str, ...]:
-    """Returns pydantic's error location without the tried type that it appends for metadata (`metadata.owner.bool`)."""
+    """Returns the location that pydantic gives for an error, without the name of a type that it appends for metadata
+    (`metadata.owner.bool`).
+    """
     return tuple(str(part) for part in (loc[:2] if loc[:1] == ("metadata",) else loc))
 
 
@@ -161,7 +162,7 @@ def _message(fault: Any) -> str:
 
 
 def refuse(found: Sequence[tuple[str, str]]) -> None:
-    """Raises a Problem (422) that lists all of `found` (pairs of path and fault); returns if it is empty."""
+    """Raises a Problem (422) that lists all of `found`, which holds (path, fault). Does nothing if it is empty."""
     if found:
         errors = [{"field": path, "detail": detail} for path, detail in dict.fromkeys(found)]
         more = f" (and {len(errors) - 1} more, see errors)" if len(errors) > 1 else ""
@@ -170,9 +171,9 @@ def refuse(found: Sequence[tuple[str, str]]) -> None:
 
 
 def wanted(parsed: Parsed, flags: Flags, mode: Mode) -> Wanted:
-    """Returns the definitions that the import stores; None for a flag that it deletes. With `merge`, flags that the
-    file does not name are kept; with `replace`, they are deleted in the file's environments. Raises a Problem (422)
-    that lists every fault, if there is one.
+    """Returns id of a flag → the definition that the import stores, or None to delete the flag. With `merge`, flags
+    that the file does not name are kept; with `replace`, they are deleted in the environments of the file. Raises a
+    Problem (422) that lists every fault.
     """
     after: dict[FlagId, Definition | None] = {}
     if mode == "replace":

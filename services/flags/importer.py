@@ -1,4 +1,4 @@
-"""Imports flagd files in a thread, because to read and store thousands of flags takes seconds."""
+"""Imports flagd files in a thread, because reading and storing thousands of flags takes seconds."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ Stores = Callable[[], AbstractAsyncContextManager[FlagStore]]
 
 
 class ImportedView(View):
-    """One flag that the import changed, or would change in a dry run."""
+    """Describes one flag that the import changed, or would change in a dry run."""
 
     key: str
     environment: Environment
@@ -28,7 +28,9 @@ class ImportedView(View):
 
 
 class ImportView(View):
-    """Answer of `POST /import`. `unchanged` counts flags of the file that already had that definition."""
+    """Response body of `POST /import`. `unchanged` is the number of flags of the file that already had the same
+    definition.
+    """
 
     dry_run: bool
     mode: Mode
@@ -38,11 +40,11 @@ class ImportView(View):
 
 
 class Importer:
-    """Imports one file at a time, in a thread with an event loop of its own: evaluations go on meanwhile."""
+    """Imports one file at a time, in a thread with an event loop of its own, so that evaluations continue."""
 
     def __init__(self, stores: Stores) -> None:
-        """Creates an importer. `stores` makes, for each import, a flag store with a connection to Redis that nothing
-        else uses.
+        """Creates an importer. For each import, `stores` creates a flag store whose connection to Redis nothing else
+        uses.
         """
         self._stores = stores
         self._turn = asyncio.Lock()
@@ -50,9 +52,9 @@ class Importer:
     async def run(
         self, file: Mapping[str, Any], environment: Environment, *, mode: Mode, dry_run: bool, actor: str, at: datetime
     ) -> str:
-        """Imports the parsed `file` (for `environment`, if it names none) and returns an ImportView as JSON. With the
-        mode `replace`, deletes flags that the file does not name; with `merge`, keeps them. A dry run writes nothing.
-        Raises RedisError, and a Problem (422) that lists every fault of the file.
+        """Imports the parsed `file`, for `environment` if it names none; returns an ImportView as JSON. With the mode
+        `replace`, deletes flags that the file does not name; with `merge`, keeps them. A dry run writes nothing. Raises
+        RedisError, and a Problem (422) that lists every fault of the file.
         """
 
         def run() -> str:
@@ -86,8 +88,8 @@ class Importer:
 
 @contextlib.contextmanager
 def _no_collections() -> Iterator[None]:
-    """Disables Python's garbage collection within the block: a collection would hold up all threads, by 0.3 s with the
-    objects of a large import.
+    """Disables Python's garbage collection within the block. With the objects of a large import, one collection would
+    stop all threads for 0.3 s.
     """
     gc.disable()
     try:

@@ -1,5 +1,5 @@
-"""Replaces those operators of the evaluator's JsonLogic that compare values as Python does, by ones that compare as
-JSON does: `true` is not the number 1, and its text is `true`.
+"""Replaces those operators of the evaluator's JsonLogic that compare values as Python does. The new ones compare as
+JSON does: `true` is not the number 1, and as text it is `true`.
 """
 
 from typing import Any
@@ -20,7 +20,7 @@ def _same(a: Any, b: Any) -> bool:
 
 
 def _equal(a: Any, b: Any) -> bool:
-    """Compares like JavaScript's `==`, by which null equals nothing but null: an attribute that is missing is not 0."""
+    """Returns the result of JavaScript's `a == b`. null equals only null, so a missing attribute does not equal 0."""
     return a is b if a is None or b is None else bool(_ITS_OWN["=="](None, a, b))
 
 
@@ -41,7 +41,9 @@ def _cat(data: Any = None, *parts: Any) -> Any:
 
 
 def use_json_operators() -> None:
-    """Puts the operators into the evaluator's table, the only place from which it takes them. Safe to repeat."""
+    """Replaces the operators in the evaluator's table, which is the only place where it looks them up. May be
+    repeated.
+    """
     OPERATORS.update(
         {
             "==": lambda data=None, a=None, b=None, *_: _equal(a, b),

@@ -1,4 +1,6 @@
-"""Records when each flag was last evaluated, to find unused flags. Times are kept in memory and written later."""
+"""Records when each flag was last evaluated, so that people can find unused flags. Times are held in memory and written
+later.
+"""
 
 import contextlib
 from collections.abc import Callable, Collection, Mapping
@@ -14,7 +16,7 @@ MOST_KNOWN = 20_000
 
 
 class LastUsed:
-    """Records the time of each flag's last evaluation. Apps that read a flag's plain Redis key are not seen."""
+    """Records the time of each flag's last evaluation. An app that reads a flag's plain Redis key is not noticed."""
 
     def __init__(self, store: FlagStore, now: Callable[[], datetime]) -> None:
         self._store = store
@@ -23,26 +25,26 @@ class LastUsed:
         self._unwritten: dict[FlagId, datetime] = {}
 
     def note(self, environment: Environment, key: str = EVERY_FLAG) -> None:
-        """Records an evaluation of one flag now, or of all flags (the default)."""
+        """Records that one flag, or all flags (the default), are evaluated now."""
         self._unwritten[FlagId(environment, key)] = self._now()
 
     def last(self, environment: Environment, key: str) -> datetime | None:
-        """Returns the time of the flag's last evaluation, alone or together with all flags; None if there was none.
-        Call `read` before: it reads what other instances of the service have written.
+        """Returns the time of the flag's last evaluation, alone or together with all flags; None if there was none. The
+        caller has to `read` first, which gets the times that other instances of the service have written.
         """
         times = [self.last_alone(environment, key), self.last_alone(environment, EVERY_FLAG)]
         return max((time for time in times if time), default=None)
 
     def last_alone(self, environment: Environment, key: str) -> datetime | None:
-        """Returns the time of the last evaluation of this flag alone, None if there was none: a client that fetches all
-        flags may not use this one.
+        """Returns the time of the last evaluation of this flag alone; None if there was none. (A client that fetches
+        all flags may not use this one.)
         """
         flag_id = FlagId(environment, key)
         return self._unwritten.get(flag_id) or self._known.get(flag_id)
 
     async def read(self, keys: Collection[str]) -> None:
         """Reads, from the store, the times at which these flags were last evaluated in each environment. While Redis is
-        down, the known times stay.
+        down, the times known so far stay.
         """
         wanted = [FlagId(environment, key) for environment in Environment for key in (EVERY_FLAG, *keys)]
         with contextlib.suppress(RedisError):
@@ -52,8 +54,8 @@ class LastUsed:
             self._learn(found)
 
     async def write(self) -> None:
-        """Writes new times to the store. The last writer wins, so a time may be too old by one interval between writes.
-        Raises RedisError; the times are then kept for the next call.
+        """Writes new times to the store. If several instances of the service write, the last one wins, so a time may be
+        too old by one interval between writes. Raises RedisError; the times are then kept for the next call.
         """
         times = dict(self._unwritten)
         await self._store.note_evaluated(times)

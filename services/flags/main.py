@@ -1,4 +1,4 @@
-"""Builds the flags service from its parts and runs it (composition root)."""
+"""Assembles the flags service from its parts, by the settings, and runs it."""
 
 import contextlib
 import logging
@@ -34,7 +34,7 @@ READ_S = 10.0  # to read some 20 000 flags on a busy machine
 
 
 def build_app(settings: Settings) -> FastAPI:
-    """Builds the service with all its dependencies; nothing runs before the app's lifespan starts."""
+    """Returns the service with all its parts. Nothing runs until the app's lifespan starts."""
     redis = connect(settings.redis_connection_url())
     app_user = RedisAppUser(redis, derived_secret(settings.platform_token(), "redis:app"))
     user_loop = Loop("app user", app_user.keep, every_s=APP_USER_S)
@@ -64,7 +64,7 @@ def assemble(
     loops: Sequence[Loop] = (),
     resources: Callable[[], contextlib.AbstractAsyncContextManager[Any]] = contextlib.nullcontext,
 ) -> FastAPI:
-    """Builds the service on the given store and cache; `stores` opens further connections to the same flags."""
+    """Returns the service for the given store and cache. `stores` opens further connections to the same flags."""
     token = settings.platform_token()
     last_used = LastUsed(store, now)
     views = Views(cache, last_used)

@@ -1,6 +1,5 @@
-"""Implements OFREP, the OpenFeature Remote Evaluation Protocol, version 1, which every OpenFeature SDK can speak.
-
-Specification: https://github.com/open-feature/protocol, service/openapi.yaml, and its ADR 8 for the stream.
+"""Implements OFREP, the OpenFeature Remote Evaluation Protocol, version 1, which every OpenFeature SDK supports. It is
+specified at https://github.com/open-feature/protocol: service/openapi.yaml, and ADR 8 for the stream.
 """
 
 import contextlib
@@ -38,7 +37,9 @@ class OfrepRequest(View):
 
 
 class OfrepEvaluation(View):
-    """The value of a flag; `value` is absent if the flag is disabled or has no default, so the client uses its own."""
+    """Describes the value of a flag. `value` is absent if the flag is disabled or has no default variant; the client
+    then uses its own default.
+    """
 
     key: str
     value: JsonValue = None
@@ -48,7 +49,9 @@ class OfrepEvaluation(View):
 
 
 class OfrepError(View):
-    """The error of a request, or of one flag in it; `key` is absent if the whole request for all flags failed."""
+    """Describes the error of a request, or of one flag in it. `key` is absent if the whole request for all flags
+    failed.
+    """
 
     key: str | None = None
     errorCode: Literal["PARSE_ERROR", "TARGETING_KEY_MISSING", "INVALID_CONTEXT", "GENERAL", "FLAG_NOT_FOUND"]
@@ -56,8 +59,8 @@ class OfrepError(View):
 
 
 class EventStream(View):
-    """The address of a stream of change notifications. Open `url` unchanged, for instance with EventSource; it contains
-    a ticket that gives access to that stream only.
+    """Names the address of a stream of change notifications. Clients open `url` unchanged, for example with
+    EventSource. It contains a ticket that gives access only to that stream.
     """
 
     type: Literal["sse"] = "sse"
@@ -71,7 +74,7 @@ class OfrepBulk(View):
 
 
 class OfrepRoute(APIRoute):
-    """A route that answers errors in OFREP's format instead of RFC 9457's."""
+    """Answers errors in OFREP's format instead of that of RFC 9457."""
 
     def get_route_handler(self) -> Callable[[Request], Any]:
         handle = super().get_route_handler()
@@ -107,7 +110,9 @@ def ofrep_router(cache: FlagCache, last_used: LastUsed, platform_token: str) -> 
         asked: Annotated[OfrepRequest | None, body] = None,
         environment: In = Environment.PRODUCTION,
     ) -> JSONResponse:
-        """Evaluates one flag. An app's token selects the app's environment."""
+        """Evaluates one flag. With an app's token, the flag is evaluated for that app's environment, and `environment`
+        is ignored.
+        """
         where = _environment(request, environment)
         evaluation = cache.evaluate(where, key, asked.context if asked else {})
         last_used.note(where, key)
@@ -187,8 +192,8 @@ def _holds(if_none_match: str | None, etag: str) -> bool:
 
 
 async def _evaluate_all(flags: Sequence[FlagEvaluator], context: EvaluationContext, stale: bool) -> list[str]:
-    """Evaluates the flags and returns OFREP's body of each as JSON, an error body where evaluation fails. The event
-    loop answers other requests between slices of the work.
+    """Evaluates the flags; returns OFREP's body for each as JSON, which is an error body if the evaluation fails. The
+    event loop answers other requests between slices of the work.
     """
     bodies = [None if stale else flag.constant for flag in flags]
     async for part in sliced(index for index, body in enumerate(bodies) if body is None):
@@ -206,8 +211,8 @@ def _evaluate(flag: FlagEvaluator, context: EvaluationContext, stale: bool) -> d
 
 
 def _environment(request: Request, asked: Environment) -> Environment:
-    """Returns the environment of the app's token or ticket that the request carries; `asked` if it carries the
-    platform's token.
+    """Returns the environment of the app's token or ticket in the request; `asked` if the request has the platform's
+    token.
     """
     environment: Environment = getattr(request.state, "environment", asked)
     return environment

@@ -1,4 +1,4 @@
-"""Prepares and renders the pages about flags. Reads only."""
+"""Prepares and renders the pages about flags. Changes no state."""
 
 import hashlib
 import json
@@ -22,24 +22,28 @@ FLAGS_SHOWN = 50
 
 
 class Panel(NamedTuple):
-    """One flag in one environment, as the page shows it; `flag` is None if the environment has no such flag."""
+    """Describes one flag in one environment, as the page shows it. `flag` is None if the environment does not have the
+    flag.
+    """
 
     environment: Environment
     flag: Flag | None
     seen: str
-    """ETag without quotes, which the switch's form sends, so that a switch is refused if the flag changed since."""
+    """ETag without quotes. The form of the switch sends it, so that the switch is refused if the flag has changed
+    since.
+    """
     value: str
-    """Text of the Redis keys that hold the flag's value, or `no key`."""
+    """Text that the flag's Redis keys hold, or `no key`."""
     rules: str
     """Targeting rules as JSON; empty if there are none."""
     aside: bool
-    """True if the rules are disabled (`rules=aside`)."""
+    """True if the targeting rules are disabled (`rules=aside`)."""
     mirrors: list[str]
-    """Names of these Redis keys."""
+    """Names of the Redis keys that hold the flag's value."""
     evaluated: datetime | None
-    """Time of the last evaluation, alone or with all flags, rounded down to 10 s; None if there was none."""
+    """Time of the flag's last evaluation, alone or with all flags, rounded down to 10 s; None if there was none."""
     evaluated_alone: datetime | None
-    """The same for evaluations of this flag alone."""
+    """Time of the flag's last evaluation alone, rounded down to 10 s; None if there was none."""
 
 
 class HistoryEntry(NamedTuple):
@@ -48,9 +52,9 @@ class HistoryEntry(NamedTuple):
 
 
 class FlagPages:
-    """Renders the pages about flags as HTML. `hostname` is the host in the request's URL, used in links to the other
-    services' pages. `seen` is the digest of the page that the browser shows; methods return None if the page would be
-    the same.
+    """Renders the pages about flags as HTML. `hostname` is the host in the request's URL, which links to other
+    services' pages use. `seen` is the digest of the page that the browser shows; methods return None if the page would
+    be the same.
     """
 
     def __init__(self, views: Views, last_used: LastUsed, settings: SharedSettings) -> None:
@@ -60,8 +64,8 @@ class FlagPages:
         self._templates = Templates(Path(__file__).parent / "templates", settings)
 
     async def overview(self, search: str, cursor: str, seen: str | None, hostname: str | None) -> str | None:
-        """Renders one page of the flags whose keys contain `search`, in all environments, sorted by key. `cursor` is
-        the last key of the page before, or empty.
+        """Renders one page of the list of flags whose keys contain `search`, in all environments, sorted by key.
+        `cursor` is the last key of the page before, or empty.
         """
         keys = self._views.keys(cursor, search, FLAGS_SHOWN + 1)
         shown = keys[:FLAGS_SHOWN]
@@ -81,8 +85,9 @@ class FlagPages:
     async def flag(
         self, key: str, changes: list[tuple[str, Change]], newest: bool, seen: str | None, hostname: str | None
     ) -> str | None:
-        """Renders one flag with one page of its history: `changes` are pairs of id and change, newest first; `newest`
-        is True on the first page. Raises NotFound if the flag never existed."""
+        """Renders one flag with one page of its history. `changes` holds (id, change), newest first; `newest` is True
+        on the first page. Raises NotFound if the flag has never existed.
+        """
         await self._last_used.read([key])
         panels = self._panels(key)
         if not changes and not any(panel.flag for panel in panels):
@@ -94,7 +99,7 @@ class FlagPages:
         )
 
     def problem(self, title: str, detail: str, key: str, hostname: str | None) -> str:
-        """Renders the page that says why a switch was refused."""
+        """Renders the page that says why a switch of a flag was refused."""
         return self._render("problem.html", hostname, title=title, detail=detail, key=key)
 
     def _unless_seen(self, seen: str | None, template: str, hostname: str | None, **context: Any) -> str | None:
@@ -128,10 +133,10 @@ class FlagPages:
 
 
 def list_query(search: str, cursor: str) -> str:
-    """Returns the query of the list's page with this search text and cursor, without those that are empty."""
+    """Returns the query of the URL of the list's page with this search text and cursor; empty ones are left out."""
     return urlencode({name: value for name, value in (("search", search), ("cursor", cursor)) if value})
 
 
 def _coarse(at: datetime | None) -> datetime | None:
-    """Rounds the time down to ten seconds, so that not every evaluation changes the page; None stays None."""
+    """Returns the time rounded down to ten seconds, so that not every evaluation changes the page; None for None."""
     return at and at.replace(second=at.second // 10 * 10, microsecond=0)

@@ -1,4 +1,4 @@
-"""Serves the page of all flags, and the call behind its buttons."""
+"""Serves the page of all flags, and the requests of its buttons."""
 
 from typing import Annotated
 from urllib.parse import parse_qs, urlsplit
@@ -81,7 +81,9 @@ def _problem_page(pages: FlagPages, problem: Problem, key: str, request: Request
 
 
 def _back(request: Request, key: str) -> str:
-    """Returns the address of the button's page: the flag's own if the Referer header names it, else the list's page."""
+    """Returns the address of the page to which a button leads back: the flag's own page if the Referer header names it,
+    else the page of the list.
+    """
     came_from = urlsplit(request.headers.get("referer", ""))
     if came_from.path == f"/flags/{key}":
         return came_from.path

@@ -1,4 +1,6 @@
-"""Validates a targeting rule (JsonLogic with flagd's operators): its shape, its weights, and that its results exist."""
+"""Validates a targeting rule (JsonLogic with flagd's operators): its form, its weights, and that its results are
+variants.
+"""
 
 import math
 from collections.abc import Collection, Iterator
@@ -21,7 +23,7 @@ Faults = Iterator[tuple[str, str]]
 
 def rule_faults(rule: JsonValue, path: str, variants: Collection[str]) -> Faults:
     """Yields (path, fault with remedy) for each part of the targeting rule on which the evaluator would fail, or which
-    it would silently treat as a constant; for instance an unknown operator.
+    it would silently treat as a constant, such as an unknown operator.
     """
     if rule == {}:
         return
@@ -79,7 +81,9 @@ def _version_faults(given: list[JsonValue], path: str) -> Faults:
 
 
 def _weight_faults(given: list[JsonValue], path: str) -> Faults:
-    """Yields the faults of the parts of `fractional`, with any of which the evaluator serves nobody a variant."""
+    """Yields (path, fault with remedy) for the arguments of `fractional` because of which the evaluator would serve no
+    variant.
+    """
     first = 0 if isinstance(given[0] if given else [], list) else 1  # else what the parts are chosen by
     total, is_known, is_well = 0, True, True
     for index, part in enumerate(given[first:], first):
@@ -101,7 +105,7 @@ def _weight_faults(given: list[JsonValue], path: str) -> Faults:
 
 
 def _results(rule: JsonValue, path: str, depth: int) -> Iterator[tuple[str, JsonValue]]:
-    """Yields (path, constant) for each constant that the rule may have as its result."""
+    """Yields (path, constant) for each constant that can be the result of the rule."""
     if depth > MAX_DEPTH:
         return
     if not isinstance(rule, dict):
@@ -114,7 +118,7 @@ def _results(rule: JsonValue, path: str, depth: int) -> Iterator[tuple[str, Json
 
 
 def _result_parts(operator: str, given: list[JsonValue]) -> Iterator[tuple[str, JsonValue]]:
-    """Yields (index, part) of those arguments whose value may become the operator's."""
+    """Yields (index, argument) for each argument of the operator whose value can become the operator's result."""
     for index, part in enumerate(given):
         is_last = index == len(given) - 1
         is_branch = operator in ("if", "?:") and (index % 2 == 1 or is_last)

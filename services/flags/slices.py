@@ -1,4 +1,4 @@
-"""Divides long work on the event loop into slices, so that no request waits for all of it."""
+"""Divides long work on the event loop into slices, so that a request waits for one slice at most."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable

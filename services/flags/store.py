@@ -26,8 +26,8 @@ PATIENCE_S = 30.0  # how long a write tries while others write first
 
 
 class StorePosition(NamedTuple):
-    """A state of all flags in the store: their version, and the id of the newest entry in the stream of changes (empty:
-    none).
+    """Identifies a state of all flags in the store: their version, and the id of the newest entry in the stream of
+    changes (empty if there is none).
     """
 
     version: int
@@ -35,7 +35,7 @@ class StorePosition(NamedTuple):
 
 
 class Delta(NamedTuple):
-    """The flags that changed up to `position`, with their JSON at that time; None for a deleted flag."""
+    """Holds the flags that changed up to `position`, with their JSON at that time; None for a deleted flag."""
 
     position: StorePosition
     flags: Mapping[FlagId, str | None]
@@ -58,11 +58,11 @@ class FlagStore:
         self._patience_s = patience_s
 
     async def version(self) -> int:
-        """Returns the version of the flags, a number that every change raises."""
+        """Returns the version of the flags, a number that increases with every change."""
         return int(await self._redis.get(VERSION) or 0)
 
     async def position(self) -> StorePosition:
-        """Returns the current position of the store; `since` returns what changed after it."""
+        """Returns the present position of the store. `since` returns the changes after it."""
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.get(VERSION)
             pipe.xrevrange(CHANGES, count=1)
@@ -70,8 +70,9 @@ class FlagStore:
         return StorePosition(int(version or 0), newest[0][0] if newest else "")
 
     async def since(self, seen: StorePosition) -> Delta | None:
-        """Returns what changed after `seen`, as one consistent state. Returns None if that is unknown, and all flags
-        must be read by `scan`: more than 200 flags changed, Redis lost data, or another program wrote the flags.
+        """Returns the changes after `seen`, as one consistent state. Returns None if they are unknown, so that all
+        flags must be read by `scan`: because more than 200 flags changed, because Redis lost data, or because another
+        program wrote the flags.
         """
         read: Sequence[FlagId] = ()
         while True:
@@ -90,8 +91,8 @@ class FlagStore:
             read = sorted(changed)
 
     async def scan(self) -> AsyncIterator[Mapping[FlagId, str]]:
-        """Yields all flags as JSON, about 25 at a time. A flag that is written meanwhile may be missing or old: apply
-        what changed `since` the position before the first slice.
+        """Yields all flags as JSON, about 25 at a time. A flag that is written during that may be missing or old. The
+        caller therefore takes the position before the first slice, and then applies the changes `since` that position.
         """
         for environment in Environment:
             cursor = 0
@@ -103,8 +104,8 @@ class FlagStore:
                     break
 
     async def wait_for_change(self, seen: StorePosition, timeout_s: float) -> None:
-        """Waits until something is written after `seen`, or `timeout_s` seconds have passed. A write that is not in the
-        stream of changes, as an earlier version of the service makes it, does not end the wait.
+        """Waits until something is written after `seen`, at most `timeout_s` seconds. A write by an earlier version of
+        the service, which does not use the stream of changes, does not end the wait.
         """
         await self._redis.xread({CHANGES: seen.entry or "0"}, count=1, block=int(1000 * timeout_s))
 
@@ -119,11 +120,11 @@ class FlagStore:
 
     async def change(self, keys: Collection[str] | None, decide: Decide, *, actor: str, at: datetime) -> list[Change]:
         """Calls `decide` with the flags of these keys in all environments (None: all flags), and stores the definitions
-        that it returns (None deletes a flag) in one transaction with the version, the history (by `actor`, at the time
-        `at`), mirror keys and events. Returns the changes, or an empty list if nothing differs. If another writer comes
-        first, `decide` is called again, with what that one wrote; after 30 s of that, Unavailable is raised. An
-        exception of `decide` is passed on, and nothing is stored. Raises Conflict if `metadata.mirror` names a Redis
-        key that another flag owns.
+        that it returns (None deletes a flag). Version, history (with the author `actor` and the time `at`), mirror keys
+        and events are stored in the same transaction. Returns the changes; an empty list if nothing differs. If another
+        writer comes first, `decide` is called again with the new flags; after 30 s of that, raises Unavailable. Passes
+        on an exception of `decide`, and then stores nothing. Raises Conflict if `metadata.mirror` names a Redis key
+        that another flag owns.
         """
         until = time.monotonic() + self._patience_s
         async with self._redis.pipeline(transaction=True) as pipe:
@@ -148,8 +149,8 @@ class FlagStore:
                         ) from None
 
     async def history(self, key: str, *, limit: int, before: str | None = None) -> list[tuple[str, Change]]:
-        """Returns up to `limit` changes of the flag that are older than the id `before`, newest first, each with its
-        id. A deleted flag keeps its history.
+        """Returns up to `limit` pairs (id, change) of the flag, newest first; with `before`, only changes that are
+        older than the one with that id. A deleted flag keeps its history.
         """
         newest = f"({before}" if before else "+"
         entries: Any = await self._redis.xrevrange(_history(key), max=newest, count=limit)
@@ -164,7 +165,9 @@ class FlagStore:
                 await pipe.execute()
 
     async def evaluated(self, flag_ids: Sequence[FlagId]) -> dict[FlagId, datetime]:
-        """Returns the times of these flags that `note_evaluated` stored; deleting a flag also deletes its time."""
+        """Returns flag → the time of its last evaluation, as `note_evaluated` stored it. Flags without a time are left
+        out. When a flag is deleted, so is its time.
+        """
         async with self._redis.pipeline(transaction=False) as pipe:
             for flag_id in flag_ids:
                 pipe.hget(_evaluated(flag_id.environment), flag_id.key)
@@ -173,8 +176,8 @@ class FlagStore:
 
 
 def _changed(seen: StorePosition, version: int, entries: Sequence[tuple[str, Mapping[str, str]]]) -> set[FlagId] | None:
-    """Returns the flags that changed between `seen` and `version`, computed from the stream's `entries` from
-    `seen.entry` on; None if the entries do not cover every change.
+    """Returns the flags that changed between `seen` and `version`. `entries` holds the stream of changes from
+    `seen.entry` on. Returns None if they do not cover every change.
     """
     if seen.entry:
         if not entries or entries[0][0] != seen.entry:
@@ -200,7 +203,9 @@ async def _read(pipe: Pipeline, keys: Collection[str] | None) -> dict[FlagId, Fl
 
 
 async def _owners(pipe: Pipeline, changes: Sequence[Change]) -> dict[str, str]:
-    """Returns Redis key → owning flag, for the keys in the changed flags' `metadata.mirror` that have an owner."""
+    """Returns Redis key → flag that owns it, for those keys in `metadata.mirror` of the changed flags that have an
+    owner.
+    """
     definitions = [each for change in changes for each in (change.before, change.after) if each]
     names = list({each.mirror for each in definitions if each.mirror})
     owners: Any = await pipe.hmget(MIRRORS, names) if names else []

@@ -1,4 +1,4 @@
-"""Validates definitions: finds every fault, with its path and a remedy."""
+"""Validates definitions of flags: finds every fault, with its path and a remedy."""
 
 import json
 import re
@@ -14,9 +14,9 @@ MAX_BYTES = 64 * 1024
 
 
 def check(definition: Definition, before: Definition | None = None) -> None:
-    """Raises Invalid with every fault of the definition and its path; returns if there is none. One malformed flag
-    would stop flagd's evaluation of all flags. Rules that are those of `before`, and its variants, are not looked at:
-    a flag whose rules were stored before they were checked like this can still be turned off.
+    """Raises Invalid, which lists every fault of the definition with its path; does nothing if there is none. One
+    malformed flag would stop flagd's evaluation of all flags. If rules and variants are the same as in `before`, the
+    rules are not checked, so that a flag with rules that were stored before this check existed can still be turned off.
     """
     same = before is not None and (before.targeting, before.variants) == (definition.targeting, definition.variants)
     if found := list(faults(definition, rules=not same)):
@@ -26,8 +26,8 @@ def check(definition: Definition, before: Definition | None = None) -> None:
 
 
 def faults(definition: Definition, *, rules: bool = True) -> Iterator[tuple[str, str]]:
-    """Yields (path, fault with remedy) for each fault of the definition, of its targeting only if `rules`. The size is
-    checked only if nothing else is wrong.
+    """Yields (path, fault with remedy) for each fault of the definition. Checks its targeting only if `rules` is True,
+    and its size only if it has no other fault.
     """
     found = [*_faults_of_variants(definition), *_faults_of_metadata(definition.metadata)]
     if rules:

@@ -1,4 +1,4 @@
-"""Builds the JSON views of flags: a definition, and what the service knows about it."""
+"""Builds the JSON views of flags: a definition with what the service knows about the flag."""
 
 import heapq
 from datetime import datetime
@@ -14,8 +14,8 @@ from shared.models import Environment, Page, View
 
 
 class FlagView(Definition):
-    """A flag in one environment. `evaluated_at` is the time of the last evaluation over OFREP, alone or with all flags;
-    null if there was none. Apps that read a plain Redis key are not counted.
+    """Describes a flag in one environment. `evaluated_at` is the time of the last evaluation over OFREP, alone or with
+    all flags; null if there was none. An app that reads a plain Redis key is not noticed.
     """
 
     key: str
@@ -26,7 +26,7 @@ class FlagView(Definition):
 
 
 class ChangeView(View):
-    """A change of a flag. `before` is null if the change created the flag, `after` if it deleted it."""
+    """Describes a change of a flag. `before` is null if the change created the flag, `after` if it deleted it."""
 
     id: str
     at: datetime
@@ -42,15 +42,17 @@ def change_view(entry_id: str, change: Change) -> ChangeView:
 
 
 class Views:
-    """Builds views from the cache. Methods raise Unavailable before the first successful read from Redis."""
+    """Builds views from the cache. Methods raise Unavailable before flags have been read from Redis for the first
+    time.
+    """
 
     def __init__(self, cache: FlagCache, last_used: LastUsed) -> None:
         self._cache = cache
         self._last_used = last_used
 
     async def page(self, environment: Environment, limit: int, cursor: str | None) -> Page[FlagView]:
-        """Returns up to `limit` flags of the environment, last changed first, that follow the page before; `cursor` is
-        that page's `next`.
+        """Returns up to `limit` flags of the environment, last changed first. `cursor` is the value `next` of the page
+        before (None: the first page).
         """
         before = None
         if cursor:
@@ -63,8 +65,8 @@ class Views:
         return Page(items=[self._view(flag) for flag in shown], next=last and f"{last.changed_us}-{last.key}")
 
     async def one(self, key: str, environment: Environment | None) -> tuple[FlagView, str]:
-        """Returns the flag and its ETag in that environment; for None, the flag in the first environment that has it,
-        and its ETag over all. Raises NotFound if there is no such flag.
+        """Returns the flag and its ETag in `environment`. If that is None, returns the flag of the first environment
+        that has it, and its ETag over all environments. Raises NotFound if there is no such flag.
         """
         await self._last_used.read([key])
         flags = self.everywhere(key)
@@ -77,12 +79,14 @@ class Views:
         return self._view(flags[ids[0]]), etag
 
     def keys(self, after: str, containing: str, limit: int) -> list[str]:
-        """Returns up to `limit` sorted keys of flags in any environment, greater than `after` and with this text."""
+        """Returns up to `limit` keys of flags in any environment, in order, that are greater than `after` and contain
+        the text `containing`.
+        """
         each = [self._cache.flags(environment).keys(after, containing) for environment in Environment]
         return list(islice((key for key, _ in groupby(heapq.merge(*each))), limit))
 
     def everywhere(self, key: str) -> dict[FlagId, Flag]:
-        """Returns the flag in each environment that has it."""
+        """Returns id → flag, for each environment that has the flag."""
         found = {flag_id: self._cache.flags(flag_id.environment).get(key) for flag_id in flag_ids(key, None)}
         return {flag_id: evaluator.flag for flag_id, evaluator in found.items() if evaluator}
 

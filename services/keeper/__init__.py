@@ -1,13 +1,13 @@
-"""Hands Envoy the endpoints of its clusters (EDS), which it reads from `<home>/envoy/eds`.
+"""Sends Envoy the endpoints of its clusters (EDS); it reads them from files in `<home>/envoy/eds`.
 
-It is a process of its own, `python -m services.keeper <home>/envoy`, and needs nothing but those files: no
-settings, Redis or service. If Envoy read the files itself, it would take an inotify instance for each of them, of which
-a user has 128. Modules, each of which may import only those above it:
+The keeper is a process of its own, `python -m services.keeper <home>/envoy`. It needs only those files: no settings, no
+Redis and no other service. If Envoy read the files itself, it would need an inotify instance for each of them, of which
+a user has 128. Each of these modules may import only those above it:
 
-xds.py           the messages of Envoy's protocol that are used here
-assignments.py   the files, as such messages
-folder_watch.py  which files were moved into the folder
-keeper.py        the server, with what each connected Envoy holds
+xds.py           the messages of Envoy's protocol that the keeper uses
+assignments.py   reads the files and converts them into such messages
+folder_watch.py  notices files that were moved into the folder
+keeper.py        the server, and the state of each connected Envoy
 
-May import nothing else of the tree. `__main__.py` starts the server; nothing imports this package.
+The package may import no other package of Slipway. `__main__.py` starts the server; nothing imports this package.
 """

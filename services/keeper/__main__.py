@@ -1,4 +1,4 @@
-"""Entry point: `python -m services.keeper <home>/envoy`."""
+"""Starts the keeper: `python -m services.keeper <home>/envoy`."""
 
 import asyncio
 import logging

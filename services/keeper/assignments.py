@@ -1,4 +1,4 @@
-"""Reads the files in `<home>/envoy/eds`, which the proxy service writes, as messages for Envoy."""
+"""Reads the files in `<home>/envoy/eds`, which the proxy service writes, and converts them into messages for Envoy."""
 
 import json
 import logging
@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 class Assignment(NamedTuple):
-    """The endpoints of one of Envoy's clusters, ready to be sent to Envoy."""
+    """Holds the endpoints of one of Envoy's clusters, ready to be sent to Envoy."""
 
     version: str
     """The field `version_info` of the file, a hash of its content."""
@@ -23,7 +23,7 @@ class Assignment(NamedTuple):
 
 def file_of(resource: str) -> str:
     """Returns the name of the file with the endpoints that Envoy knows as `resource`: `notes.stable.json` for
-    `notes.stable#5e1a`. The part from `#` on is new whenever the proxy defines the cluster anew.
+    `notes.stable#5e1a`. The part from `#` on changes whenever the proxy changes the definition of the cluster.
     """
     return f"{resource.partition('#')[0]}.json"
 
@@ -44,8 +44,8 @@ def read(folder: Path, resource: str) -> Assignment | None:
 
 
 def without_endpoints(resource: str) -> Assignment:
-    """Returns an assignment without endpoints, for a resource that has no file: Envoy does not start before it has an
-    answer for each of its clusters.
+    """Returns an assignment without endpoints, for a resource that has no file, because Envoy does not start until it
+    has an answer for each of its clusters.
     """
     return Assignment("none", _message({"cluster_name": resource}))
 

@@ -1,4 +1,4 @@
-"""Reports which files were moved into a folder, by one inotify instance for the whole folder (Linux)."""
+"""Reports which files were moved into a folder, with one inotify instance for the whole folder (Linux)."""
 
 import ctypes
 import errno
@@ -16,7 +16,9 @@ _BUFFER = 65_536
 
 
 class FolderWatch:
-    """Watches a folder from its construction on. If it cannot, raises OSError, whose text says the remedy."""
+    """Watches a folder from its construction on. Raises OSError, whose text names the remedy, if that is not
+    possible.
+    """
 
     def __init__(self, folder: Path) -> None:
         libc = ctypes.CDLL(None, use_errno=True)
@@ -26,12 +28,12 @@ class FolderWatch:
             raise OSError(number, REMEDIES.get(number, os.strerror(number)), str(folder))
 
     def fileno(self) -> int:
-        """Returns the file descriptor, which is readable when files were moved."""
+        """Returns the file descriptor, which becomes readable when a file was moved into the folder."""
         return int(self._descriptor)
 
     def moved(self) -> set[str] | None:
-        """Returns the names of the files that were moved into the folder since the last call; None if there were too
-        many for the kernel to remember.
+        """Returns the names of the files that were moved into the folder since the last call; None if there were more
+        than the kernel could remember.
         """
         names: set[str] = set()
         everything = False

@@ -1,8 +1,7 @@
-"""Serves Envoy's delta discovery protocol (ADS) for endpoints, on a unix socket.
-
-What Envoy's statistics show as the accepted version of a cluster's endpoints is the `system_version_info` of the
-response that brought them. So each response holds one cluster's endpoints, with the version of their file; and Envoy
-refuses one that is faulty without the others.
+"""Serves Envoy's delta discovery protocol (ADS) for endpoints, on a unix socket. Envoy's statistics show, as the
+accepted version of a cluster's endpoints, the `system_version_info` of the response that brought them. Therefore each
+response holds the endpoints of one cluster, with the version of their file. If one response is faulty, Envoy refuses it
+alone.
 """
 
 import asyncio
@@ -21,9 +20,9 @@ log = logging.getLogger(__name__)
 
 
 class Subscriber:
-    """One connection of Envoy: the resources that it has subscribed to, each with the version that Envoy has or was
-    sent. Envoy opens a connection with the versions that it has from an earlier one, so a keeper that was away sends
-    only what has changed meanwhile.
+    """Holds one connection of Envoy: the resources that Envoy has subscribed to, each with the version that Envoy has
+    or was sent. When it connects, Envoy tells the versions that it got over an earlier connection, so after an
+    interruption only changed endpoints are sent.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -33,8 +32,8 @@ class Subscriber:
         self._sent = 0
 
     def take(self, request: Any) -> None:
-        """Handles a request of Envoy, which subscribes to resources, unsubscribes from some, or accepts or refuses a
-        response.
+        """Handles a request of Envoy. By it, Envoy subscribes to resources or unsubscribes from some, or accepts or
+        refuses a response.
         """
         if request.type_url != ASSIGNMENT:
             log.warning("Envoy asks for %s, which it gets from files", request.type_url)
@@ -48,16 +47,16 @@ class Subscriber:
             self._due.put_nowait((resource, False))
 
     def moved(self, files: set[str] | None) -> None:
-        """Queues the resources of these files for sending, also if their versions are the same: a file that is moved
-        into the folder again shall reach Envoy again. None stands for all files; then only resources with a new version
-        are sent.
+        """Queues the resources of these files for sending, even if their versions are the same: a file is moved into
+        the folder again so that it reaches Envoy again. None stands for all files; then only resources with a new
+        version are sent.
         """
         for resource in self._versions:
             if files is None or file_of(resource) in files:
                 self._due.put_nowait((resource, files is not None))
 
     async def response(self) -> Any:
-        """Waits until a resource is to be sent, and returns the response that holds it."""
+        """Waits until a resource has to be sent, and returns the response that holds it."""
         while True:
             resource, again = await self._due.get()
             if resource not in self._versions:
@@ -79,7 +78,7 @@ class Subscriber:
 
 
 class Keeper:
-    """Serves any number of Envoys with the endpoints in the files of `folder`."""
+    """Serves the endpoints in the files of `folder` to any number of Envoys."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -1,7 +1,6 @@
-"""Defines the messages of Envoy's delta discovery protocol, with those fields only that Slipway uses.
-
-The packages that hold all of Envoy's messages lack fields of the Envoy in use, and one of them overwrites the package
-that Envoy comes in. Only the numbers and types of fields count on the wire; both are from Envoy's `.proto` files
+"""Defines the messages of Envoy's delta discovery protocol, with only those fields that Slipway uses. The published
+packages with all of Envoy's messages lack fields of the Envoy in use, and one of them overwrites the package that Envoy
+comes in. In the protocol only the numbers and types of fields matter; both are from Envoy's `.proto` files
 (`envoy/service/discovery/v3/discovery.proto`, `envoy/config/endpoint/v3`, `envoy/config/core/v3`).
 """
 
@@ -14,8 +13,8 @@ METHOD = "DeltaAggregatedResources"
 ASSIGNMENT = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
 
 Fields = dict[str, tuple[int, str]]
-"""Name of a field → number and type: a scalar, an enum or a message. `[]` after the type: repeated; `{}`: a map from
-strings to the type.
+"""Name of a field → its number and type: a scalar, an enum or a message. After the type, `[]` stands for repeated, `{}`
+for a map from strings.
 """
 MESSAGES: dict[str, Fields] = {
     "DeltaDiscoveryRequest": {
@@ -47,7 +46,7 @@ HEALTH_STATUS = ("UNKNOWN", "HEALTHY", "UNHEALTHY", "DRAINING", "TIMEOUT", "DEGR
 
 
 def _classes() -> dict[str, Any]:
-    """Returns the classes of the messages by name."""
+    """Returns name → class of each message."""
     file = descriptor_pb2.FileDescriptorProto(name="xds.proto", package="xds", syntax="proto3")
     file.dependency.extend([any_pb2.DESCRIPTOR.name, struct_pb2.DESCRIPTOR.name])
     health = file.enum_type.add(name="HealthStatus")

@@ -1,7 +1,7 @@
-"""The monitor watches production and canaries, aborts failing canaries, scales memory and notifies people.
+"""Watches production and canaries, aborts failing canaries, scales memory and notifies people.
 
-Decisions are made from memory; Redis is written behind, so an abort never waits for it. Packages, each of which may
-import only those above it:
+The monitor decides from data in memory and writes to Redis afterwards, so that an abort never waits for Redis. Each of
+these packages may import only those above it:
 
 rules/     alert rules: metric, threshold, hysteresis
 samples/   measurements of instances and releases: caches, downsampling, storage
@@ -12,8 +12,8 @@ alerts/    alert states, traffic windows, the evaluator; outages of production, 
 dispatch/  alert groups, deliveries, the outbox, the dispatcher that follows events
 api/       REST and HTML pages
 
-`loops.py` holds the sampler, the abort loop, the event follower and the retention of environments that are gone
-(`retention_store.py`), `removed_apps.py` deletes what is held of apps that were removed, `metrics.py` is the Prometheus
-collector; `main.py` is the composition root. A new message is an entry in `COMPOSERS` (`notify/event_message.py`); a
-new metric is a `Metric` (`rules/rule.py`) with its reading in `alerts/evaluator.py`.
+`loops.py` holds the sampler, the abort loop and the event follower. It also deletes data of environments that no longer
+exist (with `retention_store.py`); `removed_apps.py` deletes data of removed apps. `metrics.py` exports metrics to
+Prometheus; `main.py` assembles the service. A new message is an entry in `COMPOSERS` (`notify/event_message.py`); a new
+metric is a `Metric` (`rules/rule.py`) with its reading in `alerts/readings.py`.
 """

@@ -4,4 +4,4 @@ from shared.config import SharedSettings
 
 
 class Settings(SharedSettings):
-    """Has no settings besides the shared ones."""
+    """Holds the settings of the monitor, which are those that all services share."""

@@ -1,5 +1,5 @@
-"""Defines the background loops besides the evaluator: they sample instances, abort canaries, follow events, and delete
-what is stored of environments that no longer exist.
+"""Defines the background loops other than the evaluator: they sample instances, abort canaries, follow events, and
+delete the stored data of environments that no longer exist.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ FORGOTTEN_AT_ONCE = 100
 
 
 class Sampler:
-    """Samples all instances, from the counters that the deployer reports."""
+    """Samples all instances from the counters that the deployer reports."""
 
     def __init__(self, deployer: ServiceClient, samples: SampleCache, clock: Clock) -> None:
         self._deployer = deployer
@@ -37,7 +37,7 @@ class Sampler:
         self.problem: str | None = None
 
     async def step(self) -> None:
-        """Takes one sample of each running instance; if the deployer does not answer, records only that it did not."""
+        """Takes one sample of each running instance. If the deployer does not answer, records only that."""
         await self._samples.load_if_possible(self._clock())
         try:
             answer = await self._deployer.get("/stats", timeout_s=CALL_S, repeatable=False)
@@ -50,7 +50,7 @@ class Sampler:
 
 
 class Aborts:
-    """Sends the proxy the aborts that alerts request, again and again until it has answered."""
+    """Sends the proxy the aborts that alerts request, repeatedly until the proxy has answered."""
 
     def __init__(self, proxy: ServiceClient, alerts: ActiveAlerts, clock: Clock) -> None:
         self._proxy = proxy
@@ -58,9 +58,10 @@ class Aborts:
         self._clock = clock
 
     async def step(self) -> None:
-        """Sends the proxy one abort for each release with wanted aborts. 200 makes them `confirmed`; 404 and 409 make
-        them `obsolete`, since the release's rollout has ended. After any other answer, or none, the next step sends the
-        abort again."""
+        """Sends the proxy one abort for each release with wanted aborts. The answer 200 makes them `confirmed`. 404 and
+        409 make them `obsolete`, because the rollout of the release has ended. After any other answer, or none, the
+        next step sends the abort again.
+        """
         wanted: dict[tuple[str, str], list[Alert]] = {}
         for alert in self._alerts.wanted_aborts():
             wanted.setdefault((alert.app, alert.release), []).append(alert)
@@ -84,8 +85,8 @@ class Aborts:
 
 
 class Retention:
-    """Deletes the scaling policy, the decisions and the release context of environments that are gone: the deployer has
-    listed no instance of them for 90 days, and has no release there.
+    """Deletes the scaling policy, the decisions and the release context of environments that no longer exist: the
+    deployer has listed no instance of them for 90 days and has no release there.
     """
 
     def __init__(
@@ -103,8 +104,8 @@ class Retention:
         self._clock = clock
 
     async def step(self) -> None:
-        """Deletes the stored data of environments that are gone; considers at most 100 in a step. Does nothing while
-        the deployer does not answer.
+        """Deletes the stored data of environments that no longer exist, at most 100 in one step. Does nothing while the
+        deployer does not answer.
         """
         if not self._samples.answers:
             return
@@ -134,9 +135,9 @@ class Retention:
 
 
 class RegistryFollower:
-    """Handles the deployer's events about instances and releases at once. The evaluator would find most changes a
-    second later, but none that happened while no monitor ran. `on_kill` is called for each OOM kill, possibly more than
-    once, `on_removed` for each removal of an environment or app.
+    """Handles the deployer's events about instances and releases at once. The evaluator would find most of these
+    changes a second later, but not those that happened while no monitor was running. `on_kill` is called for each kill
+    of an instance at its memory limit, possibly more than once; `on_removed` for each removal of an environment or app.
     """
 
     ILL = frozenset(f"instance.{state}" for state in ILL)
@@ -161,8 +162,9 @@ class RegistryFollower:
         self._clock = clock
 
     async def step(self, block_ms: int = IDLE_BLOCK_MS) -> None:
-        """Handles the next events, waiting up to `block_ms` milliseconds for them. If one cannot be handled yet, the
-        error is raised and the next call reads it again; one that can never be handled is logged and skipped.
+        """Handles the next events, waiting up to `block_ms` milliseconds for them. If an event cannot be handled now,
+        raises the error, and the next call reads the event again. An event that can never be handled is logged and
+        skipped.
         """
         for entry_id, event in await self._events.read(block_ms):
             try:

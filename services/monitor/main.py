@@ -1,4 +1,4 @@
-"""Builds the monitor from its parts and runs it (composition root)."""
+"""Assembles the monitor from its parts, by the settings, and runs it."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -59,7 +59,7 @@ DIRECT_S = 30.0  # a change of an alert wakes the loop
 
 
 def build_app(settings: Settings) -> FastAPI:
-    """Builds the service with all its dependencies; nothing runs before the app's lifespan starts."""
+    """Returns the service with all its parts. Nothing runs until the app's lifespan starts."""
     redis = connect(settings.redis_connection_url())
     registry = Registry(redis)
     http = httpx.AsyncClient()

@@ -13,8 +13,9 @@ INSTANCE = ["app", "environment", "release", "instance"]
 
 
 class MonitorCollector(Collector):
-    """Exports open alerts, and the instances' counters of the deployer's last answer; no counters while the deployer
-    does not answer."""
+    """Exports the open alerts, and the instances' counters from the deployer's last answer; while the deployer does not
+    answer, no counters.
+    """
 
     def __init__(self, samples: SampleCache, alerts: ActiveAlerts, clock: Clock) -> None:
         self._samples = samples

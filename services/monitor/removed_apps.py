@@ -1,4 +1,4 @@
-"""Deletes what the monitor holds of environments and apps that were removed."""
+"""Deletes the monitor's data of environments and apps that were removed."""
 
 import logging
 from collections.abc import Callable
@@ -15,8 +15,8 @@ log = logging.getLogger(__name__)
 
 
 class RemovedApps:
-    """Handles the events `environment.removed` and `app.removed`; each may come again. Queued messages stay.
-    `forget_scaling` drops what the scaling loop knows of an environment.
+    """Handles the events `environment.removed` and `app.removed`, each possibly more than once. Messages that are
+    already queued are still sent. `forget_scaling` drops what the scaling loop remembers of an environment.
     """
 
     def __init__(
@@ -36,7 +36,9 @@ class RemovedApps:
         self._forget_scaling = forget_scaling
 
     async def on_event(self, event: Event) -> None:
-        """Handles one of the two events; ignores any other. Raises RedisError; the event must then be handled again."""
+        """Deletes the data of the environment or app that the event names; ignores events of other types. Raises
+        RedisError; the event must then be handled again.
+        """
         if event.type == "environment.removed":
             environment = (event.model_extra or {}).get("environment", "")
             await self._forget(EnvironmentKey(event.app, Environment(environment)))

@@ -13,15 +13,15 @@ from shared.models import Environment
 
 class RetentionStore:
     """Stores when each environment was last seen, in the sorted set `monitor:environments` (`<app>:<environment>` by
-    time). Every method raises `redis.RedisError` when Redis is out of reach; writes are atomic and idempotent.
+    time). Every method raises `redis.RedisError` if Redis is unreachable; writes are atomic and idempotent.
     """
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
     async def note_seen(self, seen: Iterable[EnvironmentKey], now: datetime) -> None:
-        """Stores `now` as the time at which the environments `seen` were last seen. Does the same for an environment
-        that has stored data and no such time yet, so that it is forgotten some time.
+        """Stores `now` as the time at which the environments in `seen` were last seen. An environment that has stored
+        data but no such time yet also gets it, so that its data are deleted one day.
         """
         stored = {str(name) for key in (POLICIES, SCALING, CONTEXTS) for name in await self._redis.hkeys(key)}
         at = now.timestamp()
@@ -33,7 +33,7 @@ class RetentionStore:
             await pipe.execute()
 
     async def unseen_since(self, before: datetime, *, limit: int) -> list[EnvironmentKey]:
-        """Returns at most `limit` environments that were last seen before that time, longest unseen first."""
+        """Returns at most `limit` environments that were last seen before the time `before`, longest unseen first."""
         names = await self._redis.zrangebyscore(SEEN, "-inf", f"({before.timestamp()}", start=0, num=limit)
         pairs = (str(name).split(":") for name in names)
         return [EnvironmentKey(app, Environment(environment)) for app, environment in pairs]

@@ -1,4 +1,4 @@
-"""Entry point: `python -m services.proxy`."""
+"""Starts the proxy service: `python -m services.proxy`."""
 
 from services.proxy.main import run
 

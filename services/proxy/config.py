@@ -4,6 +4,6 @@ from shared.config import SharedSettings
 
 
 class Settings(SharedSettings):
-    """Has no settings besides the shared ones, which include Envoy's ports and the home, as the launcher must know
-    these too.
+    """Holds the settings of the proxy. They are those that all services share, with Envoy's ports and the home, because
+    the launcher has to know these too.
     """

@@ -1,4 +1,4 @@
-"""Builds the proxy service from its parts and runs it (composition root)."""
+"""Assembles the proxy service from its parts, by the settings, and runs it."""
 
 import asyncio
 import contextlib
@@ -40,7 +40,9 @@ DESCRIPTION = "Routes, canary rollouts and traffic figures; Envoy, configured by
 
 
 def build_app(settings: Settings) -> FastAPI:
-    """Builds the service's app from the state on disk, and rewrites those of Envoy's files that differ from it."""
+    """Returns the service's app, built from the state on disk. Writes those of Envoy's files again that differ from
+    this state.
+    """
     prepare(settings)
     folder = envoy_folder(settings)
     redis = connect(settings.redis_connection_url())

@@ -11,8 +11,8 @@ from shared.errors import Unavailable
 
 
 class TrafficCollector(Collector):
-    """Exports each track's requests and errors. They are gauges, not counters, because they start again at 0 in each
-    epoch.
+    """Exports each track's requests and errors. They are gauges, not counters, because they start at 0 again when Envoy
+    restarts or the track gets another release.
     """
 
     def __init__(self, control: ControlPlane, counts: RequestCounts) -> None:

@@ -1,4 +1,4 @@
-"""Counts requests, errors and latencies per track, from successive readings of Envoy's counters. Pure."""
+"""Counts requests, errors and latencies of each track, from successive readings of Envoy's counters. Pure."""
 
 import secrets
 from collections import defaultdict
@@ -17,9 +17,10 @@ Counters = dict[str, tuple[int, int]]  # address → requests and errors
 
 @dataclass
 class TrackCounters:
-    """The counts of requests, errors and latencies on both tracks of one app, in one epoch. `releases` names the
-    release whose requests are counted on each track; `route` is the route by which that was last determined. `latency`
-    holds, for each track, the cumulative count of every bucket."""
+    """Holds the counts of requests, errors and latencies on both tracks of one app since they last began at 0, which
+    `epoch` identifies. `releases` names the release whose requests are counted on each track; `route` is the route from
+    which that was last determined. `latency` holds, for each track, the cumulative count of every bucket.
+    """
 
     epoch: str
     route: Route
@@ -30,9 +31,9 @@ class TrackCounters:
 
 
 class RequestCounts:
-    """Adds up how much Envoy's counters grow between readings, so that requests stay counted after their instance has
-    been removed. The first reading only sets the baseline. An app's counts start again at 0, with a new epoch, when
-    Envoy restarts or a track has another release.
+    """Adds up the increases of Envoy's counters between readings, so that requests stay counted after their instance
+    has been removed. The first reading only sets the baseline. An app's counts start at 0 again, with a new epoch, when
+    Envoy restarts or a track gets another release.
     """
 
     def __init__(self, new_epoch: Callable[[], str] = lambda: secrets.token_hex(4)) -> None:
@@ -47,7 +48,7 @@ class RequestCounts:
         self._failing: set[str] = set()
 
     def reset(self) -> None:
-        """Starts all counts again at 0. Call it after a restart of Envoy, whose counters then begin at 0 too."""
+        """Starts all counts at 0 again. To be called after a restart of Envoy, whose counters then also begin at 0."""
         self._tallies.clear()
         self._latencies = {}
         self._hosts = {}
@@ -58,8 +59,8 @@ class RequestCounts:
         self._tallies.pop(app, None)
 
     def add_requests(self, routes: Iterable[Route], clusters: Clusters) -> None:
-        """Adds the requests and errors since the last reading, counted at instances of each track's current release.
-        `routes` are those of the apps that were read.
+        """Adds the requests and errors since the last reading that instances of each track's current release have
+        answered. `routes` holds the routes of the apps that were read.
         """
         counters: dict[str, Counters] = {name: {} for name in clusters.names}
         for host in clusters.hosts:
@@ -81,10 +82,9 @@ class RequestCounts:
         self._hosts.update(counters)
 
     def add_latencies(self, routes: Iterable[Route], clusters: Clusters, latencies: Mapping[str, Latency]) -> None:
-        """Adds the latencies since the last reading.
-
-        If requests of the canary's share fell back to stable in that time, its latencies are left out, as Envoy does
-        not say which host answered; also at the next reading, because Envoy's histograms are up to 1 s late.
+        """Adds the latencies since the last reading. If requests of the canary's share fell back to stable in that
+        time, its latencies are left out, because Envoy does not tell which instance answered. They are left out at the
+        next reading too, because Envoy's histograms are up to 1 s late.
         """
         before = latencies if self._latencies is None else self._latencies
         for route in routes:
@@ -102,7 +102,7 @@ class RequestCounts:
         self._le_ms = next((latency.le_ms for latency in latencies.values()), self._le_ms)
 
     def view(self, route: Route) -> TrafficView:
-        """Returns the app's traffic figures in its current epoch."""
+        """Returns the app's traffic figures since its counts last began at 0."""
         tally = self._tally(route)
         total = sum(tally.requests.values())
         return TrafficView(
@@ -159,7 +159,9 @@ def _failed_over(route: Route, clusters: Clusters, before: Latency | None, after
 
 
 def _increase(before: tuple[int, int], after: tuple[int, int]) -> tuple[int, int]:
-    """Returns the increases of (requests, errors); if requests fell, the host is new and its counters are returned."""
+    """Returns the increases of (requests, errors). If the number of requests is lower than before, the endpoint is a
+    new one, and its counters themselves are returned.
+    """
     if after[0] < before[0]:
         return after
     return after[0] - before[0], max(0, after[1] - before[1])

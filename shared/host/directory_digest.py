@@ -1,4 +1,4 @@
-"""Computes the digest of a directory artifact: build stores it, the deployer compares it before a release."""
+"""Computes the digest of an artifact that is a folder. Build stores it; the deployer compares it before a release."""
 
 import hashlib
 import os
@@ -11,10 +11,10 @@ _EXECUTABLE = 0o111
 
 
 def directory_digest(path: Path) -> str:
-    """Returns `sha256:…` over all entries below `path`: relative path, kind, executable bit, link target and content.
-
-    Leaves out `__pycache__`, because Python writes there at any time. Reads every file, so call it in a thread. Raises
-    FileNotFoundError if there is no such directory, OSError if an entry cannot be read.
+    """Returns `sha256:…` over all entries below `path`: relative path, kind, executable bit, target of a link, and
+    content. Leaves out `__pycache__`, because Python may write there at any time. It reads every file, so callers
+    should run it in a thread. Raises FileNotFoundError if there is no such folder, and OSError if an entry cannot be
+    read.
     """
     total = hashlib.sha256()
     for entry in _entries(os.fspath(path), ""):
@@ -23,8 +23,8 @@ def directory_digest(path: Path) -> str:
 
 
 def _entries(folder: str, prefix: str) -> Iterator[bytes]:
-    """Yields, for each entry below `folder` in order of name, the bytes that the digest covers. Paths end with NUL,
-    which no path contains: two trees never give the same bytes.
+    """Yields, for each entry below `folder` in order of name, the bytes that the digest covers. Each path ends with
+    NUL, which no path contains, so different trees always give different bytes.
     """
     with os.scandir(folder) as found:
         entries = sorted((entry for entry in found if entry.name != SKIPPED), key=lambda entry: os.fsencode(entry.name))

@@ -1,5 +1,5 @@
-"""Holds what build and deployer share about a Docker Engine: labels of a stack's objects, the check for `/ready`, and a
-loop that notices a new socket. Imports no Docker client.
+"""Holds what build and deployer both need of a Docker Engine: the labels of a stack's objects, the check for `GET
+/ready`, and a loop that notices a new socket. It imports no Docker client.
 """
 
 import asyncio
@@ -23,16 +23,17 @@ LOOK_S = 2.0
 
 
 def socket_watch(environment: Mapping[str, str]) -> Loop:
-    """Returns a loop that ends this process by SIGTERM when the engine's socket was replaced (see SocketWatch).
-    `environment` holds DOCKER_HOST; without it, the socket is `/var/run/docker.sock`."""
+    """Returns a loop that ends this process by SIGTERM when the engine's socket has been replaced (see `SocketWatch`).
+    `environment` may hold DOCKER_HOST; without it, the socket is `/var/run/docker.sock`.
+    """
     watch = SocketWatch(environment, lambda: signal.raise_signal(signal.SIGTERM))
     return Loop("engine's socket", watch.step, every_s=LOOK_S)
 
 
 class SocketWatch:
-    """Calls `end` when the engine's unix socket, as DOCKER_HOST in `environment` names it, was replaced. An engine that
-    restarts listens on a new socket file, but a running container keeps the old one; only a restarted container gets
-    the new one. Does nothing for an engine that is reached by TCP.
+    """Calls `end` when the engine's unix socket, which DOCKER_HOST in `environment` names, has been replaced. An engine
+    that restarts listens on a new socket file, but a running container keeps the old file; only a restarted container
+    gets the new one. For an engine that is reached by TCP it does nothing.
     """
 
     def __init__(self, environment: Mapping[str, str], end: Callable[[], None]) -> None:
@@ -50,7 +51,7 @@ class SocketWatch:
 
 
 def no_answer(error: BaseException) -> str:
-    """Returns why the engine does not answer, and the remedy, as a sentence for people."""
+    """Returns the reason why the engine does not answer, with the remedy, as a sentence for people."""
     if PERMISSION in str(error):
         return (
             "the Docker Engine's socket refuses this user (permission denied); give it the group of the socket: "
@@ -61,9 +62,9 @@ def no_answer(error: BaseException) -> str:
 
 
 async def engine_check(ask: Callable[[], object]) -> str | None:
-    """Returns None if the engine answers, else the reason as a sentence for `/ready`; within 1.5 s in either case.
-    `ask` calls the engine and raises an exception if that fails; it runs in a thread, and should give up after 1 s. If
-    all threads stay busy for 1.5 s, the reason is that the engine does not answer.
+    """Returns None if the engine answers, else the reason as a sentence for `GET /ready`. Takes at most 1.5 s. `ask`
+    calls the engine and raises an exception if that fails; it runs in a thread, and should give up after 1 s. If all
+    threads stay busy for 1.5 s, the engine counts as not answering.
     """
     try:
         await asyncio.wait_for(asyncio.to_thread(ask), WAITED_S)

@@ -4,7 +4,9 @@ import signal
 
 
 def signal_name(number: int) -> str:
-    """Returns the signal's name, like SIGKILL; `signal 40` for a number that has no name, as most real-time signals."""
+    """Returns the name of the signal, like SIGKILL; `signal 40` for a number without a name, as most real-time signals
+    have none.
+    """
     try:
         return signal.Signals(number).name
     except ValueError:
@@ -12,10 +14,12 @@ def signal_name(number: int) -> str:
 
 
 def exit_words(exit_code: int) -> str:
-    """Returns an exit code in words, with the signal that it stands for: `exit code 137 (SIGKILL)`."""
+    """Returns an exit code in words, with the signal that it stands for, if any: `exit code 137 (SIGKILL)`."""
     return f"exit code {exit_code}{f' ({signal_name(exit_code - 128)})' if is_signal(exit_code) else ''}"
 
 
 def is_signal(exit_code: int) -> bool:
-    """Returns True if a shell reports an end by a signal with this exit code, which is 128 and the signal's number."""
+    """Returns True if the exit code is 128 plus the number of a signal, by which a shell reports that a signal ended
+    the program.
+    """
     return 128 < exit_code <= 128 + signal.SIGRTMAX

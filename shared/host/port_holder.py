@@ -1,4 +1,4 @@
-"""Says who holds a TCP port, for the message that it is taken."""
+"""Says which process holds a TCP port, for the message that the port is taken."""
 
 import asyncio
 import contextlib
@@ -10,8 +10,8 @@ from shared.host.reserved_ports import exposed
 
 
 def port_problem(host: str, port: int) -> str | None:
-    """Returns, as a sentence for people, why a server cannot listen on this port, with the process that holds the port
-    if this user may see it. Returns None if a server can listen.
+    """Returns the reason why a server cannot listen on this port, as a sentence for people. It names the process that
+    holds the port, if this user may see it. Returns None if a server can listen.
     """
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

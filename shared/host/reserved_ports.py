@@ -13,7 +13,7 @@ RANGE, RESERVED = "ip_local_port_range", "ip_local_reserved_ports"
 
 def exposed(ports: Iterable[int], sysctl: Path = SYSCTL) -> list[int]:
     """Returns those of `ports` that Linux may give to outgoing connections: they are in its range for these and not
-    reserved. Returns none where that cannot be read, as on other systems.
+    reserved. Returns an empty list if that cannot be read, as on other systems.
     """
     try:
         first, last = map(int, (sysctl / RANGE).read_text().split())
@@ -24,8 +24,8 @@ def exposed(ports: Iterable[int], sysctl: Path = SYSCTL) -> list[int]:
 
 
 def reserve(ports: Iterable[int], sysctl: Path = SYSCTL) -> list[int]:
-    """Reserves those of `ports` that Linux may give to outgoing connections, until the machine's next boot. Needs root;
-    reservations of others stay. Returns the ports that could not be reserved.
+    """Reserves those of `ports` that Linux may give to outgoing connections, until the machine's next boot. It needs
+    root, and keeps the reservations of others. Returns the ports that could not be reserved.
     """
     if missing := exposed(ports, sysctl):
         with contextlib.suppress(OSError):
@@ -35,7 +35,7 @@ def reserve(ports: Iterable[int], sysctl: Path = SYSCTL) -> list[int]:
 
 
 def text_of(ports: Iterable[int]) -> str:
-    """Returns the ports as the kernel writes them: `20000-29999,50000`."""
+    """Returns the ports in the kernel's notation: `20000-29999,50000`."""
     offset = count()
     groups = [list(group) for _, group in groupby(sorted(ports), key=lambda port: port - next(offset))]
     return ",".join(f"{group[0]}-{group[-1]}" if len(group) > 1 else str(group[0]) for group in groups)

@@ -9,8 +9,8 @@ SMALLEST = 25  # bits: an eighth of a smaller subnet is too little for the platf
 
 
 def range_of(subnet: str) -> str | None:
-    """Returns the eighth of `subnet` (CIDR) from which the engine gives out addresses; None if the subnet is smaller
-    than /25 or IPv6. Raises ValueError with a remedy if it is not a subnet.
+    """Returns the first eighth of `subnet` (CIDR), from which the engine assigns addresses by itself. Returns None if
+    the subnet is smaller than /25 or IPv6. Raises ValueError with a remedy if `subnet` is not a subnet.
     """
     try:
         whole = ip_network(subnet)

@@ -14,9 +14,9 @@ RETRY_S = 0.5
 
 
 class KeyedTasks:
-    """Runs at most one task for each key, and at most `at_a_time` tasks in all. Nothing is queued: a `start` for which
-    there is no room does nothing, and the caller calls it again after `on_end`, which is called at the end of each
-    task. An exception of a task is logged; then its key pauses for 0.5 s. A key that pauses starts no task.
+    """Runs at most one task for each key, and at most `at_a_time` tasks in all. It has no queue: a `start` for which
+    there is no room does nothing, and the caller tries again in `on_end`, which is called at the end of each task. If a
+    task raises an exception, that is logged and its key pauses for 0.5 s. A key that pauses starts no task.
     """
 
     def __init__(self, name: str, on_end: Callable[[], None] = lambda: None, *, at_a_time: float = math.inf) -> None:
@@ -41,13 +41,16 @@ class KeyedTasks:
         return min((at for at in self._not_before.values() if at > now), default=math.inf)
 
     def start(self, key: Hashable, make: Callable[[], Awaitable[None]], *, pause_s: float = 0.0) -> None:
-        """Runs `make()` in a task, if there is room and the key neither runs nor pauses; after a success the key pauses
-        for `pause_s` seconds."""
+        """Runs `make()` in a task, if there is room and the key has no task and does not pause. After a success, the
+        key pauses for `pause_s` seconds.
+        """
         if self.has_room_for(key):
             self._tasks[key] = asyncio.create_task(self._run(key, make, pause_s), name=f"{self._name}: {key}")
 
     def cancel(self, key: Hashable) -> None:
-        """Cancels the key's task, if one runs, and ends the key's pause: `start` can start a new task at once."""
+        """Cancels the key's task, if it has one, and ends the key's pause, so that `start` can start a new task at
+        once.
+        """
         self._not_before.pop(key, None)
         if (task := self._tasks.pop(key, None)) is not None:
             task.cancel()

@@ -14,12 +14,11 @@ log = logging.getLogger(__name__)
 
 class Loop:
     """Runs `step` every `every_s` seconds, and at once after `wake()` or when the event `woken` is set. Each step
-    clears `woken`, so give every loop an event of its own; objects that must wake the loop and are made before it get
-    `woken.set`. A step may return the seconds until the next one, which is run after `every_s` at the latest.
-
-    A step that raises is run again after a back-off (doubling from `every_s`, at least 0.1 s, at most 5 s); only the
-    first of several failures in a row is logged. After `stale_s` seconds without a successful step the loop is stale,
-    and `/ready` reports it.
+    clears `woken`, so every loop needs an event of its own; an object that is created before the loop and must wake it
+    gets `woken.set`. A step may return the seconds until the next one, if that is to come earlier than after `every_s`.
+    If a step raises an exception, it is run again after a back-off (doubling from `every_s`, at least 0.1 s, at most 5
+    s); of several failures in a row only the first is logged. After `stale_s` seconds without a successful step the
+    loop is stale, which `GET /ready` reports.
     """
 
     def __init__(
@@ -40,11 +39,13 @@ class Loop:
         self._woken = woken or asyncio.Event()
 
     def wake(self) -> None:
-        """Ends the current wait: the next step runs at once."""
+        """Ends the present wait, so that the next step runs at once."""
         self._woken.set()
 
     def stale(self) -> str | None:
-        """Returns the reason why the loop is stale, or None."""
+        """Returns a text for people if no step of the loop has succeeded for longer than the limit given to the
+        constructor; else None.
+        """
         silent_s = time.monotonic() - self._well_at
         if silent_s <= self._stale_s:
             return None
@@ -72,7 +73,9 @@ class Loop:
 
 
 async def cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancels the tasks every 0.5 s until all have ended: redis-py on Python 3.11 can swallow a single cancellation."""
+    """Cancels the tasks every 0.5 s until all have ended, because redis-py on Python 3.11 may swallow a single
+    cancellation.
+    """
     pending = set(tasks)
     while pending:
         for task in pending:

@@ -1,5 +1,5 @@
-"""Measures time-outs without the time in which this process was late, so that its delay is not blamed on the process
-that should answer.
+"""Measures time-outs without the time in which this process itself was late, so that its delay is not blamed on the
+program that should answer.
 """
 
 import asyncio
@@ -13,11 +13,11 @@ LATE_S = 0.05
 
 
 class PunctualTimeout:
-    """Limits an `async with` block to `timeout_s` seconds in which this event loop was on time: then it cancels the
+    """Limits an `async with` block to `timeout_s` seconds in which this event loop was on time; then it cancels the
     block and raises TimeoutError. (`asyncio.timeout` counts all seconds.) A timer of the loop measures the time in
     slices of 0.1 s. A slice that took longer counts as 0.15 s at most: the loop was busy, the process or the machine
-    stood still, or others had the CPU, so an answer could not be read. If any time was not counted, one more slice
-    follows at the end, in which an answer that has arrived is read.
+    was suspended, or other processes had the CPU, so that an answer could not be read. If any time was not counted, one
+    more slice follows at the end, in which an answer that has arrived is read.
     """
 
     def __init__(self, timeout_s: float) -> None:

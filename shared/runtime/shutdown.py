@@ -1,4 +1,4 @@
-"""Calls a function on SIGTERM or SIGINT, before uvicorn cuts open streams."""
+"""Calls a function on SIGTERM or SIGINT, before uvicorn closes open streams."""
 
 import asyncio
 import contextlib
@@ -11,8 +11,8 @@ from typing import Any
 
 @contextlib.asynccontextmanager
 async def at_the_end(close: Callable[[], None]) -> AsyncIterator[None]:
-    """Calls `close` in the event loop on SIGTERM or SIGINT, and again at the end of the block, so it must be
-    idempotent. It should end open streams: uvicorn cuts them with an error after 1 s, without a notice.
+    """Calls `close` in the event loop on SIGTERM or SIGINT, and again at the end of the block, so `close` must be
+    idempotent. It should end open streams, because uvicorn breaks them off with an error after 1 s.
     """
     loop = asyncio.get_running_loop()
     handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}

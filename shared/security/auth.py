@@ -18,20 +18,20 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 def derived_secret(token: str, purpose: str) -> str:
     """Returns a secret for one purpose (`flags:production`, `redis:app`): 64 hex digits, from which the token cannot be
-    computed. Deterministic, so two services get the same secret without communication.
+    computed. It depends only on its arguments, so that two services compute the same secret.
     """
     return hmac.new(token.encode(), purpose.encode(), hashlib.sha256).hexdigest()
 
 
 def same_secret(given: str, expected: str) -> bool:
-    """Compares two secrets in constant time."""
+    """Returns True if two secrets are equal. The time that it takes does not depend on where they differ."""
     return hmac.compare_digest(given.encode(), expected.encode())
 
 
 class TokenAuth:
-    """ASGI middleware that passes a request on if it is public or has a valid token. `is_public(scope)` returns True
-    for requests that need no token; `accepts(scope, token)` returns True for a valid token that is not the platform's.
-    It answers 401 to a missing or wrong token, and 403 to a request that a browser sends from another site's page.
+    """Passes on requests (as ASGI middleware) that are public or have a valid token. `is_public(scope)` returns True
+    for requests that need no token; `accepts(scope, token)` returns True for valid tokens other than the platform's. A
+    missing or wrong token gets the answer 401; a request that a browser sends from a page of another site gets 403.
     """
 
     def __init__(
@@ -92,8 +92,9 @@ def basic_login(authorization: str) -> tuple[str, str]:
 
 
 def _is_cross_site(headers: Mapping[str, str]) -> bool:
-    """Returns True if a browser sent the request from a page of another origin, for which it also sends Basic
-    credentials. False without `Sec-Fetch-Site` and `Origin`, as from git and curl.
+    """Returns True if a browser sent the request from a page of another origin, since browsers add stored Basic
+    credentials to such requests too. Returns False if neither `Sec-Fetch-Site` nor `Origin` is present, as for git and
+    curl.
     """
     site, origin = headers.get("sec-fetch-site"), headers.get("origin")
     if site is None and origin is None:

@@ -21,11 +21,11 @@ _SPECIAL = {
 
 
 class Mask:
-    """Replaces each of the texts `hidden` by `***`, also where they overlap, and as tools print them: URL-encoded by
-    any language, quoted for a shell, escaped for JSON, HTML or a program, each character in a way of its own. The texts
-    in `verbatim` are replaced only as they are. Each text has at least 4 characters and no line feed. Up to 40 are
-    searched one after the other. For more, a regular expression finds the first 4 characters of any of them, and only
-    there the full texts are compared.
+    """Replaces each of the secret texts `hidden` by `***`, also where they overlap. It finds them in the forms in which
+    tools print them too: URL-encoded by any language, quoted for a shell, escaped for JSON, HTML or a program, even if
+    each character is escaped differently. The texts in `verbatim` are found only unchanged. Each text must have at
+    least 4 characters and no line feed. Up to 40 texts are searched one after the other. For more, a regular expression
+    finds the first 4 characters of any of them, and only there the full texts are compared.
     """
 
     def __init__(self, hidden: Iterable[str] = (), verbatim: Iterable[str] = ()) -> None:
@@ -51,14 +51,14 @@ class Mask:
         return "".join([*kept, text[done:]]) if kept else text
 
     def cut(self, text: str) -> int:
-        """Returns the last position at which `text`, which is to be continued, may be cut without cutting through a
-        hidden text, even if only the beginning of that has arrived.
+        """Returns the last position at which `text`, whose continuation is not known yet, can be cut so that no hidden
+        text is cut through, not even one of which only the beginning has arrived.
         """
         last = max(0, len(text) - self.longest)
         return next((end for start, end in self._places(text) if start < last < end), last)
 
     def _places(self, text: str) -> list[tuple[int, int]]:
-        """Returns start and end of each occurrence of a hidden text, in order, with overlapping ones merged."""
+        """Returns (start, end) of each occurrence of a hidden text, in order; overlapping ones are merged."""
         places: list[tuple[int, int]] = []
         found = self._one_by_one(text) if self._few else self._by_beginning(text)
         for start, end in sorted([*found, *self._escapes(text)]):
@@ -75,7 +75,7 @@ class Mask:
                 yield start, start + len(each)
 
     def _by_beginning(self, text: str) -> Iterator[tuple[int, int]]:
-        """Yields start and end of hidden texts, in order; of those with the same start only the longest."""
+        """Yields (start, end) of hidden texts, in order. Of several with the same start, only the longest is found."""
         at = 0
         while self._beginning and (match := self._beginning.search(text, at)):
             start = match.start()
@@ -84,7 +84,7 @@ class Mask:
                 yield start, start + len(found)
 
     def _escapes(self, text: str) -> Iterator[tuple[int, int]]:
-        """Yields start and end of hidden texts that are printed with some characters escaped."""
+        """Yields (start, end) of hidden texts of which some characters are escaped."""
         for run, pattern in self._escaped:
             if run in text:  # no tool escapes letters and digits
                 yield from (match.span() for match in pattern.finditer(text))
@@ -103,7 +103,7 @@ def _longest_print(text: str) -> int:
 
 
 def _as_printed(character: str) -> str:
-    """Returns a regular expression for the forms in which tools print a character of a value."""
+    """Returns a regular expression for all forms in which tools print the character."""
     if _is_plain(character):
         return character
     data, code = character.encode(errors="surrogateescape"), f"{ord(character):x}"
@@ -122,8 +122,8 @@ def _as_printed(character: str) -> str:
 
 
 def _any_of(texts: Collection[str]) -> str:
-    """Returns a regular expression that matches any of the texts, which have one length. Shared beginnings keep the
-    number of its branches small.
+    """Returns a regular expression that matches any of the texts, all of which have the same length. It shares their
+    beginnings, which keeps the number of its branches small.
     """
     following: dict[str, list[str]] = {}
     for text in texts:

@@ -1,8 +1,8 @@
-"""Guards the addresses that commits, apps and clients make a service call: notify URLs, sources, forges' APIs.
-
-Such an address may be on the internet. Those of the machine, of private networks and of the platform itself are
-refused, unless the operator allows them (`SLIPWAY_ALLOW_ADDRESSES`): a commit would else reach what only the platform
-can reach. An address is checked after its name was resolved, and the call goes to what was checked.
+"""Guards the addresses that commits, apps and clients make a service call: notify URLs, sources, APIs of forges.
+Addresses on the internet may be called. Addresses of the machine, of private networks and of the platform itself are
+refused, unless the operator allows them (`SLIPWAY_ALLOW_ADDRESSES`); otherwise a commit could reach what only the
+platform can reach. A host name is resolved first, then its addresses are checked, and the call goes to exactly these
+addresses.
 """
 
 import asyncio
@@ -24,16 +24,16 @@ RESOLVE_S = 10.0
 
 
 class AddressRefused(Exception):
-    """Reports that an address may not be called. The message names it and the remedy."""
+    """Reports that an address may not be called. The message names the address and the remedy."""
 
 
 class NoAddress(AddressRefused):
-    """Reports that a name has no address, or none that was found in time."""
+    """Reports that a host name has no address, or that none was found in time."""
 
 
 class AddressGuard:
-    """Says which addresses may be called. `allowed` holds networks (`10.0.0.0/8`), addresses and host names, separated
-    by commas or spaces; `*` allows all. Raises ValueError for anything else.
+    """Decides which addresses may be called. `allowed` holds networks (`10.0.0.0/8`), addresses and host names,
+    separated by commas or spaces; `*` allows all addresses. Raises ValueError if it holds anything else.
     """
 
     def __init__(self, allowed: str = "") -> None:
@@ -55,8 +55,8 @@ class AddressGuard:
         return address.is_global and not address.is_multicast and str(address) not in _own()
 
     def check(self, host: str) -> None:
-        """Raises AddressRefused if `host` is the literal of an address that may not be called, or names the machine.
-        Other names are checked when they are resolved.
+        """Raises AddressRefused if `host` is an address, in any notation, that may not be called, or a name of this
+        machine. Other names are checked when they are resolved.
         """
         bare = host.strip("[]").rstrip(".").lower()
         if bare in self._names:
@@ -71,8 +71,8 @@ class AddressGuard:
             raise _refused(host, address)
 
     async def resolve(self, host: str, port: int) -> list[str]:
-        """Returns the addresses of the host, all of which may be called. Raises AddressRefused if one may not be,
-        NoAddress if there is none; waits up to 10 s.
+        """Returns the addresses of the host, after a check that each of them may be called. Raises AddressRefused if
+        one may not be, and NoAddress if there is none. Waits up to 10 s.
         """
         loop = asyncio.get_running_loop()
         try:
@@ -90,8 +90,8 @@ class AddressGuard:
     @contextlib.contextmanager
     def guarding(self) -> Iterator[list[str]]:
         """Refuses, within the block, every connection that this thread opens to an address that may not be called, also
-        one to which a server redirects. Yields a list that gets the reasons. For libraries that make connections of
-        their own; a connection fails with PermissionError.
+        after a redirect. A refused connection raises PermissionError in the library that opens it. Yields a list to
+        which the reasons are appended. It serves libraries that open connections by themselves.
         """
         _install_hook()
         refused: list[str] = []
@@ -111,8 +111,8 @@ class AddressGuard:
 
 
 class GuardedTransport(httpx.AsyncBaseTransport):
-    """Sends requests to the addresses that the guard has checked, and to no other: a name is resolved once. Raises
-    httpx.ConnectError if the guard refuses.
+    """Sends HTTP requests only to addresses that the guard has checked: it resolves a host name once, and connects to
+    the result. Raises httpx.ConnectError if the guard refuses the address.
     """
 
     def __init__(self, guard: AddressGuard, inner: httpx.AsyncBaseTransport | None = None) -> None:
@@ -141,8 +141,8 @@ _SENDING = frozenset({"socket.connect", "socket.sendto", "socket.sendmsg"})
 
 @functools.cache
 def _install_hook() -> None:
-    """Installs, once for the process, the only hook that sees each address to which any library really connects. Python
-    cannot remove it again.
+    """Installs, once for the process, an audit hook: the only place that sees each address to which any library
+    connects. Python cannot remove it again.
     """
 
     def on_event(event: str, arguments: tuple[object, ...]) -> None:
@@ -157,7 +157,9 @@ def _install_hook() -> None:
 
 
 def _literal(host: str) -> Address:
-    """Returns the address that `host` writes, also as `127.1`, `0x7f.1` or `2130706433`, which C libraries read."""
+    """Returns the address that the text `host` stands for, also in forms that C libraries accept: `127.1`, `0x7f.1` or
+    `2130706433`. Raises ValueError if it is not an address.
+    """
     try:
         return ip_address(host.partition("%")[0])
     except ValueError:
@@ -170,7 +172,9 @@ def _literal(host: str) -> Address:
 
 
 def _inner(address: Address) -> Address | None:
-    """Returns the IPv4 address that an IPv6 address leads to; None if it leads to none."""
+    """Returns the IPv4 address to which packets for the IPv6 address go (mapped, 6to4 or NAT64); None if there is
+    none.
+    """
     if isinstance(address, IPv4Address):
         return None
     if address in NAT64:

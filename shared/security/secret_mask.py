@@ -1,4 +1,4 @@
-"""Makes the mask that hides secret values in all the forms in which they may be printed. Pure."""
+"""Creates the mask that hides secret values in all the forms in which they may be printed. Pure."""
 
 import base64
 import json
@@ -13,16 +13,18 @@ SHORTEST_LINE = 8  # of several: shorter ones (`{`, `fi`) would be hidden everyw
 
 
 def mask_of(values: Iterable[str], cleaned: Callable[[str], str] = str) -> Mask:
-    """Returns the mask that hides the values in all their forms (see `forms`). `cleaned` is the function by which the
-    log changes a line before it is printed; lines of values are hidden in that form, too."""
+    """Returns the mask that hides the values in all their forms (see `forms`). `cleaned` is the function that the log
+    applies to each line before printing; lines of values are hidden in that form, too.
+    """
     both = [forms(value, cleaned) for value in values]
     return Mask((text for found, _ in both for text in found), (text for _, encoded in both for text in encoded))
 
 
 def forms(value: str, cleaned: Callable[[str], str] = str) -> tuple[set[str], set[str]]:
-    """Returns the texts to mask for a secret value, each of at least 4 characters. The first are its lines, of several
-    those of at least 8 characters; the mask finds them also if characters are escaped. The others are searched as they
-    are: the value in base64, also wrapped into lines, and, of a value with several lines, URL-encoded and as in JSON.
+    """Returns two sets of texts to mask for a secret value; each text has at least 4 characters. The first set holds
+    the lines of the value, or, if it has several lines, those of at least 8 characters. The mask finds these also with
+    escaped characters. The second set is searched as it is: the value in base64, also wrapped into lines, and, for a
+    value of several lines, URL-encoded and as in JSON.
     """
     lines = [line for part in re.split(r"[\r\n]+", value) if (line := part.strip())]
     shortest = SHORTEST if len(lines) == 1 else SHORTEST_LINE
@@ -35,8 +37,8 @@ def forms(value: str, cleaned: Callable[[str], str] = str) -> tuple[set[str], se
 
 
 def _base64(data: bytes) -> Iterator[str]:
-    """Yields the data in base64, and those parts of it that also appear if the data stands within a longer text that is
-    encoded.
+    """Yields the data in base64. Also yields the part of it that stays the same if the data is encoded within a longer
+    text.
     """
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
         yield encode(data).decode()

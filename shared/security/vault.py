@@ -1,4 +1,4 @@
-"""Encrypts secrets before they are stored, and decrypts them; the key is a file in the home."""
+"""Encrypts secrets before they are stored, and decrypts them. The key is in a file in the platform's home folder."""
 
 import base64
 from collections.abc import Sequence
@@ -11,14 +11,13 @@ from shared.security.auth import derived_secret
 
 
 class VaultError(Exception):
-    """Raised if a text cannot be decrypted. The message says the remedy and contains nothing of the secret."""
+    """Reports that a text cannot be decrypted. The message names the remedy and contains nothing of the secret."""
 
 
 class Vault:
-    """Encrypts and decrypts texts. The file `key` holds secrets, separated by white space: the first encrypts, each
-    decrypts; the file is created if it is missing. A text encrypted for one `purpose` cannot be decrypted for another.
-
-    Raises VaultError if the file is empty.
+    """Encrypts and decrypts texts. The file `key` holds one or more keys, separated by white space: the first one
+    encrypts, all of them decrypt. The file is created if it is missing. A text that was encrypted for one `purpose`
+    cannot be decrypted for another. Raises VaultError if the file is empty.
     """
 
     def __init__(self, key: Path, purpose: str) -> None:
@@ -29,11 +28,13 @@ class Vault:
         self._fernet = fernet_of(kept, purpose)
 
     def seal(self, text: str) -> str:
-        """Returns `text` encrypted, with another result each time."""
+        """Returns `text` encrypted; the result differs at each call."""
         return self._fernet.encrypt(text.encode()).decode()
 
     def open(self, sealed: str) -> str:
-        """Decrypts a result of `seal`. Raises VaultError if it was made with another key or purpose, or was changed."""
+        """Returns the text from which `seal` made `sealed`. Raises VaultError if it was made with another key or
+        purpose, or was changed.
+        """
         try:
             return self._fernet.decrypt(sealed).decode()
         except InvalidToken:
@@ -41,6 +42,6 @@ class Vault:
 
 
 def fernet_of(keys: Sequence[str], purpose: str) -> MultiFernet:
-    """Returns a cipher with keys derived from `keys` for `purpose`: the first encrypts, each decrypts."""
+    """Returns a cipher for `purpose`, with keys derived from `keys`: the first one encrypts, all of them decrypt."""
     derived = [bytes.fromhex(derived_secret(key, purpose)) for key in keys]
     return MultiFernet([Fernet(base64.urlsafe_b64encode(each)) for each in derived])

@@ -1,4 +1,4 @@
-"""Makes the FastAPI app of each service: health, readiness, errors, token, metrics, pages, loops."""
+"""Creates the FastAPI app of each service: health, readiness, errors, token, metrics, pages, loops."""
 
 import contextlib
 import logging
@@ -77,15 +77,13 @@ def create_app(
     resources: Callable[[], contextlib.AbstractAsyncContextManager[Any]] = contextlib.nullcontext,
     at_end: Callable[[], None] = lambda: None,
 ) -> FastAPI:
-    """Returns a service's FastAPI app.
-
-    `checks`: functions for `/ready`, by dependency; each returns why its dependency fails, or None. `warnings`:
-    functions for `/ready`, by dependency; each returns what to do about a limit that is nearly reached, or None; a
-    warning leaves the service ready. They come in addition to those that all services share (`readiness.py`).
+    """Returns a service's FastAPI app. `checks`: dependency → function that returns why the dependency fails, or None;
+    `GET /ready` calls them. `warnings`: dependency → function that returns what to do about a limit that is nearly
+    reached, or None; the service stays ready. Both come in addition to those that all services share (`readiness.py`).
     `collectors`: the service's own metrics. `public`: a regular expression of further paths that need no token.
-    `accepts`: returns True for a request's token that is valid although it is not the platform's. `resources`: a
-    context that is entered before the loops start and left after they end. `at_end`: ends open streams; called on
-    SIGTERM or SIGINT, and again after the loops.
+    `accepts`: returns True for valid tokens other than the platform's. `resources`: a context that is entered before
+    the loops start and left after they end. `at_end`: ends open streams; it is called on SIGTERM or SIGINT, and again
+    after the loops.
     """
     own_public = re.compile(public) if public else None
     record = ServiceRecord(
@@ -173,7 +171,7 @@ def _platform_router(
 
 
 def _openapi(app: FastAPI, own_public: re.Pattern[str] | None) -> dict[str, Any]:
-    """Returns FastAPI's OpenAPI document; every operation that is not public requires the token."""
+    """Returns FastAPI's OpenAPI document. Every operation that is not public requires the token."""
     if app.openapi_schema is None:
         schema = get_openapi(
             title=app.title, version=app.version, description=app.description, routes=app.routes, tags=app.openapi_tags
@@ -244,7 +242,7 @@ def _answer_problems(app: FastAPI) -> None:
 
 
 def configure_logging() -> None:
-    """Writes log records to stderr in one format."""
+    """Configures logging: records go to stderr in one format, from the level SLIPWAY_LOG_LEVEL (default INFO) on."""
     logging.basicConfig(
         level=os.environ.get("SLIPWAY_LOG_LEVEL", "INFO"),
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",

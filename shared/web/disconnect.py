@@ -1,4 +1,4 @@
-"""Cancels the work for a client that has disconnected."""
+"""Cancels work for a client that has disconnected."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -15,7 +15,7 @@ CLIENT_CLOSED_REQUEST = 499  # as nginx calls it; for the metrics, since nobody 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, Result]) -> Result | Response:
     """Returns the result of `work`. If the client disconnects first, cancels `work` and returns an empty answer of
-    status 499; so `work` must be safe to cancel half-way. Read the request's body before this call.
+    status 499, so `work` must be safe to cancel at any point. The request's body must have been read before.
     """
     task, gone = asyncio.create_task(work), asyncio.create_task(_disconnected(request))
     try:

@@ -11,7 +11,7 @@ TIMEOUT_S = 3
 
 
 def is_healthy(port: int) -> bool:
-    """Returns True if `GET /health` on this port of 127.0.0.1 answers 200 within 3 s."""
+    """Returns True if `GET /health` on this port of 127.0.0.1 answers with status 200 within 3 s."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
     try:
         connection.request("GET", "/health")

@@ -1,7 +1,5 @@
-"""Cuts lists into pages: the parameters `limit` and `cursor` of every list, and the page that they ask for. Pure.
-
-A cursor is the sort key of the last item of the page before, so a page begins where that one ended, whatever was added
-or removed in between.
+"""Cuts lists into pages, by the parameters `limit` and `cursor` of every list. Pure. A cursor is the sort key of the
+last item of the page before, so that a page begins where that one ended, whatever has been added or removed since.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -23,13 +21,15 @@ TimeCursor = Annotated[str | None, Field(pattern=r"^[0-9]{13}-.+$", max_length=2
 
 
 def time_key(at: datetime, name: str) -> str:
-    """Returns the key of an item in a list ordered by time and then by name: `<ms since 1970>-<name>`."""
+    """Returns the sort key of an item in a list that is ordered by time and then by name: `<milliseconds since
+    1970>-<name>`.
+    """
     return f"{int(at.timestamp() * 1000):013d}-{name}"
 
 
 def cut(found: Sequence[Item], limit: int, key: Callable[[Item], object]) -> Page[Item]:
-    """Returns a page of the first `limit` items of `found`. Its `next` is the key of the page's last item if `found`
-    has more items, else None; so pass `limit + 1` items.
+    """Returns a page with the first `limit` items of `found`. Its `next` is the key of its last item if `found` has
+    more items, else None; callers therefore pass `limit + 1` items.
     """
     shown = list(found[:limit])
     return Page(items=shown, next=str(key(shown[-1])) if len(found) > limit else None)
@@ -43,9 +43,8 @@ def page_of(
     *,
     newest_first: bool = True,
 ) -> Page[Item]:
-    """Returns the page, of at most `limit` items, that follows the key `cursor` (None: the first page) in a list that
-    is in memory. The list is sorted by the unique keys that `key` returns: descending with `newest_first`, else
-    ascending.
+    """Returns the page of at most `limit` items that follows the key `cursor` (None: the first page). `key` returns the
+    unique key of an item, by which the items are sorted: descending with `newest_first`, else ascending.
     """
     keyed = ((key(item), item) for item in items)
     if cursor is not None:

@@ -12,8 +12,9 @@ log = logging.getLogger(__name__)
 
 
 class RequestLog:
-    """ASGI middleware that gives each request an id, counts it and measures its duration. A client's `X-Request-Id` of
-    1 to 64 letters, digits and hyphens is kept; the answer and the log of an exception have the id.
+    """Gives each request an id (as ASGI middleware), counts it and measures its duration. A client's `X-Request-Id` of
+    1 to 64 letters, digits and hyphens is used as the id. The answer carries the id, and so does the log of an
+    exception.
     """
 
     def __init__(self, app: ASGIApp, metrics: CollectorRegistry) -> None:

@@ -1,4 +1,4 @@
-"""Adds the headers by which a browser protects a service's pages."""
+"""Adds the headers by which browsers protect a service's pages."""
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -21,8 +21,8 @@ HEADERS = {
 
 
 class SecurityHeaders:
-    """ASGI middleware that adds `HEADERS` to every answer, and `Cache-Control: no-store` unless the answer has a
-    `Cache-Control` or `ETag` of its own: what needs a token shall not stay in a browser's cache.
+    """Adds `HEADERS` to every answer (as ASGI middleware). Adds `Cache-Control: no-store` too, unless the answer has a
+    `Cache-Control` or `ETag`, so that pages which need a token do not stay in a browser's cache.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -38,7 +38,7 @@ class SecurityHeaders:
 
 
 def protect(headers: MutableHeaders) -> None:
-    """Adds the headers to those of an answer; one that is there already is kept."""
+    """Adds the headers to those of an answer; a header that is already set stays."""
     for name, value in HEADERS.items():
         headers.setdefault(name, value)
     if "etag" not in headers:

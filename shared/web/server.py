@@ -1,4 +1,4 @@
-"""Runs a service's app with uvicorn, for one process of each home."""
+"""Runs a service's app with uvicorn, at most once for each home folder."""
 
 import asyncio
 import contextlib
@@ -27,9 +27,9 @@ START_FAILED = 3  # uvicorn's own exit code
 
 
 class QuietServer(uvicorn.Server):
-    """A uvicorn server that wakes once a second, for the header `Date`, and at a signal. uvicorn's own server wakes ten
-    times a second to check for a signal, which took a third of an idle service's CPU time. When the machine's clock was
-    set, which `step_s` tells, it calls `end`; by default, that ends the process as SIGTERM does.
+    """Runs like `uvicorn.Server`, but wakes only once a second, for the header `Date`, and at a signal. uvicorn's own
+    server wakes ten times a second to check for a signal, which took a third of an idle service's CPU time. If `step_s`
+    says that the machine's clock was set, it calls `end`; by default, that ends the process as SIGTERM does.
     """
 
     def __init__(
@@ -63,8 +63,8 @@ class QuietServer(uvicorn.Server):
 
 
 def serve(app: ASGIApp, settings: SharedSettings, service: ServiceName) -> None:
-    """Runs the app until SIGTERM or SIGINT. Exits with a message if the service already runs for this home, or its port
-    is taken.
+    """Runs the app until SIGTERM or SIGINT. Exits with a message if the service already runs for this home, or if its
+    port is taken.
     """
     port = settings.port(service)
     lock = exclusive(settings.home, service)
@@ -99,8 +99,8 @@ def serve(app: ASGIApp, settings: SharedSettings, service: ServiceName) -> None:
 
 def exclusive(home: Path, name: str) -> TextIO:
     """Locks `<home>/locks/<name>` until the returned file is closed or the process ends. Exits with a message if
-    another process has the lock: uvicorn starts the loops before it binds the port, so a second deployer would act
-    before it fails.
+    another process holds the lock. Without the lock, a second deployer would act before it fails, because uvicorn
+    starts the loops before it binds the port.
     """
     path = home / "locks" / name
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,6 @@
-"""Implements an HTTP/1.1 connection for clients that must know the outcome of every request.
-
-httpx does not suit: at 200 requests/s it takes a third of a core from the measured system, and its pool does not say if
-a broken connection had been given the request.
+"""Implements an HTTP/1.1 connection for clients that must know the outcome of every request. httpx is not suitable: at
+200 requests/s it takes a third of a core from the system that is measured, and its pool does not tell whether a broken
+connection had been given the request.
 """
 
 import asyncio
@@ -13,12 +12,12 @@ import httptools
 
 
 class Lost(Exception):
-    """Raised if a request got no complete answer; the text gives the reason."""
+    """Reports that a request got no complete answer; the text gives the reason."""
 
 
 @dataclass
 class Response:
-    """A response. Header names are in lower case; of a repeated header it has the last value."""
+    """Holds a response. Header names are in lower case; of a repeated header, the last value is kept."""
 
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
@@ -28,7 +27,7 @@ class Response:
 def request_bytes(
     method: str, path: str, host: str, body: bytes = b"", headers: Mapping[str, str] | None = None
 ) -> bytes:
-    """Returns the request as the bytes to send; `host` is the value of the Host header."""
+    """Returns the request as the bytes to send. `host` is the value of the Host header."""
     lines = [f"{method} {path} HTTP/1.1", f"host: {host}"]
     lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
     if body or method == "POST":
@@ -37,7 +36,9 @@ def request_bytes(
 
 
 class Connection(asyncio.Protocol):
-    """A connection for one request at a time, made by `open`. Reads only responses with a length or in chunks."""
+    """Sends one request at a time over a connection; `open` creates it. It reads only responses with a length or in
+    chunks.
+    """
 
     def __init__(self) -> None:
         self.closed = False
@@ -48,7 +49,7 @@ class Connection(asyncio.Protocol):
 
     @classmethod
     async def open(cls, url: str, timeout_s: float = 5.0) -> "Connection":
-        """Connects to the host and port of `url`. Raises Lost."""
+        """Connects to the host and port of `url`. Raises Lost if that fails."""
         address = urlsplit(url)
         try:
             async with asyncio.timeout(timeout_s):
@@ -59,7 +60,9 @@ class Connection(asyncio.Protocol):
         return connection
 
     async def request(self, request: bytes, timeout_s: float = 10.0) -> Response:
-        """Sends the request and returns its response. Raises Lost. Do not call it when `closed` is true."""
+        """Sends the request and returns its response. Raises Lost if there is no complete response. It must not be
+        called once `closed` is true.
+        """
         self._response = Response()
         self._waiting = asyncio.get_running_loop().create_future()
         self._transport.write(request)

@@ -17,23 +17,25 @@ BRANCH = {Environment.PRODUCTION: "release", Environment.CANARY: "dev"}
 
 
 class RequestRefused(Exception):
-    """Raised if a service answers with an error, or a pushed commit does not become live; the text has the details."""
+    """Reports that a service answered with an error, or that a pushed commit did not become live; the text has the
+    details.
+    """
 
 
 @dataclass
 class AppDelivery:
-    """The result of a push whose commit became live."""
+    """Holds the result of a push whose commit became live."""
 
     commit: str
     release: str
     push_s: float
-    """Seconds from the push until an outside client first received the commit."""
+    """Seconds from the push until a client outside the stack first received an answer of the commit."""
     release_s: float
-    """Seconds from the creation of the release (its artifact exists) until that first answer."""
+    """Seconds from the creation of the release (its artifact exists by then) until that first answer."""
 
 
 class Deployable:
-    """An app and its repository in `folder`. URLs end without a slash."""
+    """Drives an app with its repository in `folder`. Its URLs end without a slash."""
 
     def __init__(self, stack: LocalStack, app: str, folder: Path) -> None:
         settings = stack.settings
@@ -46,7 +48,9 @@ class Deployable:
         self._stack = stack
 
     def deliver(self, environment: Environment) -> AppDelivery:
-        """Pushes HEAD to the environment's branch and waits until its port serves it. Raises RequestRefused."""
+        """Pushes HEAD to the environment's branch and waits until the environment's port serves the commit. Raises
+        RequestRefused if it does not become live.
+        """
         url = self.production if environment is Environment.PRODUCTION else self.canary
         push = self.repository.push(BRANCH[environment])
 
@@ -75,14 +79,14 @@ class Deployable:
         return newest
 
     def rollout(self, action: str = "", **body: str) -> dict[str, Any]:
-        """Returns the current rollout. With an `action` (`abort`, `promote`) it calls that first."""
+        """Returns the current rollout. With an `action` (`abort`, `promote`), sends that request first."""
         path = f"/apps/{self.app}/rollout"
         view: dict[str, Any]
         view = self.call("proxy", "POST", f"{path}/{action}", body) if action else self.call("proxy", "GET", path)
         return view
 
     def call(self, service: ServiceName, method: str, path: str, body: Any = None) -> Any:
-        """Returns the JSON answer of a service. Raises RequestRefused."""
+        """Returns the JSON answer of a service. Raises RequestRefused if the service answers with an error."""
         with self._stack.api(service) as client:
             answer = client.request(method, path, json=body)
         if answer.is_error:

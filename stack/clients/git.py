@@ -13,7 +13,7 @@ from typing import IO
 
 @dataclass
 class Pushed:
-    """The result of a push. `output` is everything that git and the platform's hook printed."""
+    """Holds the result of a push. `output` is everything that git and the platform's hook have printed."""
 
     commit: str
     accepted: bool
@@ -21,7 +21,7 @@ class Pushed:
 
 
 class Push:
-    """A running `git push`; `finish` waits for its end."""
+    """Represents a running `git push`; `finish` waits for its end."""
 
     def __init__(self, commit: str, start: Callable[[IO[str]], "subprocess.Popen[bytes]"]) -> None:
         self.commit = commit
@@ -38,7 +38,7 @@ class Push:
         return os.pread(descriptor, 4096, max(0, os.fstat(descriptor).st_size - 4096))
 
     def finish(self, within_s: float = 300.0) -> Pushed:
-        """Waits for git, and kills it after `within_s` seconds."""
+        """Waits until git has ended and returns the result. Kills git after `within_s` seconds."""
         with self._output:
             try:
                 code = self._process.wait(within_s)
@@ -50,8 +50,8 @@ class Push:
 
 
 class Repository:
-    """A git repository in `folder` that ignores the user's git configuration. `remote` is the URL to push to. git gets
-    the token in its environment, never on a command line.
+    """Manages a git repository in `folder`, without the user's git configuration. `remote` is the URL to push to. git
+    gets the token in its environment, never on a command line.
     """
 
     def __init__(self, folder: Path, remote: str, token: str) -> None:
@@ -73,7 +73,7 @@ class Repository:
         self._git("init", "--quiet", "--initial-branch", "release")
 
     def copy_from(self, source: Path) -> None:
-        """Copies the files of `source`, except caches and reports."""
+        """Copies the files of the folder `source` into the repository, except caches and reports."""
         ignored = shutil.ignore_patterns("__pycache__", ".*cache", ".venv", ".coverage", "reports")
         shutil.copytree(source, self.folder, ignore=ignored, dirs_exist_ok=True)
 
@@ -86,7 +86,7 @@ class Repository:
         path.write_text(text.replace(old, new))
 
     def commit(self, message: str) -> str:
-        """Commits all files, also if nothing has changed, and returns the commit's id."""
+        """Commits all files, even if nothing has changed, and returns the commit's id."""
         self._git("add", "--all")
         self._git("commit", "--quiet", "--allow-empty", "--message", message)
         return self._git("rev-parse", "HEAD").strip()

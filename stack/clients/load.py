@@ -1,9 +1,11 @@
 """Sends requests at a constant rate and records the outcome of each.
+Usage: `python -m stack.clients.load --url … --rate 200 --seconds 10`
 
-Usage: `python -m stack.clients.load --url … --rate 200 --seconds 10`. The app must be examples/notes: the load calls
-GET /version, POST /echo and sometimes /slow. It is an open load: each request is sent when it is due, even if earlier
-ones have no answer yet. No request is sent twice; only if the server closed a kept-alive connection before a byte of
-the next request was sent, that request goes over a new connection, as in every HTTP client.
+The app must be examples/notes, since the requests go to GET /version, POST /echo and sometimes /slow. Each request is
+sent when it is due, even if earlier ones have no answer yet (an open load).
+
+No request is sent twice. Only if the server closed a kept-alive connection before a byte of the next request was sent,
+that request goes over a new connection, as with every HTTP client.
 """
 
 import argparse
@@ -28,7 +30,7 @@ TIMEOUT_S = 10.0
 
 
 class Client:
-    """A visitor, with a kept-alive connection and the cookie of the last answer that set one."""
+    """Represents a visitor, with a kept-alive connection and the cookie of the last answer that set one."""
 
     def __init__(self, url: str, host: str) -> None:
         self._url = url
@@ -38,11 +40,11 @@ class Client:
 
     @property
     def is_open(self) -> bool:
-        """True if the next request can use the last request's connection."""
+        """Returns True if the next request can use the connection of the last one."""
         return self._connection is not None and not self._connection.closed
 
     async def request(self, method: str, path: str, body: bytes = b"") -> Response:
-        """Sends the request and returns its answer. Raises Lost."""
+        """Sends the request and returns its answer. Raises Lost if there is no complete answer."""
         if self._connection is None or not self.is_open:
             self._connection = await Connection.open(self._url)
         headers = {"cookie": self._cookie} if self._cookie else {}
@@ -101,26 +103,28 @@ class Load:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stops sending, and waits for outstanding answers. Idempotent."""
+        """Stops sending, and waits for the answers to requests that were sent. Idempotent."""
         self._stopping.set()
         self._thread.join()
 
     def now(self) -> float:
-        """Returns the seconds since the load's start, the time base of all results."""
+        """Returns the seconds since the load's start, from which all times in the results are counted."""
         return time.monotonic() - self._started
 
     @property
     def results(self) -> list[Result]:
-        """The results of finished requests, in the order in which they finished."""
+        """Returns the results of finished requests, in the order in which they finished."""
         return self._results.copy()
 
     @property
     def cpu_share(self) -> float:
-        """CPU time of the sending thread divided by the duration of the load; read it after `stop`."""
+        """Returns the CPU time of the sending thread divided by the duration of the load; 0 until `stop` was called."""
         return self._cpu_s / self._ended if self._ended else 0.0
 
     def report(self, since: float = 0.0, until: float | None = None) -> Report:
-        """Returns a report on the requests that were due from `since` until `until` (by `now()`; None: until now)."""
+        """Returns a report on the requests that were due from `since` until `until` (in seconds since the load's start;
+        None stands for now).
+        """
         if until is None:
             until = self._ended or self.now()
         return report(self.results, since, until)
@@ -178,7 +182,7 @@ class Load:
 
 
 def _commit(body: bytes) -> str:
-    """Returns the commit that /version names. Raises Lost."""
+    """Returns the commit that the body of /version names. Raises Lost if it names none."""
     try:
         return str(json.loads(body)["commit"])
     except (ValueError, KeyError, TypeError):

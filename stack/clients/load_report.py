@@ -1,4 +1,4 @@
-"""Report of a load, computed from the results of its requests. Pure."""
+"""Computes the report of a load from the results of its requests. Pure."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -8,22 +8,24 @@ from itertools import pairwise
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The outcome of one request. Times are in seconds since the load's start."""
+    """Holds the outcome of one request. Times are in seconds since the load's start."""
 
     due: float
-    """Time at which the request was to be sent. Latency counts from here, so it includes a wait in the client."""
+    """Time at which the request was to be sent. Latency is counted from then, so it includes a delay in the client
+    itself.
+    """
     done: float
     quick: bool
     status: int = 0
     track: str = ""
     commit: str = ""
     lost: str = ""
-    """The reason if the request counts as lost, else empty."""
+    """Reason why the request counts as lost; empty if it does not."""
 
 
 @dataclass
 class Report:
-    """The figures of a load. Latencies are in ms, of successful quick requests only; None if there are none."""
+    """Holds the figures of a load. Latencies are in ms, of successful quick requests only; None if there are none."""
 
     sent: int
     lost: int
@@ -66,7 +68,7 @@ def report(results: Iterable[Result], since: float, until: float) -> Report:
 
 
 def percentile(ordered: Sequence[float], share: float) -> float | None:
-    """Returns the value below which `share` (0 to 1) of the sorted values lie, or None if there are no values."""
+    """Returns the value below which `share` (0 to 1) of the sorted values lie; None if there are no values."""
     return ordered[min(int(len(ordered) * share), len(ordered) - 1)] if ordered else None
 
 
@@ -76,7 +78,7 @@ def _largest_gap(completions: Iterable[float], since: float, until: float) -> fl
 
 
 def _reasons(lost: list[Result], most: int = 10) -> list[str]:
-    """Returns at most `most` different reasons, earliest first, each with its count and the time of its first loss."""
+    """Returns at most `most` different reasons, earliest first, each with its number and the time of its first loss."""
     counts = Counter(result.lost for result in lost)
     first = {result.lost: result.due for result in reversed(lost)}
     return [f"{counts[why]} of: {why}, first after {first[why]:.2f} s" for why in sorted(first, key=first.__getitem__)][

@@ -19,7 +19,7 @@ HOST = "127.0.0.1"
 
 
 class Mail(NamedTuple):
-    """A mail to one recipient; `text` and `html` are empty if it has no such part."""
+    """Holds a mail to one recipient. `text` and `html` are empty if the mail has no such part."""
 
     to: str
     subject: str
@@ -28,8 +28,8 @@ class Mail(NamedTuple):
 
 
 class MailSink:
-    """A mail server that listens on `host`; `known_as` is its name in the URLs that it gives to senders. `messages`
-    holds all mails so far, oldest first, also after a stop and start, which keeps the port.
+    """Runs a mail server that listens on `host`. `known_as` is its name in the URLs that senders get. `messages` holds
+    all mails so far, oldest first; they survive `stop` and `start`, which keep the port.
     """
 
     def __init__(self, host: str = HOST, known_as: str = HOST) -> None:
@@ -40,23 +40,23 @@ class MailSink:
         self._controller: Controller | None = None
 
     def url(self, to: str) -> str:
-        """Returns an apprise URL that sends a mail here. `to`: one address, or several with commas."""
+        """Returns an apprise URL that sends a mail to this server. `to` is one address, or several with commas."""
         return f"mailto://{self._known_as}:{self.port}/?from=slipway@slipway.example&to={quote(to, safe='@,')}"
 
     def start(self) -> None:
-        """Starts the server; when it returns, connections are accepted."""
+        """Starts the server. When it returns, connections are accepted."""
         self._controller = Controller(self, hostname=self._host, port=self.port)
         self._controller.start()
 
     def stop(self) -> None:
-        """Stops the server; connections are refused when this returns. Idempotent."""
+        """Stops the server. When it returns, connections are refused. Idempotent."""
         if self._controller is not None:
             self._controller.stop()
             self._controller = None
 
     @contextlib.contextmanager
     def down(self) -> Iterator[None]:
-        """Stops the server for the length of the block."""
+        """Stops the server during the block."""
         self.stop()
         try:
             yield
@@ -64,8 +64,8 @@ class MailSink:
             self.start()
 
     def wait_for(self, predicate: Callable[[list[Mail]], bool], timeout_s: float = 10.0) -> list[Mail]:
-        """Waits until `predicate` is true for the stored mails, and returns them. Raises TimeoutError that lists their
-        subjects.
+        """Waits until `predicate` returns True for the stored mails, and returns them. Raises TimeoutError, whose
+        message lists their subjects.
         """
         deadline = time.monotonic() + timeout_s
         with self._arrived:
@@ -76,7 +76,7 @@ class MailSink:
             return list(self.messages)
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
-        """Stores an arrived mail; a hook of aiosmtpd."""
+        """Stores a mail that has arrived. aiosmtpd calls it."""
         content = envelope.content or b""
         parsed = email.message_from_bytes(
             content if isinstance(content, bytes) else content.encode(), policy=email.policy.default
@@ -91,7 +91,7 @@ class MailSink:
 
 @contextlib.contextmanager
 def mail_sink(host: str = HOST, known_as: str = HOST) -> Iterator[MailSink]:
-    """Runs a server for the length of the block."""
+    """Runs a mail server during the block."""
     sink = MailSink(host, known_as)
     sink.start()
     try:

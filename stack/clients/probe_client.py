@@ -1,4 +1,4 @@
-"""Probes an app from outside: waits until it serves a commit, and sends requests as many new visitors."""
+"""Sends requests to an app from outside: waits until it serves a commit, and acts as many new visitors."""
 
 import asyncio
 import http.client
@@ -17,7 +17,7 @@ PAUSES_PER_LOOK = 4  # a look that takes long is taken seldom: it would slow dow
 
 @dataclass
 class ProbeAnswer:
-    """The answer to a probe; status 0 means that there was no answer."""
+    """Holds the answer to a request. The status 0 means that there was no answer."""
 
     status: int = 0
     track: str = ""
@@ -25,7 +25,7 @@ class ProbeAnswer:
 
     @property
     def commit(self) -> str:
-        """The commit that the body of /version names, or an empty text."""
+        """Returns the commit that the body of /version names; empty if it names none."""
         try:
             return str(json.loads(self.body)["commit"])
         except (ValueError, KeyError, TypeError):
@@ -33,7 +33,9 @@ class ProbeAnswer:
 
 
 def probe(url: str, path: str, host: str = "") -> ProbeAnswer:
-    """Sends a GET on a new connection without a cookie. `host` is the Host header, for a port that apps share."""
+    """Sends a GET on a new connection without a cookie, and returns the answer. `host` is the Host header, for a port
+    that several apps share.
+    """
     address = urlsplit(url)
     connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=5)
     try:
@@ -49,8 +51,8 @@ def probe(url: str, path: str, host: str = "") -> ProbeAnswer:
 
 
 def wait_for(condition: Callable[[], bool], what: str, timeout_s: float) -> float:
-    """Checks `condition` until it is true, and returns the seconds waited. It pauses for 10 ms between two checks, or
-    four times as long as the last one took. Raises TimeoutError that says `what` was expected.
+    """Calls `condition` until it returns True, and returns the seconds waited. Between two calls it pauses for 10 ms,
+    or for four times as long as the last call took. Raises TimeoutError, whose message says that `what` was expected.
     """
     started = looked_at = time.monotonic()
     while not condition():
@@ -68,8 +70,8 @@ def wait_for_commit(url: str, commit: str, *, host: str = "", timeout_s: float =
 
 
 def tracks_of_new_visitors(url: str, count: int, *, host: str = "", concurrency: int = 32) -> Counter[str]:
-    """Sends `count` requests without a cookie, and returns how many were answered by each track. The key `lost` counts
-    failures and answers other than 200.
+    """Sends `count` requests without a cookie; returns track → number of requests that it answered. The key `lost`
+    counts failures and answers other than 200.
     """
     return asyncio.run(_crowd(url, count, host or urlsplit(url).netloc, concurrency))
 

@@ -1,6 +1,5 @@
-"""Implements `make up` and `make down`: `docker compose`, and the steps around it that it cannot do.
-
-Runs on the machine's own Python 3.11, without packages.
+"""Implements `make up` and `make down`: `docker compose`, and steps around it that it cannot do. It runs with the
+machine's own Python 3.11, without packages.
 """
 
 import json
@@ -49,8 +48,8 @@ class Compose:
         self._env_file = env_file
 
     def run(self, *arguments: str, text: str | None = None, quiet: bool = False) -> str:
-        """Returns the command's output. Raises CalledProcessError. The command's error messages are printed; with
-        `quiet` they are in the exception's `stderr` instead.
+        """Runs `docker compose` with these arguments and returns its output. Raises CalledProcessError. The command's
+        error messages are printed; with `quiet` they are in the exception's `stderr` instead.
         """
         command = ["docker", "compose", "--env-file", str(self._env_file), *arguments]
         return subprocess.run(
@@ -69,7 +68,7 @@ class Compose:
         return found
 
     def ports(self) -> dict[str, int]:
-        """Returns the stack's ports on this machine by name: the services, `public`, `production`, `canary`."""
+        """Returns name → port of the stack on this machine, for each service, `public`, `production` and `canary`."""
         environment = self.configuration()["services"]["proxy"]["environment"]
         names = (*SERVICES, "public", "production", "canary")
         return {name: int(environment[f"SLIPWAY_{name.upper()}_PORT"]) for name in names}
@@ -100,15 +99,15 @@ def up(compose: Compose, home: Path) -> None:
 
 
 def down(compose: Compose) -> None:
-    """Stops the stack and all apps. Their data stays in volumes; `up` starts them again."""
+    """Stops the stack and all apps. Their data stay in volumes; `up` starts them again."""
     compose.run("stop")  # first, or the deployer would replace what is taken from it
     compose.run("run", "--rm", "--no-deps", "-T", "--entrypoint", "python", "deployer", "-c", END_INSTANCES)
     compose.run("down", "--remove-orphans")
 
 
 def make_env_file(path: Path, socket: Path) -> None:
-    """Creates the file from `.env.example` with the group of the engine's socket; only checks an existing file. Raises
-    SystemExit if there is no socket, or it has another group.
+    """Creates the file from `.env.example`, with the group of the engine's socket; an existing file is only checked.
+    Raises SystemExit if there is no socket, or if the file names another group.
     """
     text = path.read_text() if path.exists() else ""
     socket = Path(_setting(text, "DOCKER_SOCKET") or socket)
@@ -123,7 +122,7 @@ def make_env_file(path: Path, socket: Path) -> None:
 
 
 def _setting(text: str, name: str) -> str:
-    """Returns the last value of the setting in the file's text, or an empty text."""
+    """Returns the last value of the setting in the file's text; empty if it has none."""
     values = [line.partition("=")[2].strip() for line in text.splitlines() if line.startswith(f"{name}=")]
     return values[-1] if values else ""
 
@@ -133,7 +132,7 @@ def _read(path: Path) -> str:
 
 
 def need_free_ports(ports: Mapping[str, int]) -> None:
-    """Raises SystemExit that says which ports are taken, and which settings move them."""
+    """Raises SystemExit if ports are taken; the message says which, and which settings change them."""
     problems = {name: port_problem("127.0.0.1", port) for name, port in ports.items()}
     taken = [f"  {ports[n]} (SLIPWAY_{n.upper()}_PORT): {problem}" for n, problem in problems.items() if problem]
     if taken:

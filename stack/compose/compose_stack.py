@@ -22,7 +22,9 @@ FIRST_BUILD_S = 900
 
 
 class ComposeStack(LocalStack):
-    """A running project of docker-compose.yml. `settings` have the addresses by which this machine reaches it."""
+    """Represents a running project of docker-compose.yml. `settings` hold the addresses by which this machine reaches
+    it.
+    """
 
     def __init__(self, settings: SharedSettings, project: str) -> None:
         super().__init__(settings)
@@ -33,13 +35,13 @@ class ComposeStack(LocalStack):
         return f"{self.project}-{program}-1"
 
     def pid(self, program: str) -> int:
-        """Returns the container's main process id on this machine; 0 if it does not run."""
+        """Returns the id, on this machine, of the container's main process; 0 if the container is not running."""
         return int(docker("inspect", "--format", "{{.State.Pid}}", self.container(program)))
 
     @contextlib.contextmanager
     def kept_down(self, program: str) -> Iterator[None]:
-        """Stops the container by `docker kill`, so that the engine does not restart it; starts it at the end of the
-        block.
+        """Stops the container with `docker kill`, after which the engine does not restart it; starts it at the end of
+        the block.
         """
         docker("kill", self.container(program))
         try:
@@ -54,7 +56,7 @@ class ComposeStack(LocalStack):
 @contextlib.contextmanager
 def compose_stack(home: Path, variables: Mapping[str, str] = MappingProxyType({})) -> Iterator[ComposeStack]:
     """Runs `make up` as a project of its own on free ports. At the end of the block runs `make down` and removes
-    everything of the project from the engine. `variables` are further lines of its `.env`.
+    everything of the project from the engine. `variables` are additional lines of its `.env`.
     """
     settings = settings_on_free_ports(home)
     project = f"slipway-test-{uuid.uuid4().hex[:8]}"

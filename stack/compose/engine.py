@@ -1,4 +1,4 @@
-"""Calls the Docker Engine by the command `docker`."""
+"""Calls the Docker Engine with the command `docker`."""
 
 import os
 import subprocess
@@ -11,12 +11,12 @@ GONE_WITHIN_S = 15
 
 
 class EngineError(Exception):
-    """Raised if the engine refuses or does not answer; the text is that of the command."""
+    """Reports that the engine refuses or does not answer; the text is the command's."""
 
 
 def docker(*arguments: str, variables: Mapping[str, str] = MappingProxyType({})) -> str:
-    """Returns the command's output, stripped. Raises EngineError. Ctrl-C in the terminal does not interrupt the
-    command.
+    """Runs `docker` with these arguments and returns its output, stripped. Raises EngineError. Ctrl-C in the terminal
+    does not interrupt the command.
     """
     try:
         done = subprocess.run(
@@ -61,7 +61,7 @@ def remove_images(label: str) -> None:
 
 
 def remove_network(name: str, within_s: float = GONE_WITHIN_S) -> None:
-    """Removes the network if it exists, waiting until containers have left it. Raises EngineError after `within_s`
+    """Removes the network if it exists; waits until containers have left it. Raises EngineError after `within_s`
     seconds.
     """
     deadline = time.monotonic() + within_s
@@ -75,6 +75,6 @@ def remove_network(name: str, within_s: float = GONE_WITHIN_S) -> None:
 
 
 def remove_container(name: str) -> None:
-    """Removes the container and its volumes; does nothing if it does not exist."""
+    """Removes the container and its volumes; does nothing if there is no such container."""
     if docker("ps", "--all", "--quiet", "--filter", f"name=^{name}$"):
         docker("rm", "--force", "--volumes", name)

@@ -1,7 +1,6 @@
-"""Creates the apps' network, in which an app's address is given to no other container.
-
-The deployer gives apps fixed addresses; the engine gives all other containers addresses from a small part of the
-subnet. Imports no packages, because `make up` has none.
+"""Creates the network of the apps, in which no other container gets the address of an app. The deployer gives apps
+fixed addresses; the engine gives all other containers addresses from a small part of the subnet. Imports no packages,
+because `make up` runs without any.
 """
 
 import json
@@ -18,7 +17,7 @@ WITHOUT = "The network {} gives apps no addresses of their own:"
 
 
 def ensure(name: str, project: str) -> str:
-    """Creates the network if needed; returns a hint for people, or an empty text. Raises EngineError."""
+    """Creates the network if there is none; returns a hint for people, or an empty text. Raises EngineError."""
     if (found := _found(name)) is None:
         return _make(name, project)
     if any(pool.get("IPRange") for pool in found["IPAM"]["Config"] or []):
@@ -32,10 +31,10 @@ def ensure(name: str, project: str) -> str:
 
 
 def _make(name: str, project: str) -> str:
-    """Creates the network on a subnet that the engine chooses, since it must not overlap any other on the machine.
-
-    The first creation finds out the subnet, the second sets that subnet and a range. If another network takes the
-    subnet in between, both are repeated. After an interruption, the next start repeats them.
+    """Creates the network on a subnet that the engine chooses, since that must not overlap with any other on the
+    machine. It creates the network a first time to learn the subnet, and a second time with that subnet and a range. If
+    another network takes the subnet in between, both steps are repeated. After an interruption, the next start repeats
+    them.
     """
     for attempt in range(1, TRIES + 1):
         _create(name, project)
@@ -80,13 +79,17 @@ def _inspected(name: str) -> dict[str, Any]:
 
 
 def _is_ours(network: dict[str, Any], project: str) -> bool:
-    """Returns True if `make up`, the deployer, or Compose (in an older version of Slipway) made the network."""
+    """Returns True if the network was created by `make up`, by the deployer, or by Compose (in an older version of
+    Slipway).
+    """
     labels = network["Labels"] or {}
     return project in (labels.get(STACK), labels.get("com.docker.compose.project"))
 
 
 def _is_needed(name: str) -> bool:
-    """Returns True if the network has a container that runs or may start again; ended instances do not count."""
+    """Returns True if the network has a container that is running or may start again. Instances of apps that have ended
+    do not count.
+    """
     row = f'{{{{.State}}}} {{{{.Label "{INSTANCE}"}}}}'
     rows = docker("ps", "--all", "--filter", f"network={name}", "--format", row).splitlines()
     return any(state not in DONE or not instance for state, _, instance in (each.partition(" ") for each in rows))

@@ -19,7 +19,7 @@ FAILURES = (StepFailed, RequestRefused, TimeoutError, httpx.HTTPError, RuntimeEr
 
 
 class DemoFailed(Exception):
-    """Raised after a step failed and its failure was printed."""
+    """Reports that a step failed. Its failure has already been printed."""
 
 
 def main() -> int:
@@ -44,7 +44,7 @@ def main() -> int:
 
 
 def _stack(output: DemoOutput, ending: contextlib.ExitStack) -> LocalStack:
-    """Returns the running stack, or starts one that is stopped with `ending`."""
+    """Returns the running stack. If there is none, starts one that is stopped when `ending` is closed."""
     stack = running_stack()
     if stack is not None:
         output.passed("the stack", f"runs already, is used and left running; so is {APP}")

@@ -12,7 +12,7 @@ WIDTH = 34
 
 
 class DemoOutput:
-    """Prints an animated line in a terminal, plain lines to a file or pipe."""
+    """Prints an animated line in a terminal, and plain lines to a file or pipe."""
 
     def __init__(self, out: TextIO = sys.stdout) -> None:
         self._out = out
@@ -23,7 +23,9 @@ class DemoOutput:
 
     @contextlib.contextmanager
     def busy(self, title: str) -> Iterator[None]:
-        """Shows the step as running during the block. Then call `passed` or `failed` to print its result."""
+        """Shows the step as running during the block. The caller then calls `passed` or `failed` to print its
+        result.
+        """
         if not self._watched:
             self.say(f"  .... {title}")
             yield

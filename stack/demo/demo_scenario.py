@@ -1,4 +1,4 @@
-"""Defines the demo's steps from push to production, each measured by an outside client."""
+"""Defines the demo's steps from push to production; a client outside the stack measures each."""
 
 import time
 from collections.abc import Callable
@@ -22,11 +22,13 @@ TEAM = "team@example.com"
 
 
 class StepFailed(Exception):
-    """Raised if a step fails; the text says what was seen instead of the expected result."""
+    """Reports that a step failed; the text says what was seen instead of the expected result."""
 
 
 class DemoScenario:
-    """Holds the demo's steps. `steps` returns them in order; each returns a text with its measurement, or raises."""
+    """Holds the demo's steps. `steps` returns them in order. Each is a function that returns a text with its
+    measurement, or raises an exception.
+    """
 
     def __init__(self, app: Deployable, mail: MailSink) -> None:
         self._app = app
@@ -143,7 +145,7 @@ class DemoScenario:
         return f"production has the canary's commit {seconds:.1f} s after the call"
 
     def memory(self) -> str:
-        """Fills production's only instance to 88 % of its 64 MiB; the platform then doubles its limit."""
+        """Fills production's only instance to 88 % of its 64 MiB. The platform then doubles its limit."""
         app = self._app
         before = self._instance()
         if before["memory_limit"] != MEMORY:
@@ -176,8 +178,8 @@ class DemoScenario:
         raise StepFailed("production has no instance that is ready")
 
     def _mailed(self, what: str, *words: str) -> str:
-        """Waits for a mail with all `words`, and returns the demo's text about its delay. Raises StepFailed with
-        what the monitor says of its last message if the mail does not come.
+        """Waits for a mail that contains all `words`, and returns the demo's text about its delay. If the mail does not
+        come, raises StepFailed with the state of the monitor's last message.
         """
 
         def arrived() -> bool:

@@ -1,8 +1,7 @@
-"""Implements `make local`: runs the stack on this machine in the foreground, until SIGINT, SIGTERM or SIGHUP.
-
-It restarts supervisor if it dies; supervisor does the same for Redis, the keeper, Envoy and the five services. At the
-end it stops supervisor and then the apps, within 15 s. If it is killed, all of them run on, and the next launcher takes
-them over.
+"""Implements `make local`: runs the stack on this machine in the foreground, until SIGINT, SIGTERM or SIGHUP. It
+restarts supervisor if that dies; supervisor restarts Redis, the keeper, Envoy and the five services. At the end it
+stops supervisor, and then the apps, within 15 s. If it is killed, all of them run on, and the next launcher takes them
+over.
 """
 
 import os
@@ -64,8 +63,8 @@ class Launcher:
         self._stopping = False
 
     def run(self) -> None:
-        """Runs the stack until a signal. Services that are not ready are reported, but never a reason to stop: on a
-        busy machine they are late, and the apps serve meanwhile.
+        """Runs the stack until a signal. Services that are not ready are reported, but do not stop the stack: on a
+        busy machine they may be late, and the apps keep serving.
         """
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._on_signal)
@@ -117,7 +116,9 @@ def _need_free_ports(settings: SharedSettings) -> None:
 
 
 def write_files(settings: SharedSettings) -> None:
-    """Writes what the programs read at their start: the token, and the configuration of Redis, supervisor and Envoy."""
+    """Writes the files that the programs read at their start: the token, and the configuration of Redis, supervisor and
+    Envoy.
+    """
     home = settings.home
     if urlsplit(settings.redis_url).hostname not in ("127.0.0.1", "localhost", settings.host):
         sys.exit("SLIPWAY_REDIS_URL: the local stack brings its own Redis; name a port of 127.0.0.1 or leave it out")

@@ -25,14 +25,14 @@ OF_THIS_MACHINE = "127.0.0.0/8 172.16.0.0/12"  # the second one as containers se
 
 
 class LocalStack:
-    """A running stack. `settings` are those with which it was started."""
+    """Represents a running stack. `settings` are those with which it was started."""
 
     def __init__(self, settings: SharedSettings) -> None:
         self.settings = settings
         self.token = settings.platform_token()
 
     def api(self, service: ServiceName) -> httpx.Client:
-        """Returns an HTTP client of one service, with the token; the caller closes it."""
+        """Returns an HTTP client of one service that sends the token; the caller has to close it."""
         headers = {"Authorization": f"Bearer {self.token}"}
         # No http:// URL needs certificates; they take 35 ms to load, and whoever waits asks again and again.
         return httpx.Client(base_url=self.settings.url(service), headers=headers, timeout=10, verify=False)
@@ -54,13 +54,13 @@ class LocalStack:
             return any("127.0.0.1" not in each["url"] for each in client.get("/registry").json()["services"])
 
     def pid(self, program: str) -> int:
-        """Returns the process id of `redis`, `keeper`, `envoy` or a service; 0 while it does not run."""
+        """Returns the process id of `redis`, `keeper`, `envoy` or a service; 0 if it is not running."""
         with supervisor_rpc(self.settings.home) as supervisor:
             return int(supervisor.getProcessInfo(f"{GROUP}:{program}")["pid"])
 
     @contextlib.contextmanager
     def kept_down(self, program: str) -> Iterator[None]:
-        """Kills the program with SIGKILL, and keeps it down until the block ends."""
+        """Kills the program with SIGKILL, and keeps it from starting until the block ends."""
         os.kill(self.pid(program), signal.SIGKILL)
         with (
             contextlib.suppress(Fault),
@@ -82,8 +82,9 @@ class LocalStack:
 
 
 def settings_on_free_ports(home: Path) -> SharedSettings:
-    """Returns settings for a stack that can run next to others: its ports are free now, outside Linux' ephemeral range
-    and outside the range of the apps' instances. Mail servers, webhooks and repositories of this machine may be called.
+    """Returns settings for a stack that can run next to others. Its ports are free now, outside Linux' range for
+    outgoing connections and outside the range of the apps' instances. Mail servers, webhooks and repositories of this
+    machine may be called.
     """
     names = [*(f"{service}_port" for service in SERVICES), "public_port", "production_port", "canary_port", "redis"]
     ports = dict(zip(names, free_ports(len(names)), strict=True))
@@ -102,9 +103,9 @@ def environment(settings: SharedSettings) -> dict[str, str]:
 def local_stack(
     home: Path, network: str = "", variables: Mapping[str, str] = MappingProxyType({})
 ) -> Iterator[LocalStack]:
-    """Starts `make local`'s launcher for `home`, yields the stack when it is ready, and ends it and its apps after the
-    block. With a `network`, apps are containers in it; the caller removes the network. `variables` are further settings
-    of services. Raises RuntimeError if the stack does not become ready.
+    """Starts the launcher of `make local` for `home` and yields the stack when it is ready; ends the stack and its apps
+    after the block. With a `network`, apps are containers in it; the caller removes the network. `variables` are
+    additional settings of services. Raises RuntimeError if the stack does not become ready.
     """
     settings = settings_on_free_ports(home)
     if network:
@@ -127,7 +128,9 @@ def local_stack(
 def start_launcher(
     settings: SharedSettings, log: Path, variables: Mapping[str, str] = MappingProxyType({})
 ) -> "subprocess.Popen[bytes]":
-    """Starts `python -m stack.local` with these settings and `variables` (further ones), with output to `log`."""
+    """Starts `python -m stack.local` with these settings and with `variables` as additional ones. Output goes to the
+    file `log`.
+    """
     with log.open("ab") as output:
         return subprocess.Popen(
             [sys.executable, "-m", "stack.local"],
@@ -151,7 +154,7 @@ def end_launcher(process: "subprocess.Popen[bytes]") -> None:
 
 
 def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
-    """Returns TCP ports of `host` that are free now, outside Linux' ephemeral range."""
+    """Returns `count` TCP ports of `host` that are free now, outside Linux' range for outgoing connections."""
     found: list[int] = []
     candidates = iter(random.sample(range(10_000, 20_000), 2_000))
     while len(found) < count:

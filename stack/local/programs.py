@@ -1,4 +1,4 @@
-"""Makes supervisor's configuration for the programs of the stack."""
+"""Creates supervisor's configuration for the programs of the stack."""
 
 import shutil
 import sys
@@ -15,14 +15,15 @@ PROGRAMS = ("redis", "keeper", "envoy", *SERVICES)
 
 
 def bound_to_parent(command: Sequence[str]) -> list[str]:
-    """Returns a command that gets SIGTERM when its parent dies (on Linux; elsewhere, `command` unchanged)."""
+    """Returns a command that gets SIGTERM when its parent dies. On systems other than Linux, returns `command`
+    unchanged.
+    """
     return ["setpriv", "--pdeathsig", "TERM", "--", *command] if shutil.which("setpriv") else list(command)
 
 
 def supervisor_conf(settings: SharedSettings) -> str:
-    """Returns `supervisord.conf`, which contains no secret.
-
-    All programs end with supervisord, even if it is killed; otherwise they would hold the ports at the next start.
+    """Returns `supervisord.conf`, which contains no secret. All programs end with supervisord, even if that is killed;
+    otherwise they would occupy the ports at the next start.
     """
     home = settings.home
     binaries = Path(sys.executable).parent

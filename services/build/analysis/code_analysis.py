@@ -27,15 +27,16 @@ _BINARY_BYTES = 8000  # a NUL among the first ones makes a file binary, as git h
 
 
 class Analysis:
-    """Runs the analysis tools. They get PATH from `environment`, and no other variable."""
+    """Runs the analysis tools. Of the mapping `environment`, the tools get the variable PATH alone."""
 
     def __init__(self, environment: dict[str, str]) -> None:
         self._environment = {"PATH": environment.get("PATH", ""), "LC_ALL": "C.UTF-8"}
 
     async def measure(self, source: Path, exclusions: Exclusions, gates: Gates | None = None) -> dict[str, Measure]:
-        """Analyses the files in `source`, some of which it changes or deletes, and returns gate → measure. Functions of
-        excluded files do not count; those above the default thresholds and those of `gates` are findings. A measure has
-        no figure if its tool fails; none has one if a text file exceeds 10 MiB.
+        """Analyses the files in the folder `source` and returns gate → measure. It changes or deletes some of the
+        files, so `source` must be a copy. Functions of excluded files do not count. Functions above a default
+        threshold, or above a stricter one of `gates`, are findings. If a tool fails, its measures have no figure; if a
+        text file exceeds 10 MiB, no measure has one. The measure holds the reason.
         """
         too_large = await asyncio.to_thread(_made_plain, source)
         if too_large is not None:
@@ -74,7 +75,9 @@ class Analysis:
 
 
 def _left_out(source: Path, exclusions: Exclusions) -> dict[str, tuple[str, str]]:
-    """Returns the path of each excluded file with the reason."""
+    """Returns the path of each excluded file below `source` → the pattern that excludes it, and who set that
+    pattern.
+    """
     paths = (
         os.path.relpath(os.path.join(folder, name), source) for folder, _, files in os.walk(source) for name in files
     )
@@ -82,9 +85,10 @@ def _left_out(source: Path, exclusions: Exclusions) -> dict[str, tuple[str, str]
 
 
 def _made_plain(source: Path) -> Path | None:
-    """Prepares the files for the tools; returns the path of a text file above 10 MiB, or None. It deletes links and
-    large binary files, and replaces bytes that are not UTF-8, values that are public by their form, and comments that
-    exempt code from analysis."""
+    """Prepares the files below `source` for the tools; returns the path of a text file above 10 MiB, or None. It
+    deletes links and large binary files. It replaces bytes that are not UTF-8, values that only look like secrets, and
+    comments that tell a tool to skip code.
+    """
     for folder, folders, files in os.walk(source):
         for name in [*folders, *files]:
             path = Path(folder, name)

@@ -16,10 +16,11 @@ LeftOut = Mapping[str, tuple[str, str]]  # file → folder, file or pattern that
 def lizard_measures(
     output: str, folder: str, left_out: LeftOut | None = None, gates: Gates | None = None
 ) -> dict[str, Measure]:
-    """Returns the measures `complexity` (highest cyclomatic complexity), `function_length` (most lines) and, if it is
-    in `gates`, `comment_ratio` from the output of `lizard_tool`. Functions above the default threshold, or that in
-    `gates` if it is lower, are findings. The measures have no figure if a file could not be read. Raises ValueError,
-    KeyError.
+    """Returns gate → measure from `output`, the lines of JSON that `lizard_tool` printed. The measures are `complexity`
+    (the highest cyclomatic complexity), `function_length` (the most lines of a function) and, if `gates` sets it,
+    `comment_ratio`. Functions above the default threshold, or above that of `gates` if it is lower, are findings. If
+    lizard broke on a file, no measure has a figure. `folder` is the start of each path, which is removed; `left_out`
+    holds path → reason of excluded files. Raises ValueError or KeyError if `output` is not the tool's.
     """
     rows = [json.loads(line) for line in output.splitlines()]
     unread = next((row for row in rows if isinstance(row, dict) and "unread" in row), None)
@@ -48,8 +49,9 @@ def lizard_measures(
 
 
 def _comment_ratio(files: Sequence[tuple[int, int, str]]) -> Measure:
-    """Returns the lines with comments in percent of the lines of code; 100 without code. `files` holds both numbers and
-    the path of each file. Files with much code and few comments come first.
+    """Returns the lines with comments in percent of the lines of code; 100 without code. `files` holds (lines with
+    comments, lines of code, path) of each file. The measure names the files with the most code and the fewest comments
+    first.
     """
     code = sum(lines for _, lines, _ in files)
     worst = heapq.nlargest(OFFENDERS_KEPT, (each for each in files if each[1]), key=lambda each: each[1] - each[0])
@@ -58,7 +60,10 @@ def _comment_ratio(files: Sequence[tuple[int, int, str]]) -> Measure:
 
 
 def _without(measure: Measure, without: Sequence[tuple[str, str]]) -> Measure:
-    """Returns the measure with what was left out of it: an entry for each folder, file or pattern, most files first."""
+    """Returns `measure` with a list of the excluded files. `without` holds, for each of these files, the folder, file
+    or pattern that excluded it and who set that. The list has one entry for each such pair, the one with the most files
+    first.
+    """
     if not without:
         return measure
     counted = Counter(without).most_common()
@@ -73,8 +78,9 @@ def _files(count: int) -> str:
 
 
 def secrets_measure(output: str, folder: str) -> Measure:
-    """Returns the number of secrets that `detect-secrets scan` found, as a measure with their places but not their
-    values. Raises ValueError, KeyError or TypeError if `output` is not the tool's JSON.
+    """Returns the number of secrets that `detect-secrets scan` found, as a measure with their places but without their
+    values. `folder` is the start of each path, which is removed. Raises ValueError, KeyError or TypeError if `output`
+    is not the tool's JSON.
     """
     results: Mapping[str, Sequence[Mapping[str, object]]] = json.loads(output)["results"]
     found = [
@@ -89,13 +95,15 @@ def secrets_measure(output: str, folder: str) -> Measure:
 
 
 def _shown(text: object, folder: str = "") -> str:
-    """Returns the text as it can be stored: names of files may hold bytes that are no UTF-8."""
+    """Returns the text without the prefix `folder`, and with `?` for each character that UTF-8 cannot encode, as the
+    name of a file may hold.
+    """
     return str(text).removeprefix(folder).encode(errors="replace").decode()
 
 
 def _worst(gate: str, gates: Gates | None, figures: Sequence[tuple[int, str, int, str]]) -> Measure:
-    """Returns the largest value (0 without functions) as a measure. `figures` holds value, file, line and name of each
-    function.
+    """Returns the largest value (0 without functions) as a measure. `figures` holds (value, file, line, name) of each
+    function. Those above the default threshold, or above that of `gates` if it is lower, are findings.
     """
     default = getattr(DEFAULTS, gate)
     bound = min(default, getattr(gates, gate, None) or default)

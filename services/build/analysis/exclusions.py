@@ -1,7 +1,7 @@
-"""Says which files of a commit are vendored or generated, and so leave out of the measures of functions. Pure.
-
-By convention, the path alone decides: a comment in a file would be the commit's own excuse. The lists of a commit
-(`.gitattributes`, `exclude:` in the manifest) count for later commits, once it has passed.
+"""Decides which files of a commit are vendored or generated: the measures of functions leave these out. Pure. The path
+of a file decides, never its content: with a comment in a file, a commit could excuse itself. For the same reason, the
+patterns that a commit declares (in `.gitattributes`, and under `exclude:` in the manifest) apply only to later commits,
+once a build of it has passed.
 """
 
 import re
@@ -36,8 +36,8 @@ BY_CONVENTION, BY_THE_APP = "by convention", "set on the app"
 
 
 def declared(attributes: bytes, excluded: Sequence[str]) -> list[str]:
-    """Returns the patterns that a commit declares: by `attributes`, the content of its `.gitattributes`, and then by
-    `excluded`, the list of its manifest. A pattern with `!` before it takes files in again.
+    """Returns the patterns that a commit declares: first those of `attributes`, the content of its `.gitattributes`,
+    then those of `excluded`, the list in its manifest. A pattern that begins with `!` makes files count again.
     """
     found = []
     for line in attributes.decode(errors="replace").splitlines():
@@ -53,9 +53,9 @@ def declared(attributes: bytes, excluded: Sequence[str]) -> list[str]:
 
 
 class Exclusions:
-    """Decides which files are left out. `app` holds the patterns that are set on the app; `passed` those that the
-    build `passed_by`, the last of the branch that passed, declared. The last pattern that matches decides, and those of
-    the app come last.
+    """Decides which files the measures of functions leave out. `app` holds the patterns that are set on the app.
+    `passed` holds the patterns that the commit of the build `passed_by` declares, the last build of the branch that
+    passed. If several patterns match a file, the last one decides; those of the app come last.
     """
 
     def __init__(self, app: Sequence[str] = (), passed: Sequence[str] = (), passed_by: str = "") -> None:
@@ -63,7 +63,7 @@ class Exclusions:
         self._listed = [(_glob(pattern.removeprefix("!")), pattern, by) for pattern, by in reversed(listed)]
 
     def reason(self, path: str) -> tuple[str, str] | None:
-        """Returns what leaves the file out, a folder, file or pattern, and who says so; None if it counts."""
+        """Returns the folder, file or pattern that excludes the file, and who set it; None if the file counts."""
         parts = path.split("/")
         for glob, pattern, by in self._listed:
             if glob.matches(parts):
@@ -73,8 +73,8 @@ class Exclusions:
 
 
 def _glob(pattern: str) -> PathGlob:
-    """Returns a pattern of .gitignore as a glob: without a `/` before its end it matches at any depth; with a `/` at
-    its end it matches all files below.
+    """Returns a pattern of .gitignore as a glob. A pattern without a slash before its last character matches at any
+    depth; one that ends with a slash matches all files below that folder.
     """
     whole = f"{pattern}**" if pattern.endswith("/") else pattern
     return PathGlob(whole if "/" in pattern.rstrip("/") else f"**/{whole}")

@@ -1,12 +1,10 @@
-"""Measures the functions of a folder with lizard; run as a program of its own, which imports nothing of the platform.
-
-Its arguments are the folder, a file with a JSON list of the paths to leave out, and `comments` if comments are to be
-counted. Prints a line of JSON for each
-function, `[complexity, lines, path, first line, name]`, `{"unread": path, "error": name of the exception}` for each
-file on which lizard breaks, `{"left_out": path}` for each file of the list that lizard could read, and `{"comments":
-[lines with comments, lines of code, path]}` for each other file if they are counted. What lizard does
-not see as a function (of the C family's younger languages: bodies after bounded type parameters, some components) would
-count as nothing at all, so it is found by its braces, and its branches are counted.
+"""Measures the functions of a folder with lizard. It runs as a program of its own and imports nothing of the platform.
+Its arguments are the folder, a file with a JSON list of the paths to leave out, and the word `comments` if lines with
+comments are to be counted. It prints lines of JSON: `[complexity, lines, path, first line, name]` for each function;
+`{"unread": path, "error": name of the exception}` for each file on which lizard breaks; `{"left_out": path}` for each
+file of the list that lizard could read; with `comments`, also `{"comments": [lines with comments, lines of code,
+path]}` for each file that is not left out. In JavaScript, TypeScript, PHP, Kotlin and Rust, lizard misses some
+functions, for example components; this program finds those by their braces and counts their branches itself.
 """
 
 import hashlib
@@ -47,8 +45,8 @@ class Function(NamedTuple):
 
 
 def functions(path: str) -> Iterator[Function]:
-    """Yields the functions of a file: those that lizard finds, then those that it misses. Raises Exception of any kind
-    for a file that lizard cannot read.
+    """Yields the functions of the file `path`: those that lizard finds, then those that it misses. If lizard cannot
+    read the file, raises its exception, which may be of any class.
     """
     by_braces = Path(path).suffix.lower() in BY_BRACES and not path.endswith(".d.ts")
     found: list[Function] = []
@@ -88,7 +86,9 @@ def missed(path: str, source: str, found: list[Function]) -> Iterator[Function]:
 
 
 def _tokens(path: str, source: str) -> Iterator[Token]:
-    """Yields the tokens of a file, without spaces and comments."""
+    """Yields the tokens of `source` with their lines, without spaces and comments. The ending of `path` names the
+    language.
+    """
     line = 1
     reader: Any = get_reader_for(path)
     for text in reader.generate_tokens(source):
@@ -98,7 +98,7 @@ def _tokens(path: str, source: str) -> Iterator[Token]:
 
 
 def _matches(tokens: list[Token]) -> dict[int, int]:
-    """Returns the position of the other bracket of each pair, for both. A bracket without another has none."""
+    """Returns, for each bracket that has a partner, its position in `tokens` → the position of its partner."""
     matches, stack = {}, list[int]()
     for at, token in enumerate(tokens):
         if token.text in OPEN:
@@ -110,8 +110,9 @@ def _matches(tokens: list[Token]) -> dict[int, int]:
 
 
 def _head(tokens: list[Token], brace: int, matches: dict[int, int]) -> int | None:
-    """Returns the position of the opening parenthesis of the parameters, or of the arrow, if the brace begins the body
-    of a function; else None.
+    """Returns the position of the first token of a function's head (the opening parenthesis of its parameters, or its
+    `=>`) if the brace at position `brace` begins the body of a function; else None. `matches` holds position → position
+    of the partner bracket.
     """
     if brace not in matches or brace == 0:
         return None
@@ -135,7 +136,9 @@ def _head(tokens: list[Token], brace: int, matches: dict[int, int]) -> int | Non
 
 
 def _name(tokens: list[Token], start: int) -> str:
-    """Returns the name before the parameters, and before the type parameters if there are some."""
+    """Returns the name of the function whose head begins at position `start`, from the tokens before it; `(anonymous)`
+    if it has no name.
+    """
     at = start - 1
     depth = 0
     while at > 0 and (tokens[at].text.endswith(">") or depth > 0):
@@ -150,14 +153,16 @@ def _is_branch(text: str, following: str) -> bool:
 
 
 def sources(folder: str) -> Iterator[str]:
-    """Yields the paths of all files that lizard can read."""
+    """Yields the paths of all files below `folder` that lizard can read."""
     for at, folders, files in os.walk(folder):
         folders.sort()
         yield from (os.path.join(at, name) for name in sorted(files) if get_reader_for(name) is not None)
 
 
 def comment_lines(path: str) -> tuple[int, int]:
-    """Returns the numbers of lines with words of a comment or docstring, and of lines with code. A line may be both."""
+    """Returns how many lines of the file hold words of a comment or docstring, and how many hold code. A line may count
+    for both.
+    """
     commented, code, line = set[int](), set[int](), 1
     try:
         lexer = get_lexer_for_filename(path, stripnl=False)

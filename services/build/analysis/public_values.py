@@ -1,5 +1,5 @@
-"""Finds values in files that look like secrets and are public by their form and field: checksums and ids of commits,
-migrations and cells. Pure.
+"""Finds values in files that look like secrets but are public: checksums, and ids of commits, database migrations and
+notebook cells. Pure.
 """
 
 import re
@@ -31,8 +31,8 @@ _CELL = re.compile(rb"""(?P<head>"id":\s{0,9}")(?P<value>[0-9a-f]{8}(?:-[0-9a-f]
 
 
 def without_public_values(name: str, data: bytes) -> bytes:
-    """Returns the content of the file `name` with a word in place of each such value; all else stays as it is. A value
-    is public only by its form and by what stands before it on its line.
+    """Returns the content of the file `name` with each public value (a checksum or an id) replaced by a word. A value
+    counts as public only by its form together with the text before it on its line. All other bytes stay as they are.
     """
     for pattern in (_NAMED, _FIELD):
         data = pattern.sub(_digest, data)

@@ -1,4 +1,4 @@
-"""Serves the history of builds, filtered: over REST and as a page."""
+"""Serves the history of builds over REST and as a page, with filters."""
 
 from dataclasses import replace
 from typing import Annotated

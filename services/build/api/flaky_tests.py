@@ -29,15 +29,18 @@ def flaky_tests_router(store: BuildStore, history: HistoryStore, now: Callable[[
 
     @router.get("", response_model=Page[Quarantine], summary="Flaky tests of an app")
     async def flaky(app: str, limit: Limit = 100, cursor: TimeCursor = None) -> Page[Quarantine]:
-        """Lists the tests in quarantine, and those that left it in the last 90 days; the latest `until` first."""
+        """Lists the tests in quarantine, and those whose quarantine ended in the last 90 days. The one with the latest
+        `until` comes first.
+        """
         await store.app(app)
         known = (await history.quarantines(app)).values()
         return page_of(known, lambda each: time_key(each.until, each.test), limit, cursor)
 
     @router.put("/{test:path}", response_model=Quarantine, summary="Quarantine a test")
     async def put(app: str, test: str, body: Annotated[QuarantineRequest, Body(examples=[EXAMPLE])]) -> Quarantine:
-        """Quarantines a test until `until`: every verdict lists its failures, but they fail no gate. `test` is the id
-        that verdicts show, `<class>::<name>`."""
+        """Puts a test into quarantine until `until`: every verdict lists its failures, but they make no gate fail.
+        `test` is the id that verdicts show, `<class>::<name>`.
+        """
         await store.app(app)
         at = now()
         if not at < body.until <= at + LONGEST:
@@ -56,7 +59,9 @@ def flaky_tests_router(store: BuildStore, history: HistoryStore, now: Callable[[
 
     @router.delete("/{test:path}", status_code=204, summary="End a quarantine")
     async def delete(app: str, test: str) -> None:
-        """Ends the quarantine and removes the test from the list of flaky tests: its failures count from now on."""
+        """Ends the quarantine of the test and removes it from the list of flaky tests. Its failures count from now
+        on.
+        """
         await store.app(app)
         await history.drop_quarantine(app, test)
 

@@ -1,4 +1,4 @@
-"""Renders builds as pages, from templates. Changes no state."""
+"""Renders the HTML pages of builds from templates. Changes no state."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,15 +20,18 @@ TAIL_BYTES = 64 * 1024
 
 
 class BuildPages:
-    """Renders the HTML pages of builds. `hostname`, from the request's URL, is used in links to the other services."""
+    """Renders the HTML pages of builds. `hostname` is the host in the request's URL, which links to the other services
+    use.
+    """
 
     def __init__(self, logs: BuildLogs, settings: SharedSettings) -> None:
         self._logs = logs
         self._templates = Templates(Path(__file__).parent / "templates", settings)
 
     def history(self, found: SearchResult, asked: Filter, apps: Sequence[str], hostname: str | None) -> str:
-        """Renders one page of the history. `asked` is the filter, whose values the search form shows again. The
-        page has links to the first 50 of `apps`, the names of all apps."""
+        """Renders one page of the history of builds. `asked` is the filter, whose values the search form shows again.
+        The page links to the histories of the first 50 of `apps`, the names of all apps.
+        """
         given = [
             ("app", asked.app),
             ("branch", asked.branch),
@@ -49,8 +52,8 @@ class BuildPages:
         )
 
     def log(self, build: Build, line: int, hostname: str | None) -> str:
-        """Renders the page of the build's log that holds the line number `line`; each page has a thousand lines.
-        Blocks, as it reads the log.
+        """Renders the page of the build's log that holds line number `line`; each page has 1000 lines. Blocks while it
+        reads the log.
         """
         try:
             part = read_part(self._logs.path(build.id), line)
@@ -59,7 +62,7 @@ class BuildPages:
         return self.part("log.html", build, hostname, part=part)
 
     def part(self, template: str, build: Build, hostname: str | None, **context: Any) -> str:
-        """Renders `template`, a page about one aspect of a build, with `context` as its further variables."""
+        """Renders `template`, which shows one aspect of a build, with `context` as additional variables."""
         return self._templates.render(
             template, here="Builds", hostname=hostname, build=build, number=number, signed=signed, **context
         )

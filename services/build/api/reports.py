@@ -55,8 +55,8 @@ def reports_router(store: BuildStore, reports: ReportFiles, repositories: Reposi
         return HTMLResponse(pages.part(template, build, request.url.hostname, **context))
 
     async def part(request: Request, build: Build, name: str) -> Any:
-        """Returns the list `name` of the build's report, as an HTML page if the client is a browser, else as the fields
-        of `Part`.
+        """Returns the list `name` of the build's report: as an HTML page for a browser, else as JSON with the fields of
+        `Part`.
         """
         report = await report_of(build)
         if wants_page(request.headers.get("accept")):
@@ -66,14 +66,16 @@ def reports_router(store: BuildStore, reports: ReportFiles, repositories: Reposi
 
     @router.get("/tests", response_model=Part[TestRun], summary="Tests of a build")
     async def tests(request: Request, build: Found) -> Any:
-        """Lists the tests of the build, failed ones first, with the output of failed ones. Of a step that was run
-        again, lists the second run.
+        """Lists the tests of the build, failed ones first, with the output of failed ones. If a step was run again,
+        lists its second run.
         """
         return await part(request, build, "tests")
 
     @router.get("/coverage", response_model=Part[FileCoverage], summary="Coverage of a build")
     async def coverage(request: Request, build: Found) -> Any:
-        """Lists the files of the commit with the lines that tests ran and missed, most missed lines first."""
+        """Lists the files of the commit with the lines that ran in tests and those that did not; the file with the most
+        missed lines comes first.
+        """
         return await part(request, build, "coverage")
 
     @router.get("/findings", response_model=Part[RecordedFinding], summary="Findings of a build")
@@ -83,7 +85,7 @@ def reports_router(store: BuildStore, reports: ReportFiles, repositories: Reposi
 
     @router.get("/source", response_model=FileView, summary="A file of a build's commit")
     async def source(request: Request, build: Found, file: Annotated[str, Query(min_length=1, max_length=1000)]) -> Any:
-        """Shows a file line by line, with the lines that tests ran and the findings in it."""
+        """Shows a file line by line, with the lines that ran in tests and the findings in it."""
         try:
             data = await repositories.in_thread(_content, repositories, build, file)
         except (GitFailed, BadTree) as error:
@@ -118,13 +120,15 @@ def reports_router(store: BuildStore, reports: ReportFiles, repositories: Reposi
 
 
 def ran(build: Build) -> str:
-    """Returns the id of the build whose steps produced the result: the earlier build if `build` reuses its result."""
+    """Returns the id of the build whose steps produced the report: the earlier build if `build` reuses its result, else
+    `build` itself.
+    """
     return build.reused or build.id
 
 
 def _content(repositories: Repositories, build: Build, file: str) -> bytes | None:
-    """Returns the content of a file of the build's commit; None if it is a link or above 1 MiB. Raises NotFound if the
-    commit has no such file, BadTree and GitFailed if git cannot read the commit.
+    """Returns the content of a file of the build's commit; None if it is a link or larger than 1 MiB. Raises NotFound
+    if the commit has no such file, and BadTree or GitFailed if git cannot read the commit.
     """
     tracked = next((each for each in repositories.tracked(build.app, build.tree) if each.path == file), None)
     if tracked is None:

@@ -51,7 +51,7 @@ All = Annotated[bool, Query(description="Removes all volumes, too.")]
 
 
 class BuildRequest(Model):
-    """Request body of `POST /apps/{app}/builds`: either a branch or a commit."""
+    """Request body of `POST /apps/{app}/builds`, which holds either a branch or a commit."""
 
     branch: str | None = Field(
         None,
@@ -78,13 +78,16 @@ def apps_router(
     *,
     guard: AddressGuard,
 ) -> APIRouter:
-    """Returns the routes of apps. `wake_removals` wakes the loop that removes apps; `guard` says which addresses a
-    source may lead to."""
+    """Returns the router for requests about apps. `wake_removals` wakes the loop that removes apps; `guard` decides
+    which addresses a source may have.
+    """
     router = APIRouter(prefix="/apps", tags=["apps"])
 
     @router.post("", status_code=201, response_model=AppView, summary="Make an app")
     async def make(new: Annotated[NewApp, Body(examples=[{"name": "notes", **APP_EXAMPLE}])]) -> AppView:
-        """Makes an app before its first push; the first push makes it too, with the default branches and gates."""
+        """Creates an app before its first push. Without this, the first push creates it, with the default branches and
+        gates.
+        """
         app = new.make(now(), vault, guard=guard)
         await store.add_app(app)
         remote_sync.request_fetch(app)
@@ -103,11 +106,10 @@ def apps_router(
 
     @router.put("/{app}", response_model=AppView, summary="Change an app")
     async def put(app: str, settings: Annotated[AppSettings, Body(examples=[APP_EXAMPLE])]) -> AppView:
-        """Sets branches, minimum gates, files that they leave out, `baseline`, limits for flaky tests, the pre-receive
-        gate, the root or the source; other fields stay. A newly mapped branch is built. With a `root`, that folder of
-        the repository is built as if it were all of it. With `gate: push`, a push to production's branch is accepted
-        only after a build of its commit has passed. `source: null` removes the source; a source without token or
-        webhook_secret keeps the stored ones.
+        """Sets those fields of the app that the request holds; other fields stay. If a branch is newly mapped to an
+        environment, it is built. With a `root`, that folder of the repository is built as if it were the whole
+        repository. With `gate: push`, a push to production's branch is accepted only after a build of its commit has
+        passed. `source: null` removes the source; a source without token or webhook_secret keeps the stored ones.
         """
         before = await store.app(app)
         before.check_stays()
@@ -123,9 +125,10 @@ def apps_router(
     @router.delete("/{app}", status_code=202, response_model=AppView, summary="Remove an app")
     async def delete(app: str, volume: Named = (), volumes: All = False) -> AppView:
         """Removes the app from the whole platform: cancels its builds, ends its releases, instances and rollout, and
-        deletes its route, variables, secrets, repository, builds with logs and reports, caches and artifacts, and what
-        the monitor holds of it. Volumes stay unless they are named. GET says under `removing` what that waits for, and
-        answers 404 when it is done. Pushes are refused until then. May be repeated, and goes on after a restart.
+        deletes its route, variables, secrets, repository, builds with logs and reports, caches, artifacts, and its data
+        in the monitor. Volumes stay unless they are named. Until the removal is done, GET shows in `removing` what it
+        waits for, and pushes are refused; afterwards GET answers 404. The request may be repeated. A removal continues
+        after a restart of the service.
         """
         changed = await removals.begin(await store.app(app), None if volumes else list(volume))
         wake_removals()
@@ -133,8 +136,8 @@ def apps_router(
 
     @router.get("/{app}/badge.svg", response_class=Response, summary="The badge", openapi_extra=_svg())
     async def app_badge(app: str, branch: str = "release") -> Response:
-        """Returns, without a token, the badge of the branch's last build that ended in success, failure or error;
-        `unknown` if there is none.
+        """Returns the badge of the branch's last build that ended in success, failure or error; `unknown` if there is
+        none. It needs no token.
         """
         image = badge(await store.last_judged(app, branch))
         return Response(image, media_type="image/svg+xml", headers={"Cache-Control": "no-cache"})
@@ -151,8 +154,9 @@ def build_router(
     wake: Callable[[], None],
     refusal_to_cancel: Callable[[Build], Awaitable[str]],
 ) -> APIRouter:
-    """Returns the routes of builds. `refusal_to_cancel` returns why it is too late to cancel a build that is being
-    deployed; empty if it is not."""
+    """Returns the router for requests about builds. `refusal_to_cancel` returns the reason why it is too late to cancel
+    a build that is being deployed; empty if it is not too late.
+    """
     router = APIRouter(tags=["builds"])
 
     async def found(build_id: str) -> Build:
@@ -162,13 +166,16 @@ def build_router(
 
     @router.post("/apps/{app}/builds", status_code=202, response_model=Build, summary="Build without a push")
     async def queue(app: str, body: Annotated[BuildRequest, Body(examples=[BUILD_EXAMPLE])]) -> Build:
-        """Queues a build of a branch's head, or of one commit, even if its message says [CI SKIP]. If the app has a
-        source, it is fetched first: 503 if that fails."""
+        """Queues a build of a branch's head or of a commit, even if the commit's message says [CI SKIP]. If the app has
+        a source, it is fetched first; the answer is 503 if that fails.
+        """
         return await remote_sync.build(app, body.branch, body.commit)
 
     @router.get("/builds/{build_id}", response_model=Build, summary="A build")
     async def build(request: Request, build: Found) -> Any:
-        """Shows the build: state and reason, steps, gates, artifact. A page if `Accept` begins with `text/html`."""
+        """Shows the build: state and reason, steps, gates, artifact. Answers with a page if `Accept` begins with
+        `text/html`.
+        """
         if _wants_page(request):
             return HTMLResponse(pages.build(build, request.url.hostname))
         with contextlib.suppress(NotFound):  # the app has been deleted
@@ -183,8 +190,10 @@ def build_router(
         start: From = 0,
         line: Annotated[int, Query(ge=1, le=10**9, description="Line of the log that the page shows.")] = 1,
     ) -> Response:
-        """Returns the log so far as plain text, from byte `from` on. 410 if retention has deleted it. If `Accept`
-        begins with `text/html`, it returns a page of a thousand numbered lines: `?line=120#L120` links to a line."""
+        """Returns the log as plain text, as far as it is written, from byte `from` on. The answer is 410 if retention
+        has deleted the log. If `Accept` begins with `text/html`, it is a page of 1000 numbered lines: `?line=120#L120`
+        links to a line.
+        """
         if build.expired.log is not None:
             raise Problem(
                 f"the log of {build.id} was deleted by the retention policy on {build.expired.log:%Y-%m-%d}", status=410
@@ -225,8 +234,10 @@ def build_router(
 
     @router.post("/builds/{build_id}/cancel", status_code=202, response_model=Build, summary="Cancel a build")
     async def cancel(request: Request, build: Found) -> Any:
-        """Cancels the build, whose state changes once its processes have ended, or its release. 409 if it has ended, or
-        if its release serves visitors already: roll back then."""
+        """Cancels the build, or its release if that does not serve visitors yet. The state changes once the build's
+        processes have ended. The answer is 409 if the build has ended, or if its release serves visitors already; a
+        rollback then goes back.
+        """
         if build.deploying and (refusal := await refusal_to_cancel(build)):
             raise Conflict(refusal)
         stop = StopRequest(state=BuildState.CANCELLED, reason="cancelled by hand")
@@ -238,7 +249,7 @@ def build_router(
 
     @router.post("/builds/{build_id}/retry", status_code=202, response_model=Build, summary="Build it again")
     async def retry(request: Request, build: Found) -> Any:
-        """Queues a new build of the same commit. 409 while this build has not ended."""
+        """Queues a new build of the same commit. The answer is 409 if this build has not ended."""
         again = await push_handler.retry(build)
         return _see(again) if _wants_page(request) else again
 

@@ -37,7 +37,9 @@ def secrets_router(store: BuildStore, secrets: SecretStore, vault: Vault, now: C
 
     @router.delete("/{name}", status_code=204, summary="Remove a secret")
     async def delete(app: str, name: str) -> None:
-        """Removes a secret. Steps that still list it fail, and output no longer masks its value: revoke the value."""
+        """Removes a secret. Steps that still list it fail, and its value is no longer masked in output, so the value
+        should be revoked.
+        """
         await store.app(app)
         await secrets.drop(app, name)
 

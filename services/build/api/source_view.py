@@ -25,7 +25,7 @@ class FileView:
     file: str
     lines: list[SourceLine]
     why_not: str = ""
-    """Reason why lines are missing; empty if all are shown."""
+    """Reason why lines are missing; empty if all lines are shown."""
 
 
 def source_view(file: str, data: bytes | None, report: BuildReport) -> FileView:

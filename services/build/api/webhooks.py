@@ -41,9 +41,11 @@ def webhooks_router(store: BuildStore, deliveries: DeliveryStore, webhook_handle
         openapi_extra=_json_body(),
     )
     async def webhook(forge: Forge, app: str, request: Request, response: Response) -> Answer:
-        """Receives a webhook call of a forge. Needs no token, but a signature by the app's `source.webhook_secret`.
-        202: a push, which is fetched and built in the background. 200: nothing to do, with the reason; also for a
-        repeated delivery. 401: the signature, the app or its secret is wrong. 413: the body exceeds 25 MB."""
+        """Receives a webhook call of a forge. It needs no token, but a signature with the app's
+        `source.webhook_secret`. The answer is 202 for a push, which is fetched and built in the background; 200 with
+        the reason if there is nothing to do, also for a repeated delivery; 401 if the signature, the app or its secret
+        is wrong; 413 if the body exceeds 25 MB.
+        """
         delivery, new = await webhook_handler.receive(forge, app, request.headers, _chunks(request))
         if not new:
             return Answer(id=delivery.id, state=delivery.state, reason="known already", known=True)
@@ -64,8 +66,8 @@ def webhooks_router(store: BuildStore, deliveries: DeliveryStore, webhook_handle
         summary="Process a delivery again",
     )
     async def redeliver(app: str, delivery_id: str) -> WebhookDelivery:
-        """Fetches the source again, and builds the branch's head unless it is queued already. 409 if the delivery was
-        not about a push.
+        """Fetches the source again, and builds the branch's head unless a build of it is queued already. The answer is
+        409 if the delivery was not about a push.
         """
         return await webhook_handler.again(app, delivery_id)
 
@@ -73,8 +75,9 @@ def webhooks_router(store: BuildStore, deliveries: DeliveryStore, webhook_handle
 
 
 async def _chunks(request: Request) -> AsyncIterator[bytes]:
-    """Yields the raw body as it arrives. Raises a Problem with status 413 above 25 MB, and with 400 if the client
-    disconnects."""
+    """Yields the raw body of the request as it arrives. Raises a Problem with status 413 if the body exceeds 25 MB, and
+    with status 400 if the client disconnects.
+    """
     length = request.headers.get("content-length", "")
     if length.isdecimal() and (len(length) > LENGTH_DIGITS or int(length) > LARGEST_BYTES):
         raise _too_large()
@@ -94,6 +97,6 @@ def _too_large() -> Problem:
 
 
 def _json_body() -> dict[str, Any]:
-    """Returns the request body's OpenAPI schema and example, which suit all three forges."""
+    """Returns the OpenAPI schema and example of the request body, which suit all three forges."""
     example = {"ref": "refs/heads/release", "after": "2f4e6a8b0c1d3e5f7a9b2c4d6e8f0a1b3c5d7e9f"}
     return {"requestBody": {"content": {"application/json": {"schema": {"type": "object"}, "example": example}}}}

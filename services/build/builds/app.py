@@ -1,4 +1,4 @@
-"""Defines an app: its branches and their environments, its minimum gates, and its source if it has one."""
+"""Defines an app: its branches and their environments, its minimum gates, and its source."""
 
 import re
 from datetime import datetime
@@ -27,7 +27,7 @@ _GATE_AND_SOURCE = (
 
 
 class AppRemoval(View):
-    """The removal of an app that people asked for. It is stored before anything is removed."""
+    """Records that people have requested the removal of the app. It is stored before anything is removed."""
 
     since: datetime
     volumes: list[str] | None = Field([], description="Names of the volumes that are removed, too; null: all.")
@@ -56,13 +56,13 @@ class _AppFields(View):
 
 
 class AppView(_AppFields):
-    """Response body of `GET /apps/{app}`: an app without its token and secret."""
+    """Response body of `GET /apps/{app}`: an app without its access token and webhook secret."""
 
     source: SourceView | None = None
 
 
 class App(_AppFields):
-    """Holds an app as it is stored; `view` returns what clients may see, without token and secret."""
+    """Holds an app as it is stored; `view` returns it without access token and webhook secret, as clients see it."""
 
     source: Source | None = None
 
@@ -80,7 +80,7 @@ class App(_AppFields):
 
 
 class AppSettings(Model):
-    """Request body of `PUT /apps/{app}`: a field that is left out stays as it is."""
+    """Request body of `PUT /apps/{app}`. A field that is left out keeps its value."""
 
     branches: Branches | None = Field(
         None, description="Environment by branch. Pushes to other branches are stored and not built."
@@ -128,8 +128,9 @@ class AppSettings(Model):
         return root or None
 
     def applied_to(self, app: App, vault: Vault, *, guard: AddressGuard) -> App:
-        """Returns the app with these settings; `guard` says which addresses a source may lead to. Raises
-        Invalid for an invalid source, and for a source together with `gate`."""
+        """Returns the app with these settings. `guard` decides which addresses a source may have. Raises Invalid for an
+        invalid source, and for a source together with `gate`.
+        """
         given = {name: getattr(self, name) for name in ("branches", "gates", "flaky", "exclude", "baseline")}
         update: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         if "root" in self.model_fields_set:

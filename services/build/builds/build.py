@@ -28,8 +28,9 @@ EXCERPT_BYTES = 4096
 
 
 class StepRun(View):
-    """Records one run of a step in a build. `reason` says why the step failed, was excused or was skipped; it is empty
-    while it runs and after a success."""
+    """Records one run of a step in a build. `reason` says why the step failed, was skipped, or counts as passed
+    although it failed; it is empty while the step runs and after a success.
+    """
 
     name: str
     stage: Stage
@@ -55,7 +56,7 @@ class StepRun(View):
 
 
 class Inferred(View):
-    """Records what the manifest leaves out and a build inferred from the commit's files."""
+    """Records one entry that the manifest leaves out and that a build inferred from the commit's files."""
 
     key: str = Field(description="`steps`, `run` (its command) or `run.port`.")
     value: str
@@ -128,27 +129,27 @@ class Build(BuildView):
 
     @property
     def tree(self) -> str:
-        """Returns git's name of the folder of the commit that is built."""
+        """Returns the name by which git finds the folder of the commit that is built."""
         return tree_at(self.commit, self.root)
 
     @property
     def group(self) -> tuple[str, str | None, bool]:
-        """Returns the supersede key (app, branch, and whether it is a pre-receive build): of the builds with the same
-        key one runs at a time, and a new one supersedes older ones unless it is `off_head`.
+        """Returns the supersede key: app, branch, and whether it is a pre-receive build. Of the builds with the same
+        key only one runs at a time, and a new one supersedes older ones unless it is `off_head`.
         """
         return self.app, self.branch, self.door
 
     @property
     def effective_environment(self) -> Environment | None:
-        """Returns the environment whose conditions select the build's steps: production for a pre-receive build, else
-        `environment`.
+        """Returns the environment by whose conditions the build's steps are selected: production for a pre-receive
+        build, else `environment`.
         """
         return Environment.PRODUCTION if self.door else self.environment
 
     @property
     def reported_branch(self) -> str | None:
-        """Returns the branch whose badge and trends show this build; None for a pre-receive build, whose push is not
-        accepted yet, and for one of a commit that was not the branch's head.
+        """Returns the branch whose badge and trends include this build. Returns None for a pre-receive build, since its
+        push is not accepted yet, and for a build of a commit that was not its branch's head.
         """
         return None if self.door or self.off_head else self.branch
 
@@ -158,19 +159,21 @@ class Build(BuildView):
 
     @property
     def deploying(self) -> bool:
-        """Returns True if the build runs and its gates have passed. It is then superseded only when the deployer lets a
-        newer release take the place of its own, and can be cancelled until its release serves visitors."""
+        """Returns True if the build runs and its gates have passed, so that it is being deployed. It can then be
+        cancelled until its release serves visitors. It is superseded only if the deployer replaces its release by a
+        newer one.
+        """
         return self.state is S.RUNNING and self.passed
 
 
 def tree_at(commit: str, root: str | None) -> str:
-    """Returns git's name of a folder of the commit; of the whole commit if `root` is None."""
+    """Returns the name by which git finds the folder `root` of the commit; without `root`, that of the whole commit."""
     return commit if root is None else f"{commit}:{root}"
 
 
 def with_expiry(build: Build, expired: Expired) -> Build:
-    """Returns the build with the times at which its files were deleted, from `expired`; times recorded before stay.
-    Raises ValueError if the build has not ended.
+    """Returns the build with the times in `expired`, at which its files were deleted. A time that was recorded before
+    stays. Raises ValueError if the build has not ended.
     """
     if not build.ended:
         raise ValueError(f"{build.id} has not ended")
@@ -184,8 +187,8 @@ def with_changes(build: Build, **changes: Any) -> Build:
 
 
 def started(build: Build, now: datetime) -> Build:
-    """Returns the build as running, without steps or results, and with `attempt` increased; also one that is running
-    already, which then begins again.
+    """Returns the build as running, without steps and results, and with `attempt` increased. A build that is running
+    already begins again in this way.
     """
     state = S.RUNNING if build.state is S.RUNNING else transition(TRANSITIONS, build.state, S.RUNNING)
     return with_changes(
@@ -233,8 +236,8 @@ def sealed(build: Build, artifact: Artifact, at: datetime) -> Build:
 
 
 def step_excused(build: Build, name: str, reason: str) -> Build:
-    """Returns the build with the failed step recorded as a success, since all its failing tests are known as flaky;
-    `reason` says so.
+    """Returns the build with the failed step recorded as a success, because all of its failing tests are known to be
+    flaky. `reason` says so.
     """
     return _with_step(build, name, state="success", reason=reason)
 
@@ -287,7 +290,9 @@ def event_of(build: Build) -> Event:
 
 
 def excerpt(lines: Sequence[str]) -> str:
-    """Returns the lines from the first that looks like a failure, or else the last 20; at most 4 KiB of UTF-8."""
+    """Returns the lines from the first one on that looks like a failure; if none does, the last 20. Cut to 4 KiB of
+    UTF-8.
+    """
     signs = ("error", "fail", "traceback", "assert", "exception", "not found", "no such file")
     first = next((at for at, line in enumerate(lines) if any(sign in line.lower() for sign in signs)), None)
     chosen = lines[first:] if first is not None else lines[-20:]

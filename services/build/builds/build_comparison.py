@@ -24,22 +24,22 @@ class _Change(View):
 
 
 class GateChange(_Change):
-    """The figures of one gate in two builds; null for a build without a figure."""
+    """Holds the figures of one gate in two builds; null for a build without a figure."""
 
     name: str
     unit: str = ""
 
 
 class StepChange(_Change):
-    """The durations of one step in two builds, in seconds; null for a build that did not run the step, or has not ended
-    it.
+    """Holds the durations of one step in two builds, in seconds; null for a build that did not run the step or has not
+    ended it.
     """
 
     name: str
 
 
 class CoverageChange(_Change):
-    """The coverage of one file in two builds, in percent; null for a build without the file."""
+    """Holds the coverage of one file in two builds, in percent; null for a build without the file."""
 
     file: str
 
@@ -69,7 +69,9 @@ class Comparison(View):
 
 
 def compare(before: Build, after: Build, was: BuildReport | None, now: BuildReport | None) -> Comparison:
-    """Compares two builds. `was` is the report of `before`, `now` that of `after`; None if there is no report."""
+    """Returns the comparison of two builds. `was` is the report of `before`, `now` that of `after`; None if there is no
+    report.
+    """
     comparison = Comparison(
         before=before.id,
         after=after.id,
@@ -110,7 +112,9 @@ def _steps(before: Build, after: Build) -> list[StepChange]:
 
 
 def _tests(was: Sequence[TestRun], now: Sequence[TestRun]) -> dict[str, list[str]]:
-    """Returns lists of changed tests (`<step>: <id>`) under the keys `newly_failing`, `fixed`, `added` and `gone`."""
+    """Returns lists of tests (`<step>: <id>`) that differ, under the keys `newly_failing`, `fixed`, `added` and
+    `gone`.
+    """
     old, new = _outcomes(was), _outcomes(now)
     return {
         "newly_failing": sorted(test for test in new if new[test] and not old.get(test, False)),
@@ -121,7 +125,7 @@ def _tests(was: Sequence[TestRun], now: Sequence[TestRun]) -> dict[str, list[str
 
 
 def _outcomes(tests: Sequence[TestRun]) -> dict[str, bool]:
-    """Returns `<step>: <id>` → True if a case of that test failed."""
+    """Returns `<step>: <id>` of each test → True if one of its cases failed."""
     failed: dict[str, bool] = {}
     for test in tests:
         name = f"{test.step}: {test.id}"
@@ -130,8 +134,8 @@ def _outcomes(tests: Sequence[TestRun]) -> dict[str, bool]:
 
 
 def _beyond(these: Sequence[RecordedFinding], those: Sequence[RecordedFinding]) -> list[RecordedFinding]:
-    """Returns the findings of `these` that `those` does not have, or has fewer times. Findings are equal if rule, file
-    and message are.
+    """Returns the findings of `these` that are missing in `those` or occur there fewer times. Two findings are equal if
+    they have the same rule, file and message.
     """
     left = Counter((each.rule, each.file, each.message) for each in those)
     beyond = []
@@ -145,7 +149,7 @@ def _beyond(these: Sequence[RecordedFinding], those: Sequence[RecordedFinding]) 
 
 
 def _coverage(was: Sequence[FileCoverage], now: Sequence[FileCoverage]) -> list[CoverageChange]:
-    """Returns the files whose coverage changed, the largest change first; files that only one build has come last."""
+    """Returns the files whose coverage changed, the largest change first. Files that only one build has come last."""
     old, new = ({each.file: each.percent for each in files} for files in (was, now))
     changes = [
         CoverageChange(file=file, before=old.get(file), after=new.get(file))

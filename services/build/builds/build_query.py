@@ -20,11 +20,11 @@ class Filter:
     states: Collection[BuildState] = ()
     environment: Environment | None = None
     commit: str | None = None
-    """Prefix of the commit's id."""
+    """Beginning of the commit's id."""
 
     @property
     def narrows(self) -> bool:
-        """Returns True if any field but `app` restricts the search; the store has an index for `app` alone."""
+        """Returns True if a field other than `app` restricts the search. The store has an index for `app` alone."""
         return bool(self.branch or self.states or self.environment or self.commit)
 
     def holds(self, build: Build) -> bool:
@@ -57,8 +57,9 @@ async def find(
     batch_size: int = BATCH,
     scanned_at_most: int = SCANNED,
 ) -> SearchResult:
-    """Returns the newest `limit` builds that match `wanted` and have a position below `before`. It reads about
-    `scanned_at_most` builds, so a page may be short. Raises RedisError if Redis does not answer.
+    """Returns the newest `limit` builds that match `wanted` and, if `before` is given, have a lower position. It reads
+    about `scanned_at_most` builds, so it may return fewer matches than there are. Raises RedisError if Redis does not
+    answer.
     """
     found: list[tuple[int, Build]] = []
     scanned = 0
@@ -78,7 +79,7 @@ async def find(
 
 async def judged_before(store: BuildStore, build: Build) -> Build | None:
     """Returns the last build of the same app and branch before `build` that ended in success, failure or error. Returns
-    None if there is none among those that one search reads.
+    None if there is none, or none among the builds that one search reads.
     """
     wanted = Filter(app=build.app, branch=build.branch, states=JUDGED)
     if build.branch is None:

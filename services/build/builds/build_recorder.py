@@ -1,4 +1,4 @@
-"""Stores the progress of a running build, each change at once."""
+"""Stores the progress of a running build, change by change."""
 
 import asyncio
 import contextlib
@@ -23,8 +23,8 @@ Answer = TypeVar("Answer")
 
 
 class BuildRecorder:
-    """Stores the changes of one build's record. Retries while Redis is unreachable, and raises Stopped once `stop` is
-    set.
+    """Stores the changes of one build. While Redis is unreachable it tries again; once `stop` is set it raises
+    Stopped.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class BuildRecorder:
         self.build = await self.patiently(lambda: self.store.build(self._id))
 
     async def update(self, change: Change) -> None:
-        """Stores the result of `change`, which gets the stored record. If a stop of the build was requested, stores
+        """Stores the result of `change`, which gets the stored build. If a stop of the build was requested, stores
         nothing and raises Stopped.
         """
         async with self._lock:
@@ -63,7 +63,7 @@ class BuildRecorder:
             raise Stopped
 
     async def end(self, state: BuildState, reason: str) -> None:
-        """Stores the build's final state. Does nothing if the build has ended already."""
+        """Stores the build's final state. Does nothing if the build has already ended."""
         recovered = state is BuildState.SUCCESS and await self._failed_before()
         now = self.now()
         self.build = await self.patiently(
@@ -73,14 +73,14 @@ class BuildRecorder:
         )
 
     async def withdraw_stop(self) -> None:
-        """Removes the request to stop the build, as it came too late."""
+        """Removes the request to stop the build, because it came too late."""
         self.build = await self.patiently(
             lambda: self.store.update(self._id, lambda stored: domain.with_changes(stored, stop=None))
         )
 
     async def patiently(self, call: Callable[[], Awaitable[Answer]]) -> Answer:
-        """Returns the result of `call`, which is retried while Redis is unreachable. Raises Stopped if `stop` is set
-        meanwhile.
+        """Returns the result of `call`, which is repeated while Redis is unreachable. Raises Stopped if `stop` is set
+        in the meantime.
         """
         lines: WaitLines | None = None
         while True:

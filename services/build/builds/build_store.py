@@ -40,7 +40,7 @@ class BuildStore:
 
     async def app_records(self, names: Sequence[str] | None = None) -> dict[str, str]:
         """Returns name → stored record (JSON) of the apps with these names, or of all for None, sorted by name. It
-        parses nothing, so it is cheaper than `apps` for a caller that only looks whether an app has changed.
+        parses nothing, so it is cheaper than `apps` for a caller that only checks whether an app has changed.
         """
         names = await self.app_names() if names is None else sorted(names)
         records: list[Any] = await self._redis.mget([_app(name) for name in names]) if names else []
@@ -67,13 +67,13 @@ class BuildStore:
             await pipe.execute()
 
     async def change_app(self, app: App) -> None:
-        """Stores the app. Raises NotFound if it was removed meanwhile."""
+        """Stores the app. Raises NotFound if the app has been removed."""
         if not await self._redis.set(_app(app.name), app.model_dump_json(), xx=True):
             raise NotFound(f"there is no app {app.name} any more")
 
     async def remove_app(self, name: str, event: Event) -> None:
-        """Removes the app, the heads of its branches and its counter, and appends the event, in one transaction. Call
-        `drop` for all its builds first.
+        """Removes the app, the heads of its branches and its counter, and appends the event, in one transaction. The
+        caller has to `drop` all its builds first.
         """
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.delete(*(f"build:{noun}:{name}" for noun in NOUNS))
@@ -107,9 +107,9 @@ class BuildStore:
         await self._redis.transaction(write, _build(build.id))
 
     async def update(self, build_id: str, change: Change) -> Build:
-        """Stores the result of `change`, which gets the stored build, and returns it. After a concurrent write,
-        `change` is called again. A build that has ended is returned unchanged. Raises NotFound, and the exceptions of
-        `change`.
+        """Stores the result of `change`, which gets the stored build, and returns it. If another write comes in
+        between, `change` is called again. A build that has ended is returned unchanged. Raises NotFound, and the
+        exceptions of `change`.
         """
 
         async def write(pipe: Pipeline) -> Build:
@@ -130,8 +130,8 @@ class BuildStore:
         return _parse(build_id, text)
 
     async def builds(self, app: str | None, *, limit: int, before: int | None = None) -> list[tuple[int, Build]]:
-        """Returns at most `limit` pairs of position and build, newest first, of the app, or of all apps for None. With
-        `before`, only positions below it.
+        """Returns at most `limit` pairs (position, build), newest first, of the app or, for None, of all apps. With
+        `before`, it returns only lower positions.
         """
         index = f"build:of:{app}" if app else "build:all"
         top = f"({before}" if before is not None else "+inf"
@@ -152,7 +152,7 @@ class BuildStore:
                 yield build
 
     async def ids(self) -> set[str]:
-        """Returns the ids of all builds, also of apps that were deleted."""
+        """Returns the ids of all builds, also those of removed apps."""
         return {build_id async for build_id, _ in self._redis.zscan_iter("build:all", count=1000)}
 
     async def position(self, build_id: str) -> int:
@@ -165,15 +165,15 @@ class BuildStore:
         return int(position)
 
     async def note(self, build_id: str, expired: Expired) -> Build:
-        """Records the times at which files of an ended build were deleted. Raises NotFound; ValueError if the build has
-        not ended.
+        """Records when files of an ended build were deleted, and returns the build. Raises NotFound, and ValueError if
+        the build has not ended.
         """
         noted = with_expiry(await self.build(build_id), expired)  # only this writes to a build that has ended
         await self._redis.set(_build(build_id), noted.model_dump_json(), xx=True)
         return noted
 
     async def drop(self, builds: Sequence[Build]) -> None:
-        """Removes the records of builds, which must have ended. Idempotent."""
+        """Removes the records of builds that have ended. Idempotent."""
         async with self._redis.pipeline(transaction=True) as pipe:
             for build in builds:
                 pipe.delete(_build(build.id))
@@ -189,14 +189,14 @@ class BuildStore:
         return [Build.model_validate_json(text) for text in texts if text]
 
     async def heads(self, app: str) -> dict[str, Head]:
-        """Returns branch → the commit last queued for it, and the id of that commit's build (empty if [CI SKIP]
-        prevented one).
+        """Returns branch → (the commit last queued for it, the id of that commit's build). The id is empty if [CI SKIP]
+        prevented a build.
         """
         stored: Any = await self._redis.hgetall(f"build:heads:{app}")
         return {branch: (text[:40], text[41:]) for branch, text in stored.items()}
 
     async def skip_head(self, app: str, branch: str, commit: str) -> None:
-        """Records the commit as the last one of its branch, without a build, because of [CI SKIP]."""
+        """Records the commit as the last one of its branch. It has no build, because of [CI SKIP]."""
         await self._redis.hset(f"build:heads:{app}", branch, f"{commit} ")
 
     async def forget_head(self, app: str, branch: str) -> None:
@@ -208,8 +208,8 @@ class BuildStore:
         return set(ids)
 
     async def last_judged(self, app: str, branch: str) -> Build | None:
-        """Returns the branch's last build that ended in success, failure or error, except pre-receive builds and those
-        of commits that were not its head; None if there is none.
+        """Returns the branch's last build that ended in success, failure or error; None if there is none. Pre-receive
+        builds, and builds of commits that were not the branch's head, do not count.
         """
         build_id: Any = await self._redis.hget(f"build:judged:{app}", branch)
         return await self.build(build_id) if build_id else None

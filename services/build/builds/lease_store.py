@@ -1,4 +1,4 @@
-"""Stores the lease that lets only one service run builds, if several homes (data directories) share one Redis."""
+"""Stores a lease, by which only one service runs builds if several homes (data folders) share one Redis."""
 
 from typing import Any
 
@@ -9,8 +9,9 @@ LEASE_S = 15.0
 
 
 class Lease:
-    """Stores which home (data directory) may run builds: `build:lease` holds its name, and expires after 15 s unless
-    renewed. The holder is a home, not a process, so that a restarted service need not wait for the lease to expire.
+    """Stores which home (data folder) may run builds. The key `build:lease` holds the home's name and expires after 15
+    s unless it is renewed. A home holds the lease, not a process, so that a restarted service need not wait until the
+    lease expires.
     """
 
     def __init__(self, redis: Redis, home: str) -> None:
@@ -19,8 +20,8 @@ class Lease:
         self._other_home: str | None = None
 
     async def hold(self) -> bool:
-        """Takes or renews the lease for this home. Returns True if this home holds it now, False while another home
-        holds it. Raises RedisError.
+        """Takes or renews the lease for this home. Returns True if this home now holds it, and False while another home
+        does. Raises RedisError.
         """
         holder: Any = await self._redis.set(KEY, self._home, nx=True, get=True, px=int(LEASE_S * 1000))
         if holder == self._home:
@@ -29,7 +30,9 @@ class Lease:
         return self._other_home is None
 
     async def refusal(self) -> str | None:
-        """Returns why this service runs no builds, as found by the last `hold`, for `/ready`; None if it runs them."""
+        """Returns the reason why this service runs no builds, as the last `hold` found, to be shown by `GET /ready`;
+        None if it runs them.
+        """
         return self._other_home and (
             f"a build service with another home (stack {self._other_home}) works on this Redis; its builds are run "
             "there. End it, or give each its own SLIPWAY_REDIS_URL"

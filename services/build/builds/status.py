@@ -36,8 +36,9 @@ class Status(View):
 
 
 class PendingStatuses(View):
-    """Holds the commit statuses of all stages of a build, as they are to be sent to the app's forge. `number` is the
-    build's."""
+    """Holds the commit statuses of all stages of a build that are to be sent to the app's forge. `number` is the
+    build's number.
+    """
 
     app: str
     commit: str
@@ -46,15 +47,17 @@ class PendingStatuses(View):
 
 
 def statuses_of(build: Build) -> PendingStatuses:
-    """Returns the commit statuses of all stages of the build; one for `deploy` only if the build has an environment."""
+    """Returns the commit statuses of all stages of the build. There is one for the stage `deploy` only if the build has
+    an environment.
+    """
     judged = [_judged(build, stage) for stage in JUDGED_STAGES]
     statuses = [*judged, _deploy(build)] if build.environment else judged
     return PendingStatuses(app=build.app, commit=build.commit, number=build.number, statuses=statuses)
 
 
 def _judged(build: Build, stage: Stage) -> Status:
-    """Returns the commit status of a stage before `deploy`. It is a success only once the gates have passed, which are
-    evaluated after all these stages.
+    """Returns the commit status of a stage before `deploy`. It becomes a success only once the gates have passed, which
+    are evaluated after all these stages.
     """
     if build.passed or build.state is S.SUCCESS:
         return Status(stage=stage, verdict=V.SUCCESS, description=_passed(build, stage))

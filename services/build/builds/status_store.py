@@ -14,8 +14,8 @@ _DONE = "if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then return redis.ca
 
 
 def mark(pipe: Pipeline, before: Build | None, after: Build) -> None:
-    """Adds a command to the transaction `pipe` that queues the build's statuses for sending, if the change from
-    `before` (None: a new build) altered any. They replace those queued earlier.
+    """Adds a command to the transaction `pipe` that queues the build's commit statuses for sending, if the change from
+    `before` (None for a new build) to `after` altered any of them. They replace those that were queued earlier.
     """
     statuses = statuses_of(after)
     if before is None or statuses_of(before) != statuses:
@@ -23,8 +23,9 @@ def mark(pipe: Pipeline, before: Build | None, after: Build) -> None:
 
 
 class StatusStore:
-    """Stores pending commit statuses as `build:statuses`, a hash by build. Every method raises `RedisError` when Redis
-    is unreachable, and has then changed nothing."""
+    """Stores the commit statuses to be sent in the hash `build:statuses`, by build. Every method raises `RedisError` if
+    Redis is unreachable, and has then changed nothing.
+    """
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis

@@ -1,4 +1,4 @@
-"""Divides a build's time into spans: waiting, each step, gaps, sealing, the deploy. Pure."""
+"""Divides a build's time into spans: waiting, each step, gaps, sealing, deployment. Pure."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,12 +11,13 @@ SHORTEST = timedelta(seconds=0.05)  # a shorter gap between two spans is not sho
 
 @dataclass(frozen=True)
 class Span:
-    """Represents one bar of the timeline: a step, or another span of the build's time. `line` is the first line of a
-    step's output in the log, None for another span."""
+    """Describes one bar of the timeline: a step, or another span of the build's time. `line` is the first line of the
+    step's output in the log; None if the bar is no step.
+    """
 
     name: str
     state: str
-    """State of the step; `queued`, `quiet` or `passed` for other spans; the build's state for the deploy."""
+    """State of the step; `queued`, `quiet` or `passed` for other spans; the build's state for the deployment."""
     start_s: float
     """Seconds since the build was queued."""
     seconds: float
@@ -34,7 +35,9 @@ class Timeline:
 
 
 def timeline(build: Build, now: datetime) -> Timeline:
-    """Returns the spans of a build. A span that has not ended lasts until `now`. Spans of parallel steps overlap."""
+    """Returns the spans of a build's time. A span that has not ended lasts until `now`. Spans of parallel steps
+    overlap.
+    """
     zero, end = build.created_at, build.finished_at or max(now, build.created_at)
     total_s = (end - zero).total_seconds()
     spans: list[tuple[str, str, datetime, datetime, int | None]] = []

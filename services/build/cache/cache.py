@@ -1,4 +1,4 @@
-"""Finds an earlier build with the same cache key that passed, and stores builds that pass."""
+"""Finds an earlier build that passed with the same cache key, and stores builds that pass."""
 
 from functools import partial
 
@@ -18,8 +18,8 @@ from shared.models import Environment
 
 
 async def compared_with(recorder: BuildRecorder, history: HistoryStore, app: App) -> Baseline | None:
-    """Returns the baseline of the branch of the recorded build; else that of a branch mapped to production; None if
-    none has one.
+    """Returns the baseline of the recorded build's branch. If that has none, returns the baseline of a branch that is
+    mapped to production, and None if there is none either.
     """
     production = [branch for branch, to in sorted(app.branches.items()) if to is Environment.PRODUCTION]
     for branch in [recorder.build.branch, *production]:
@@ -33,7 +33,9 @@ async def compared_with(recorder: BuildRecorder, history: HistoryStore, app: App
 async def known_before(
     recorder: BuildRecorder, history: HistoryStore, app: App, baseline: Baseline | None
 ) -> KnownFindings | None:
-    """Returns the findings that do not count in a build that is compared with `baseline`; None if all count."""
+    """Returns the findings that were known before and so do not count in a build that is compared with `baseline`.
+    Returns None if all findings count, because the app's setting `baseline` is off.
+    """
     if not app.baseline:
         return None
     if baseline is not None and baseline.known is not None:
@@ -42,8 +44,9 @@ async def known_before(
 
 
 class BuildCache:
-    """Finds the earlier build whose result the build of `recorder` may reuse, and stores under its cache key that this
-    build passed."""
+    """Finds an earlier build whose result the build of `recorder` may reuse, and stores under the build's cache key
+    that it passed.
+    """
 
     def __init__(
         self,
@@ -67,7 +70,9 @@ class BuildCache:
         return judgement_key(build, app, manifest, baseline, known, images=images, asks_branch=asks_branch)
 
     async def find(self) -> Build | None:
-        """Returns an earlier build with the same cache key that passed and whose artifact still exists, or None."""
+        """Returns an earlier build that passed with the same cache key and whose artifact still exists; None if there
+        is none.
+        """
         recorder, entry = self._recorder, await self._entry()
         if entry is None:
             return None
@@ -80,15 +85,17 @@ class BuildCache:
         return earlier if await self._executor.has(earlier.artifact) else None
 
     async def remember(self, baseline: Baseline) -> None:
-        """Stores the build under its cache key. Has no effect until the build's record says `passed`."""
+        """Stores the build and its `baseline` under its cache key. Other builds can reuse it only once its record says
+        `passed`.
+        """
         build = self._recorder.build
         if (key := build.judgement) is not None:
             entry = CacheEntry(build=build.id, baseline=baseline)
             await self._recorder.patiently(lambda: self._store.put(build.app, key, entry))
 
     async def forget(self) -> None:
-        """Removes the entry under the cache key of this build, which has failed, so that no earlier success is reused
-        for that key.
+        """Removes the entry under this build's cache key. The build has failed, so an earlier success with that key
+        must not be reused.
         """
         build = self._recorder.build
         if (key := build.judgement) is not None:
@@ -96,7 +103,7 @@ class BuildCache:
 
     async def pass_on(self) -> None:
         """Makes the baseline in this build's cache entry the baseline of its branch, unless the build's commit was not
-        the branch's head. Call it once the build has passed.
+        the branch's head. The caller does this once the build has passed.
         """
         build, entry = self._recorder.build, await self._entry()
         if build.branch is not None and not build.off_head and entry is not None:

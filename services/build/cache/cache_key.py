@@ -1,6 +1,7 @@
 """Computes a build's cache key, and decides whether an earlier build may be reused. Pure. The key is a digest of
-everything that decides the verdict: commit, manifest, steps, gates. If a build passed, and its artifact still exists, a
-later build with the same key may take over the artifact."""
+everything that decides the verdict: commit, manifest, steps, gates. If a build with the same key passed, and its
+artifact still exists, a later build may reuse the artifact.
+"""
 
 import hashlib
 import json
@@ -29,7 +30,7 @@ class CacheEntry(View):
 
 
 def selected_steps(manifest: Manifest, build: Build) -> list[str]:
-    """Returns the names of the steps that this build runs, in the order of stages and manifest."""
+    """Returns the names of the steps that this build runs, by stage and then in the order of the manifest."""
     return [step.name for step in selected(in_order(manifest.steps), build.branch, build.effective_environment)]
 
 
@@ -43,9 +44,10 @@ def judgement_key(
     images: bool,
     asks_branch: bool,
 ) -> str:
-    """Returns the cache key as a hex digest. It covers names of secrets, but not their values. `baseline` counts as far
-    as it decides the verdict; `images` is True if artifacts are images; `asks_branch` is True if a file of the commit
-    mentions the variable with the branch's name."""
+    """Returns the build's cache key as a hex digest. It covers the names of secrets, but not their values. It covers
+    `baseline` as far as that decides the verdict. `images` is True if artifacts are images; `asks_branch` is True if a
+    file of the commit mentions the variable that holds the branch's name.
+    """
     steps = selected_steps(manifest, build)
     tested = any(step.reports.junit for step in manifest.steps if step.name in steps)
     gates = effective(app.gates, manifest.gates, tested=tested)
@@ -72,8 +74,9 @@ def judgement_key(
 
 
 def may_be_reused(earlier: Build, now: datetime) -> bool:
-    """Returns True if `earlier` passed, its artifact has not expired, and no quarantine behind its verdict has
-    ended."""
+    """Returns True if `earlier` passed, its artifact was not deleted, and no quarantine that its verdict relies on has
+    ended.
+    """
     is_there = earlier.passed and earlier.artifact is not None and earlier.expired.artifact is None
     return is_there and all(now < each.until for each in earlier.flaky)
 
@@ -96,8 +99,8 @@ def reused(build: Build, earlier: Build, now: datetime) -> Build:
 
 
 def not_reused(build: Build) -> Build:
-    """Returns the build without the result of an earlier build, marked to run its own steps: the earlier artifact has
-    been deleted.
+    """Returns the build marked to run its own steps, without the result that it took from an earlier build, because
+    that artifact has been deleted.
     """
     return with_changes(
         build, artifact=None, gates=[], flaky=[], untested=None, passed=False, reused=None, fresh=True, sealed_at=None

@@ -14,8 +14,8 @@ from shared.models import Artifact
 
 
 class Unsealed(Exception):
-    """Reports that a commit cannot become an artifact, through a fault in the commit. The message is a predicate whose
-    subject is the commit.
+    """Reports that a commit cannot become an artifact because of a fault in the commit. The message is worded to follow
+    "the commit".
     """
 
 
@@ -41,111 +41,120 @@ class Workspace:
 
 @dataclass(frozen=True)
 class ServiceOrder:
-    """Describes a service, such as a database, that runs while a step's commands run."""
+    """Describes a test service, such as a database, that runs while a step's commands run."""
 
     name: str
     image: str | None
     command: str | None
     environment: Mapping[str, str] = field(repr=False)
     port: int | None
-    """Port on which a service in a container listens. A service that is a process gets a free port in $PORT instead."""
+    """Port on which a test service in a container listens. One that runs as a process gets a free port in the variable
+    PORT.
+    """
     ready: str | None
-    """Command that succeeds once the service is ready; None: it listens, or its image's HEALTHCHECK passes."""
+    """Command that succeeds once the test service is ready. If it is None, the service is ready when it listens on its
+    port or when its image's HEALTHCHECK passes.
+    """
     timeout_s: float
-    """Seconds within which the service has to be ready."""
+    """Seconds within which the test service must be ready."""
 
     def address(self, host: str, port: int | None) -> dict[str, str]:
-        """Returns the variables that locate the service for commands: `<NAME>_HOST` and perhaps `<NAME>_PORT`."""
+        """Returns the variables with the test service's address for commands: `<NAME>_HOST`, and `<NAME>_PORT` if it
+        has a port.
+        """
         name = self.name.upper().replace("-", "_")
         return {f"{name}_HOST": host, **({f"{name}_PORT": str(port)} if port is not None else {})}
 
 
 @dataclass(frozen=True)
 class Order:
-    """Describes the commands of one step. They run one after the other in the workspace's folder until one fails. The
-    services are ready before the first command, and end after the last one."""
+    """Describes the commands of one step. They run one after the other in the workspace's folder until one fails. Its
+    test services are ready before the first command and end after the last one.
+    """
 
     commands: Sequence[str]
     timeout_s: float
     """Seconds that all commands together may take."""
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """Further variables for the commands, which override others. They never appear in a command line."""
+    """Additional variables for the commands; they override others of the same name. They never appear in a command
+    line.
+    """
     image: str | None = None
-    """Image in which the commands run; None: one of Python. Executors without images ignore it."""
+    """Image in which the commands run; if None, the executor's image of Python. The executor for processes ignores
+    it.
+    """
     reports: Sequence[str] = ()
-    """Paths of report files that the commands may write, relative to the workspace's folder, and globs for them."""
+    """Paths of the report files that the commands may write, relative to the workspace's folder; paths may be globs."""
     services: Sequence[ServiceOrder] = ()
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Records how a step, or the preparation of a workspace, ended: as a success if `reason` is empty."""
+    """Holds the end of a step, or of the preparation of a workspace. It was a success if `reason` is empty."""
 
     exit_code: int | None
-    """Exit code of the last command that ran; None if it did not end by itself or no command was started."""
+    """Exit code of the last command; None if no command was started, or if a time limit or `stop` ended it."""
     reason: str = ""
-    """Reason of the failure, as a predicate of which the step is the subject ("exited with 1"); empty on success."""
+    """Reason of the failure, worded to follow "the step" ("exited with 1"); empty on success."""
     skipped: int | None = None
-    """Number of commands not run because an earlier one failed; None if unknown."""
+    """Number of commands that were not run because an earlier one failed; None if unknown."""
 
 
 @dataclass(frozen=True)
 class SealRequest:
-    """Describes how to make the artifact of a commit that passed."""
+    """Holds what an executor needs to make the artifact of a commit that passed the gates."""
 
     source: Path
-    """Fresh checkout of the commit, which no step has touched and `seal` may move."""
+    """Fresh checkout of the commit, which no step has changed. `seal` may move it."""
     command: str | None
-    """Command that runs the app; None if only a Dockerfile says it."""
+    """Command that runs the app; None if only the commit's Dockerfile names one."""
     committed_at: datetime
     url: str
     """URL of the repository."""
     volumes: Sequence[str] = ()
-    """Paths of folders that outlive the app's instances."""
+    """Paths of the app's volumes."""
     uses_python: bool = True
-    """False if neither the run command nor any file of the commit names Python or pip."""
+    """False if neither the run command nor a file of the commit names Python or pip."""
     stages: Sequence[LanguagePart] = ()
-    """Parts from which an image is built if the commit has no Dockerfile."""
+    """Inferred parts of the app, from which an image is built if the commit has no Dockerfile."""
 
 
 @dataclass(frozen=True)
 class Leavings:
-    """Names the builds and apps of which an executor still keeps objects besides artifacts."""
+    """Names the builds and apps for which an executor still holds objects other than artifacts."""
 
     builds: frozenset[str]
-    """Ids of builds with containers, networks or volumes."""
+    """Ids of the builds that still have containers, networks or volumes."""
     apps: frozenset[str]
     """Names of the apps that have a cache."""
 
 
 class Executor(Protocol):
-    """Runs the steps of a build and seals its artifact: `prepare` once, `run` for each step (also in parallel), `seal`
-    if the build passed, `discard` in any case. `output` gets the printed bytes as they arrive. Each call ends all
-    processes that it started before it returns, also on a time-out, when `stop` is set, and when it is cancelled."""
+    """Runs the steps of a build and makes its artifact. The caller calls `prepare` once, `run` for each step (also in
+    parallel), `seal` if the build passed, and `discard` at the end in any case. `output` gets the printed bytes as they
+    arrive. Each call ends all processes that it started before it returns, also when it times out, when `stop` is set
+    and when it is cancelled.
+    """
 
     @property
     def builds_images(self) -> bool:
-        """Returns True if artifacts are images. `seal` then needs a `source`, and a Dockerfile can replace its
-        `command`.
-        """
+        """True if artifacts are images. `seal` then needs a `source`, and a Dockerfile can replace its `command`."""
         ...
 
     async def prepare(self, workspace: Workspace, output: Output, stop: Stop) -> Outcome:
-        """Creates what the steps need besides the checkout. The Outcome's `reason` says why that failed; it is empty on
-        success.
-        """
+        """Creates what the steps need besides the checkout. The `reason` of the Outcome is empty on success."""
         ...
 
     async def run(self, workspace: Workspace, order: Order, output: Output, stop: Stop) -> Outcome:
-        """Runs the commands and services of one step, and returns their Outcome, also if a command fails or a service
-        does not become ready. Afterwards the step's reports are in the workspace's folder, with the modification times
-        that the step gave them.
+        """Runs the commands and test services of one step and returns their Outcome, also if a command fails or a
+        service does not become ready. Afterwards the step's reports lie in the workspace's folder, with the
+        modification times that the step gave them.
         """
         ...
 
     async def seal(self, workspace: Workspace, delivery: SealRequest, output: Output, stop: Stop) -> Artifact:
-        """Makes and returns the artifact. Idempotent: equal commits give equal artifacts. Raises Unsealed if the commit
-        cannot become one, and Stopped.
+        """Makes the artifact and returns it. Idempotent: equal commits give equal artifacts. Raises Unsealed if the
+        commit cannot become an artifact, and Stopped once `stop` is set.
         """
         ...
 
@@ -156,20 +165,23 @@ class Executor(Protocol):
         ...
 
     async def present(self) -> dict[str, str]:
-        """Returns the versions of `python` and `node` with which all steps run, as far as they are there; empty if each
-        step runs in an image."""
+        """Returns language → version of `python` and `node` on this machine, for those that are installed; empty if
+        each step runs in an image of its own.
+        """
         ...
 
     async def exposed_ports(self, artifact: Artifact) -> list[int]:
-        """Returns the TCP ports that the artifact says it listens on, sorted; empty if it says none."""
+        """Returns the TCP ports on which the artifact declares that it listens, sorted; empty if it declares none."""
         ...
 
     async def images(self) -> Images | None:
-        """Returns ref and digest of all sealed images; None if it builds no images or the engine does not answer."""
+        """Returns (tag, digest) of all images that are artifacts; None if artifacts are not images or the engine does
+        not answer.
+        """
         ...
 
     async def end_leftovers(self, workspace: Workspace) -> int:
-        """Ends the processes or containers of this workspace that a killed service left running; returns their
+        """Ends the processes or containers that this workspace still has because the service was killed; returns their
         number.
         """
         ...
@@ -179,15 +191,19 @@ class Executor(Protocol):
         ...
 
     async def leavings(self) -> Leavings:
-        """Returns the builds and apps of which objects other than artifacts exist, also from earlier runs of the
+        """Returns the builds and apps that still have objects other than artifacts, also those of earlier runs of the
         service.
         """
         ...
 
     async def remove(self, leavings: Leavings) -> None:
-        """Removes what `leavings` names: objects of builds, caches of apps. Idempotent."""
+        """Removes the containers, networks and volumes of the builds, and the caches of the apps, that `leavings`
+        names. Idempotent.
+        """
         ...
 
     async def check(self) -> str | None:
-        """Returns why no step can run now, with the remedy, for `/ready`; None if steps can run. Takes at most 2 s."""
+        """Returns the reason why no step can run now, with the remedy; None if steps can run. `GET /ready` shows it.
+        Takes at most 2 s.
+        """
         ...

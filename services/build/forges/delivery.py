@@ -1,6 +1,7 @@
 """Defines a delivery: one call of a forge's webhook, its states and its outcome. Pure. A delivery is stored as
-`received` before the forge gets its answer. One fetch then serves all waiting deliveries of an app, and builds the head
-of each branch, which may be newer than the delivered commit."""
+`received` before the forge gets its answer. Afterwards one fetch serves all waiting deliveries of an app. It builds the
+head of each branch, which may be newer than the delivered commit.
+"""
 
 import math
 from datetime import datetime, timedelta
@@ -60,14 +61,16 @@ class WebhookDelivery(View):
 
     @property
     def fetch_again_at(self) -> datetime:
-        """Returns the time of the next fetch for a delivery that waits for its commit to appear at the forge: 1, 6 and
-        31 s after `asked_at`."""
+        """Returns the time of the next fetch for a delivery whose commit has not yet appeared at the forge: 1, 6 and 31
+        s after `asked_at`.
+        """
         return self.asked_at + timedelta(seconds=sum(wait_s(tries) for tries in range(1, self.tries + 1)))
 
     def outran(self, head: str | None, *, in_repository: bool) -> bool:
-        """Returns True if a fetch has shown the branch as it was before the push, so that the forge's git still lags
-        behind its webhook. `head` is the branch's commit after the fetch; `in_repository` says whether the delivered
-        commit was fetched."""
+        """Returns True if a fetch has shown the branch as it was before the push, because the forge's git still lags
+        behind its webhook. `head` is the branch's commit after the fetch (None without the branch); `in_repository` is
+        True if the delivered commit was fetched.
+        """
         return head != self.commit and (head is None or head == self.before or not in_repository)
 
 
@@ -91,14 +94,14 @@ def new_delivery(app: str, forge: Forge, forge_id: str, notice: Notice, now: dat
 def became(
     delivery: WebhookDelivery, state: WebhookDeliveryState, reason: str, builds: list[str] | None = None
 ) -> WebhookDelivery:
-    """Returns the delivery in the new state. Raises IllegalTransition if the table does not allow it."""
+    """Returns the delivery in the new state. Raises IllegalTransition if that is no allowed transition."""
     update = {"state": transition(DELIVERY_TABLE, delivery.state, state), "reason": reason, "builds": builds or []}
     return delivery.model_copy(update=update)
 
 
 def again(delivery: WebhookDelivery, now: datetime) -> WebhookDelivery:
-    """Returns the delivery in the state `received`, so that it is processed once more; unchanged if it still waits.
-    Raises Conflict if it was not about a push.
+    """Returns the delivery in the state `received`, so that it is processed again; unchanged if it is still waiting.
+    Raises Conflict if it is not about a push.
     """
     if delivery.waits:
         return delivery
@@ -108,7 +111,7 @@ def again(delivery: WebhookDelivery, now: datetime) -> WebhookDelivery:
 
 
 def failed_try(delivery: WebhookDelivery, reason: str) -> WebhookDelivery:
-    """Returns the delivery after a failed fetch: still waiting, or `failed` after the fourth in a row."""
+    """Returns the delivery after a failed fetch: still waiting, or `failed` if it was the fourth try."""
     tries = delivery.tries + 1
     if tries >= TRIES:
         return became(delivery, S.FAILED, f"given up after {tries} tries: {reason}").model_copy(update={"tries": tries})
@@ -116,8 +119,9 @@ def failed_try(delivery: WebhookDelivery, reason: str) -> WebhookDelivery:
 
 
 def not_seen(delivery: WebhookDelivery, head: str | None, now: datetime) -> WebhookDelivery:
-    """Returns a delivery that outran its forge's git, after a fetch: still waiting, or `failed` after the fourth fetch
-    that was due. `head` is the branch's commit after the fetch."""
+    """Returns the delivery after a fetch that did not bring its commit: still waiting, or `failed` if it was the fourth
+    try. A fetch before `fetch_again_at` does not count as a try. `head` is the branch's commit after the fetch.
+    """
     if now < delivery.fetch_again_at:
         return delivery
     shown = f"shows {delivery.branch} at {head[:10]}" if head else f"shows no branch {delivery.branch}"
@@ -128,13 +132,14 @@ def not_seen(delivery: WebhookDelivery, head: str | None, now: datetime) -> Webh
 
 
 def wait_s(tries: int) -> float:
-    """Returns the back-off in seconds after so many failed fetches: 1, 5, 25."""
+    """Returns the back-off in seconds after `tries` failed fetches: 1, 5, 25."""
     return backoff_s(max(tries, 1), first_s=1.0, longest_s=math.inf, factor=5.0)
 
 
 def judged(delivery: WebhookDelivery, head: str, build: str, queued_at: datetime) -> WebhookDelivery:
-    """Returns the delivery after a successful fetch: `queued`, or `fetched` if the build was queued before the delivery
-    came. `head` is the branch's commit, `build` the id of its build."""
+    """Returns the delivery after a successful fetch. It is `queued` if the delivery caused the build, and `fetched` if
+    the build was queued before. `head` is the branch's commit, `build` the id of its build.
+    """
     newer = "" if head == delivery.commit else f"{head[:10]} is the head of {delivery.branch} by now; "
     if queued_at >= delivery.asked_at:
         return became(delivery, S.QUEUED, f"{newer}{build} builds it", [build])

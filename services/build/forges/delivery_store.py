@@ -1,4 +1,4 @@
-"""Stores webhook deliveries in Redis: the newest 200 of an app, and for 8 days the ids that forges gave them."""
+"""Stores webhook deliveries in Redis: the newest 200 of each app, and for 8 days the ids that forges gave them."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -39,9 +39,10 @@ class DeliveryStore:
         self._add: Any = redis.register_script(_ADD)
 
     async def add(self, delivery: WebhookDelivery) -> tuple[WebhookDelivery, bool]:
-        """Stores the delivery under a new id and returns it, and True. If the forge sent the same `forge_id` in the
-        last 8 days, stores nothing, and returns the delivery stored then (if removed: `delivery` with its id) and
-        False."""
+        """Stores the delivery under a new id; returns it and True. If the forge sent the same `forge_id` in the last 8
+        days, stores nothing and returns the earlier delivery and False. (If the earlier one is no longer stored,
+        returns `delivery` with the earlier id.)
+        """
         app = delivery.app
         digest = hashlib.sha256(delivery.forge_id.encode()).hexdigest()[:32]
         keys = [f"build:delivered:{app}:{digest}", f"build:delivery-number:{app}", _key(app), WAITING]
@@ -54,7 +55,7 @@ class DeliveryStore:
         return _numbered(WebhookDelivery.model_validate_json(stored) if stored else delivery, number), False
 
     async def save(self, deliveries: Sequence[WebhookDelivery]) -> None:
-        """Replaces stored deliveries; those that were removed meanwhile stay removed."""
+        """Replaces stored deliveries. One that has been removed stays removed."""
         for batch in _batches(deliveries):
             async with self._redis.pipeline(transaction=False) as pipe:
                 for delivery in batch:
@@ -70,7 +71,7 @@ class DeliveryStore:
                 await pipe.execute()
 
     async def delivery(self, app: str, delivery_id: str) -> WebhookDelivery:
-        """Returns the delivery. Raises NotFound if the app has none of this id any more."""
+        """Returns the delivery. Raises NotFound if the app has no delivery of this id, or no longer has it."""
         number = number_of(delivery_id)
         stored: Any = await self._redis.hget(_key(app), number) if delivery_id == f"{app}-d{number}" else None
         if stored is None:
@@ -140,7 +141,7 @@ def _key(app: str) -> str:
 
 
 def number_of(delivery_id: str) -> str:
-    """Returns the number in a delivery's id: `notes-d7` → `7`."""
+    """Returns the number in a delivery's id: `7` for `notes-d7`."""
     return delivery_id.rpartition("-d")[2]
 
 

@@ -1,5 +1,6 @@
-"""Translates a commit status into the request that each forge expects. Pure. Sources: GitHub's REST API ("Commit
-statuses"), Gitea's swagger (`repoCreateStatus`), GitLab's "Commits API"."""
+"""Translates a commit status into the request that each forge expects. Pure. The formats are from GitHub's REST API
+("Commit statuses"), Gitea's swagger (`repoCreateStatus`) and GitLab's "Commits API".
+"""
 
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
@@ -16,7 +17,7 @@ _GITLAB = {V.FAILURE: "failed", V.ERROR: "failed", V.CANCELLED: "canceled"}
 
 @dataclass(frozen=True)
 class StatusRequest:
-    """Describes a POST request to a forge. Its headers hold the forge's token."""
+    """Describes a POST request to a forge. Its headers hold the access token."""
 
     url: str
     headers: dict[str, str]
@@ -41,7 +42,7 @@ def status_request(source: Source, token: str, commit: str, status: Status, page
 
 
 def _usual_url(source: Source, commit: str) -> str:
-    """Returns the statuses URL of GitHub and Gitea."""
+    """Returns the URL for commit statuses at GitHub or Gitea."""
     where = place(source)
     above, _, repository = where.path.rpartition("/")
     prefix, _, owner = above.rpartition("/")
@@ -55,7 +56,9 @@ def _usual_url(source: Source, commit: str) -> str:
 
 
 def _gitlab_url(source: Source, commit: str) -> str:
-    """Returns the statuses URL of GitLab. A GitLab below a path of its host needs that path in `api_url`."""
+    """Returns the URL for commit statuses at GitLab. If a GitLab is served below a path of its host, `api_url` must
+    name that path.
+    """
     where = place(source)
     root = (source.api_url or where.root).rstrip("/")
     below = urlsplit(root).path.strip("/")

@@ -31,7 +31,7 @@ REFUSALS = frozenset({400, 401, 404, 410, 422})  # permanent: a repeated request
 
 
 class StatusNotSent(Exception):
-    """Reports that the forge did not take a status, and that a retry may succeed."""
+    """Reports that the forge did not accept a status, and that a retry may succeed."""
 
 
 @dataclass
@@ -45,8 +45,9 @@ class _SentStatuses:
 
 
 class StatusOutbox:
-    """Sends pending statuses. A loop calls `step`, which only starts the sending. If a commit has several builds, the
-    statuses of the newest one are sent."""
+    """Sends commit statuses to forges. A loop calls `step`, which starts the sending and does not wait for it. If a
+    commit has several builds, only the statuses of the newest one are sent.
+    """
 
     def __init__(
         self,
@@ -93,8 +94,8 @@ class StatusOutbox:
         self._failures.pop(app, None)
 
     async def _access(self, app: str) -> tuple[Source | None, str]:
-        """Returns the app's source and decrypted token, or None and an empty text if no status can be sent: the app,
-        its source or its token is missing or unreadable.
+        """Returns the app's source and its decrypted access token. Returns None and an empty text if no status can be
+        sent: the app, its source or its token is missing, or the token is unreadable.
         """
         try:
             source = (await self._store.app(app)).source
@@ -108,8 +109,8 @@ class StatusOutbox:
             return None, ""
 
     async def _send_changed(self, source: Source, token: str, build: str, pending: PendingStatuses) -> None:
-        """Sends those statuses of the build that differ from the last ones sent for its commit; none if a newer build's
-        were sent. Raises StatusNotSent if the forge does not take one.
+        """Sends those statuses of the build that differ from the ones last sent for its commit; none if statuses of a
+        newer build were sent. Raises StatusNotSent if the forge does not accept one.
         """
         sent = self._sent.setdefault((pending.app, pending.commit), _SentStatuses())
         self._sent.move_to_end((pending.app, pending.commit))
@@ -140,7 +141,9 @@ class StatusOutbox:
             raise StatusNotSent(f"it answered {answer.status_code}")
 
     def _gives_up(self, app: str, build: str, reason: str) -> bool:
-        """Returns True if sending has failed for an hour; else sets the app's back-off: 2, 4, 8 … 300 s."""
+        """Returns True if the sending has failed for an hour. If not, returns False and sets the back-off for the app's
+        forge: 2, 4, 8 … 300 s.
+        """
         since = self._since.setdefault(build, self._clock())
         if self._clock() - since >= GIVE_UP_S:
             log.warning("the forge was not told of %s: %s", build, reason)

@@ -1,5 +1,6 @@
-"""Reads a forge's webhook call: its signature, its delivery id, and what was pushed. Pure. GitHub signs in
-X-Hub-Signature-256, Gitea also in X-Gitea-Signature; GitLab sends the secret itself in X-Gitlab-Token."""
+"""Reads a forge's webhook call: its signature, its delivery id, and what was pushed. Pure. GitHub's signature is in
+X-Hub-Signature-256, Gitea's there or in X-Gitea-Signature; GitLab sends the secret itself in X-Gitlab-Token.
+"""
 
 import hashlib
 import hmac
@@ -29,12 +30,16 @@ _PUSHES = {"push", "Push Hook"}
 
 
 class BadPayload(ValueError):
-    """Reports that a signed body is not what the forge documents; the message says why."""
+    """Reports that the body of a webhook call, although signed, is not what the forge documents; the message says
+    why.
+    """
 
 
 class Body:
-    """Takes the body of a webhook call as it arrives: keeps the first 5 MB, and digests all of it. Strangers may send
-    up to 25 MB before the signature can be checked, so that is not kept in memory. `secret` signs the body."""
+    """Takes the body of a webhook call as it arrives; keeps its first 5 MB and computes a signature, with `secret`, of
+    all of it. The signature can be checked only at the end, and callers may send up to 25 MB before, which must not all
+    be kept in memory.
+    """
 
     def __init__(self, secret: str) -> None:
         self.secret = secret
@@ -65,21 +70,23 @@ class Body:
 
 @dataclass(frozen=True)
 class Notice:
-    """Describes what a webhook call reports: a branch's new head, or else, in `ignored`, why there is nothing to
-    build.
+    """Describes what a webhook call reports: the new head of a branch or, in `ignored`, the reason why there is nothing
+    to build.
     """
 
     event: str
-    """Event type as the forge names it."""
+    """Type of the event, as the forge names it."""
     branch: str | None = None
     commit: str | None = None
     before: str | None = None
-    """Commit at which the branch was before the push; None if the forge does not say it."""
+    """Commit at which the branch was before the push; None if the forge does not send it."""
     ignored: str = ""
 
 
 def is_signed(forge: Forge, headers: Mapping[str, str], body: Body) -> bool:
-    """Returns True if `body` is signed with its secret. Compares in constant time. Header names are in lower case."""
+    """Returns True if `body` is signed with its secret. The comparison takes a time that does not depend on where the
+    signatures differ. Names of `headers` are in lower case.
+    """
     if forge is Forge.GITLAB:
         return hmac.compare_digest(headers.get("x-gitlab-token", "").encode(), body.secret.encode())
     given = headers.get("x-hub-signature-256", "")
@@ -89,14 +96,16 @@ def is_signed(forge: Forge, headers: Mapping[str, str], body: Body) -> bool:
 
 
 def delivery_of(forge: Forge, headers: Mapping[str, str], body: Body) -> str:
-    """Returns the id by which repeated deliveries are recognised: the forge's own, else a digest of the body."""
+    """Returns the id by which a repeated delivery is recognised: the forge's own id or, without one, a digest of the
+    body.
+    """
     given = next((headers[name] for name in _DELIVERY[forge] if headers.get(name)), "")
     return given[:KEPT_CHARACTERS] or f"sha256:{body.digest}"
 
 
 def read(forge: Forge, headers: Mapping[str, str], body: Body) -> Notice:
-    """Returns what the webhook call reports. Raises BadPayload if the body is not what the forge documents. Of a body
-    over 5 MB, which is that of many commits, it reads what precedes the list of commits: the branch and its heads.
+    """Returns what the webhook call reports. Raises BadPayload if the body is not what the forge documents. If the body
+    exceeds 5 MB, it reads only the part before the list of commits, which names the branch and its heads.
     """
     event = headers.get(_EVENT[forge], "")[:KEPT_CHARACTERS]
     if event == "ping":
@@ -129,8 +138,9 @@ def _payload(content_type: str, call: Body) -> dict[str, Any]:
 
 
 def _before_commits(body: bytes) -> bytes:
-    """Returns the JSON object without its member `commits` and those after it. All forges write `ref`, `before` and
-    `after` before it."""
+    """Returns the JSON object in `body` without its member `commits` and those after it. All forges send `ref`,
+    `before` and `after` first.
+    """
     return body.partition(b'"commits"')[0].rstrip().removesuffix(b",") + b"}"
 
 

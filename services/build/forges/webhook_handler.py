@@ -23,8 +23,8 @@ REFUSED = (
 
 
 class WebhookHandler:
-    """Receives webhook deliveries from forges, and processes them again on request. `wake(app)` is called when a
-    delivery of that app waits.
+    """Receives webhook deliveries from forges, and sets them to be processed again on request. It calls `wake(app)`
+    when a delivery of that app is waiting.
     """
 
     def __init__(
@@ -46,9 +46,10 @@ class WebhookHandler:
     async def receive(
         self, forge: Forge, name: str, headers: Mapping[str, str], chunks: AsyncIterable[bytes]
     ) -> tuple[WebhookDelivery, bool]:
-        """Reads the body from `chunks`. Returns the stored delivery, and True if it is new, or had failed and is
-        processed once more. Raises Unauthorized, always with the same message, and a Problem with status 400 for a bad
-        payload."""
+        """Reads the body from `chunks` and stores the delivery. Returns it, and True if it is new or is processed again
+        because it had failed. Raises Unauthorized, always with the same message, if the app or the signature is wrong,
+        and a Problem with status 400 for a bad payload.
+        """
         app, secret, fault = await self._secret(forge, name)
         body = Body(secret or self._dummy_secret)
         async for chunk in chunks:
@@ -75,8 +76,8 @@ class WebhookHandler:
         return stored, new
 
     async def again(self, app: str, delivery_id: str) -> WebhookDelivery:
-        """Sets a delivery back to `received`, so that it is processed once more. Raises NotFound if there is none,
-        Conflict if it was not about a push.
+        """Sets a delivery back to `received`, so that it is processed again. Raises NotFound if there is no such
+        delivery, and Conflict if it is not about a push.
         """
         delivery = again(await self._deliveries.delivery(app, delivery_id), self._now())
         await self._deliveries.save([delivery])
@@ -84,7 +85,9 @@ class WebhookHandler:
         return delivery
 
     async def _secret(self, forge: Forge, name: str) -> tuple[App | None, str, str]:
-        """Returns the app, its webhook secret, and why there is no secret; the latter two may be empty."""
+        """Returns the app (None if there is none), its webhook secret, and the reason if there is no secret; the last
+        two may be empty.
+        """
         try:
             app = await self._store.app(name)
         except NotFound:

@@ -1,5 +1,4 @@
-"""Judges builds by thresholds for their figures: reports, diff coverage, baselines and flaky tests.
-
-May import `git`, `reports` and `system`. Imported by `analysis`, `api`, `builds`, `cache`, `manifest`, `pipeline`,
-`retention` and `main`.
+"""Judges the figures of builds by thresholds; reads reports, measures diff coverage, and handles baselines and flaky
+tests. May import `git`, `reports` and `system`. Imported by `analysis`, `api`, `builds`, `cache`, `manifest`,
+`pipeline`, `retention` and `main`.
 """

@@ -1,5 +1,6 @@
-"""Compares a build with its baseline, the last build of the branch that passed. Pure. Failed builds are no baseline: a
-new finding would fail one build and then pass in the next as an old one."""
+"""Compares a build with its baseline, the last build of the branch that passed. Pure. A failed build never becomes the
+baseline, since a new finding would fail that build and then pass in the next one as an old finding.
+"""
 
 import re
 from collections import Counter
@@ -25,16 +26,16 @@ class Baseline(View):
     build: str
     commit: str
     findings: dict[str, int] = Field({})
-    """Number of occurrences by the finding's fingerprint."""
+    """Fingerprint of a finding → number of its occurrences in the build."""
     exclude: list[str] = Field([])
-    """Patterns of the files that the build's commit declares as vendored or generated."""
+    """Patterns by which the build's commit declares files as vendored or generated."""
     known: dict[str, list[float]] | None = Field(None)
-    """Figures of the findings that do not count, by fingerprint; None if the app had not set `baseline`."""
+    """Fingerprint → figures of the findings that do not count; None if the app's setting `baseline` was off."""
 
 
 def first_known(ours: Baseline) -> Baseline | None:
-    """Returns what the findings of a first build are compared with: those that become known by it; None if `ours`, the
-    baseline that it will be, knows none.
+    """Returns the baseline for a build that has none yet: `ours`, the baseline that this build will itself become, with
+    only its known findings. Returns None if `ours` has no known findings.
     """
     if not ours.known:
         return None
@@ -46,9 +47,10 @@ def fingerprints(findings: Sequence[Finding]) -> dict[str, int]:
 
 
 def new_findings(findings: Sequence[Finding], measures: Mapping[str, Measure], baseline: Baseline | None) -> Measure:
-    """Returns, as a measure, the findings that the baseline lacks or has fewer times, and those without rule and text,
-    which cannot be told from others; all of them without a baseline.
-    If one of the gates that report findings has no figure in `measures`, the result has none either."""
+    """Returns, as a measure, the findings that the baseline lacks or has fewer times; without a baseline, all of them.
+    Findings without rule and message always count, because they cannot be distinguished from others. If one of the
+    gates that report findings has no figure in `measures`, the result has none either.
+    """
     for gate in FINDING_GATES:
         if gate in measures and measures[gate].figure is None:
             return Measure(None, f"{gate}: {measures[gate].reason}")
@@ -69,10 +71,11 @@ def changed_coverage(
     against: str,
     strangers: Collection[str] = (),
 ) -> Measure:
-    """Returns, as a measure, the percentage of changed coverable lines that ran; 100 if no changed line is coverable.
-    `hits` is file → line → number of runs, `changed` file → changed lines; `against` names the baseline in messages.
-    The figure is None if `hits` is empty, or if one of `strangers`, the names in the report that are no file of the
-    commit, may be a changed file that the report does not name: then its lines cannot be told from uncoverable ones.
+    """Returns, as a measure, the percentage of those changed lines that ran, among the coverable ones; 100 if no
+    changed line is coverable. `hits` holds file → line → number of runs; `changed` holds file → changed lines;
+    `against` names the baseline in messages. `strangers` are names in the coverage report that are no file of the
+    commit. The figure is None if `hits` is empty. It is also None if one of `strangers` may mean a changed file that
+    `hits` lacks, because it is then unknown which of its lines are coverable.
     """
     if not hits:
         return Measure(None, "the coverage report names no file of the commit" + _first_of(strangers))
@@ -101,7 +104,9 @@ def _first_of(names: Collection[str]) -> str:
 
 
 def _may_be(name: str, file: str) -> bool:
-    """Returns True if a report's `name` may mean `file` by another base folder: one is the end of the other."""
+    """Returns True if a report's `name` may mean `file`, only seen from another folder: one of the two paths ends with
+    the other.
+    """
     named, tracked = PurePosixPath(name).parts, PurePosixPath(file).parts
     if _OTHERS & set(named) or name.startswith("/usr/"):
         return False
@@ -110,7 +115,7 @@ def _may_be(name: str, file: str) -> bool:
 
 
 def changed_lines(diff: str) -> dict[str, list[range]]:
-    """Returns file → added or changed lines, as the newer commit numbers them. `diff` is the output of `git diff -U0`.
+    """Returns file → added or changed lines, numbered as in the newer commit. `diff` is the output of `git diff -U0`.
     Raises ValueError if it cannot be parsed.
     """
     changed: dict[str, list[range]] = {}
@@ -130,7 +135,7 @@ def changed_lines(diff: str) -> dict[str, list[range]]:
 
 
 def _lines(text: str) -> Iterator[str]:
-    """Yields the lines of `text` one by one, because a list of all could take a gigabyte."""
+    """Yields the lines of `text` one by one, because a list of all lines could take a gigabyte."""
     start = 0
     while (end := text.find("\n", start)) >= 0:
         yield text[start:end]
@@ -139,7 +144,7 @@ def _lines(text: str) -> Iterator[str]:
 
 
 def _path(text: str) -> str | None:
-    """Returns the path from a diff's `+++` line, unquoted and without `b/`; None for a deleted file."""
+    """Returns the path in a `+++` line of a diff, unquoted and without `b/`; None for a deleted file."""
     if text == "/dev/null":
         return None
     if text.startswith('"'):

@@ -1,4 +1,4 @@
-"""Measures the coverage of the lines that a commit changes. Blocks while git compares."""
+"""Measures the coverage of the lines that a commit changes. Blocks while git compares commits."""
 
 from collections.abc import Collection, Mapping
 
@@ -19,10 +19,10 @@ def coverage_since(
     hits: Mapping[str, Mapping[int, int]],
     strangers: Collection[str],
 ) -> Measure:
-    """Returns the coverage of the lines changed since the baseline. `commit` and `base` name what is compared: the
-    build's commit and the baseline's, or the same folder of both. `hits` is file → line → number of runs, `strangers`
-    the names in the report that are no file of the commit. No figure if git cannot compare, or if `hits` names a file
-    above 10 MiB; other such files are ignored. Raises BadTree.
+    """Returns the coverage of the lines that changed between `base` and `commit`: the commits of the baseline and the
+    build, or the same folder in both. `hits` holds file → line → number of runs; `strangers` are names in the coverage
+    report that are no file of the commit. The measure has no figure if git cannot compare the commits, or if `hits`
+    names a file above 10 MiB. Other files of that size are ignored. Raises BadTree if a commit exceeds the limits.
     """
     against = f"since {baseline.build}" if baseline is not None else "(no build has passed yet: all)"
     large = repositories.larger_than(LARGEST_COMPARED_BYTES, app, base, commit)

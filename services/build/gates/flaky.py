@@ -1,5 +1,6 @@
-"""Detects flaky tests, which both fail and pass on one commit, from earlier builds and from a second run. They are
-quarantined, and verdicts always list them. A test is identified by its id and its step. Pure."""
+"""Detects flaky tests, which both fail and pass on one commit, from earlier builds and from a second run of the step.
+They go into quarantine, and verdicts always list them. A test is identified by its id and its step. Pure.
+"""
 
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
@@ -24,7 +25,7 @@ NOT_SO_BEFORE = ", but not in an earlier build of this commit"
 
 
 class Quarantine(View):
-    """Records a flaky test of an app. Until `until` its failures are listed but do not count."""
+    """Records that a test of an app is flaky. Until `until`, its failures are listed but do not count."""
 
     test: str
     step: str | None = Field(None, description="Step in which it is quarantined; null: every step.")
@@ -64,24 +65,26 @@ class FlakyTest(View):
 
 @dataclass(frozen=True)
 class Suite:
-    """Holds the result of judging the tests of one step: which failures count, and which are excused as flaky."""
+    """Holds the verdict on the tests of one step: which failures count, and which are excused as flaky."""
 
     failures: int
     """Number of failures that count for the gate `test_failures`."""
     offenders: tuple[Offender, ...] = ()
-    """Places of the failures that count."""
+    """Places in the repository of the failures that count."""
     excused: frozenset[str] = frozenset()
-    """Ids of tests that failed without counting."""
+    """Ids of tests that failed and are excused."""
     flipped: frozenset[str] = frozenset()
-    """Ids of tests that both failed and passed on this commit, and are to be quarantined."""
+    """Ids of tests that both failed and passed on this commit, and so go into quarantine."""
     flaky: tuple[FlakyTest, ...] = ()
     """Flaky tests that influenced the verdict."""
     too_many: int = 0
-    """Number of tests that flipped, if that is too many to be flakiness; else 0."""
+    """Number of tests that both failed and passed, if there are too many to be called flaky; else 0."""
 
     @property
     def remark(self) -> str:
-        """Returns a remark about flaky tests, to append to the gate's reason; empty if none influenced the verdict."""
+        """Returns a remark about flaky tests, to be appended to the gate's reason; empty if none influenced the
+        verdict.
+        """
         remarks = []
         if self.flaky:
             tests = "1 flaky test" if len(self.flaky) == 1 else f"{len(self.flaky)} flaky tests"
@@ -93,14 +96,17 @@ class Suite:
 
 
 def limits(app: Flaky, asked: Flaky) -> Flaky:
-    """Returns the limits for flaky tests: each from the manifest, else from the app, else the platform's default."""
+    """Returns the limits for flaky tests: each one from the manifest (`asked`), else from the app, else the platform's
+    default.
+    """
     given = app.model_dump(exclude_none=True) | asked.model_dump(exclude_none=True)
     return FLAKY_DEFAULTS.model_copy(update=given)
 
 
 def is_worth_a_rerun(cases: CaseCount, step: str, known: Mapping[str, Quarantine], limits: Flaky) -> bool:
-    """Returns True if a second run could excuse the failures: all belong to tests with an id, and at most
-    `limits.at_most` of these are not yet known as flaky."""
+    """Returns True if a second run of the step could excuse its failures: they all belong to tests with an id, and at
+    most `limits.at_most` of these tests are not known to be flaky.
+    """
     unknown = [test for test in cases.failed if test not in known or known[test].step not in (None, step)]
     return bool(limits.reruns and cases.failures and not cases.unnamed and len(unknown) <= (limits.at_most or 0))
 
@@ -113,10 +119,12 @@ def weigh(
     at_most: int,
     now: datetime,
 ) -> Suite:
-    """Judges the tests of a step. A failure is excused if its test is in quarantine, or passed in the other run of this
-    build. `runs` are the step's one or two runs in this build, `earlier` those of the same step and commit in other
-    builds, `known` the quarantines by test. If more than `at_most` tests outside a quarantine both failed and passed,
-    something else is wrong: none of them is excused or quarantined."""
+    """Returns the verdict on the tests of a step. A failure is excused if its test is in quarantine, or passed in the
+    other run of this build. `runs` holds the one or two runs of the step in this build; `earlier` holds those of the
+    same step and commit in other builds; `known` holds test → quarantine. If more than `at_most` tests outside a
+    quarantine both failed and passed, the cause is probably something else, and none of these is excused or put into
+    quarantine.
+    """
     failed = frozenset[str]().union(*(run.failed for run in runs))
     passed = frozenset[str]().union(*(run.passed for run in runs))
     held = {test for test in failed | passed if test in known and known[test].holds(step, now)}
@@ -145,8 +153,10 @@ def weigh(
 def quarantined(
     flipped: Collection[str], known: Mapping[str, Quarantine], build: str, step: str, now: datetime
 ) -> list[Quarantine]:
-    """Returns quarantines for the tests that flipped in this build: for 14 days from now, or until their earlier end if
-    that is later. A quarantine for all steps that a person has set and that still lasts keeps its step and reason."""
+    """Returns quarantines for the tests in `flipped`, which both failed and passed in this build. Each lasts 14 days
+    from now, or until its earlier end if that is later. A quarantine that a person has set for all steps keeps its step
+    and reason while it lasts.
+    """
     records = []
     for test in sorted(flipped):
         before = known.get(test)
@@ -162,7 +172,7 @@ def quarantined(
 
 
 def forgotten(known: Mapping[str, Quarantine], now: datetime) -> list[str]:
-    """Returns the tests whose quarantine ended more than 90 days ago, and whose records can be removed."""
+    """Returns the tests whose quarantine ended more than 90 days ago, so that their records can be removed."""
     return [test for test, record in known.items() if record.until + REMEMBERED < now]
 
 
@@ -173,9 +183,7 @@ def past_run(runs: Sequence[CaseCount], build: str, commit: str, step: str, now:
 
 
 def merged(earlier: PastRun, run: PastRun) -> PastRun:
-    """Returns one record with the outcomes of both runs of a step in one build, which was resumed and ran its steps
-    twice.
-    """
+    """Returns one record of both runs of a step, for a build that was interrupted and ran its steps again."""
     failed = sorted({*earlier.failed, *run.failed})[:FAILED_KEPT]
     passed = sorted({*earlier.passed, *run.passed})[:PASSED_KEPT]
     return run.model_copy(update={"failed": failed, "passed": passed})
@@ -190,12 +198,14 @@ def failed_lately(past: Sequence[PastRun], step: str) -> list[str]:
 
 
 def mark(test: str) -> str:
-    """Returns a short hash of a test's id, which saves space in long lists."""
+    """Returns a short hash of a test's id, which takes less space in long lists."""
     return hashlib.sha256(test.encode()).hexdigest()[:12]
 
 
 def _flips_of_history(failed: frozenset[str], passed: frozenset[str], earlier: Sequence[PastRun]) -> frozenset[str]:
-    """Returns the tests that only failed in the earlier builds of this commit and pass now, or the reverse."""
+    """Returns the tests that only failed in the earlier builds of this commit and pass now, or only passed and fail
+    now.
+    """
     before_failed = frozenset(test for run in earlier for test in run.failed)
     before_passed = frozenset(each for run in earlier for each in run.passed)
     now_failing = {test for test in failed if test not in before_failed and mark(test) in before_passed}

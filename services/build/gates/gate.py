@@ -67,7 +67,7 @@ class GateResult(View):
     @field_validator("offenders", mode="before")
     @classmethod
     def _were_once_text(cls, offenders: Any) -> Any:
-        """Converts offenders that older versions stored as strings."""
+        """Converts offenders that older versions of Slipway stored as strings."""
         return [{"message": each} if isinstance(each, str) else each for each in offenders]
 
 
@@ -77,8 +77,9 @@ def minimum(app: Gates) -> Gates:
 
 
 def effective(app: Gates, asked: Gates, *, tested: bool) -> Gates:
-    """Returns the thresholds of one build: the manifest's, else the app's, else the platform's defaults. With `tested`
-    False no step reports tests; `test_failures` is then judged only if the app or the manifest sets it."""
+    """Returns the thresholds of one build: the manifest's (`asked`), else the app's, else the platform's defaults. If
+    no step reports tests (`tested` is False), `test_failures` has a threshold only if the app or the manifest sets it.
+    """
     gates = minimum(app).model_copy(update=_given(asked))
     if not tested and app.test_failures is None and asked.test_failures is None:
         gates = gates.model_copy(update={"test_failures": None})
@@ -88,8 +89,8 @@ def effective(app: Gates, asked: Gates, *, tested: bool) -> Gates:
 def evaluate(
     gates: Gates, measures: Mapping[str, Measure], previous: Mapping[str, float] | None = None
 ) -> list[GateResult]:
-    """Returns a result for each gate that has a threshold. `measures` holds the figures by gate, `previous` those of
-    the branch's last build that ended in success, failure or error.
+    """Returns a result for each gate that has a threshold. `measures` holds gate → measure; `previous` holds gate →
+    figure of the branch's last build whose gates were evaluated.
     """
     return [
         judge(name, threshold, measures.get(name, Measure(None, "no step reports it")), (previous or {}).get(name))
@@ -129,7 +130,7 @@ def refusal(results: list[GateResult]) -> str:
 
 
 def log_lines(result: GateResult) -> list[str]:
-    """Returns the lines in which a build's log says a result: the verdict; of a failed gate the worst places and the
+    """Returns the lines about a result for a build's log: the verdict and, if the gate failed, its worst places and the
     remedy.
     """
     was = f"  ({result.trend}, was {number(result.previous)})" if result.trend and result.previous is not None else ""
@@ -140,7 +141,9 @@ def log_lines(result: GateResult) -> list[str]:
 
 
 def number(value: float) -> str:
-    """Formats a number with at most two decimals, rounded down: 69.999 must not look like the 70 that it misses."""
+    """Formats a number with at most two decimals, rounded down, so that 69.999 does not look like the 70 that it
+    misses.
+    """
     return f"{int(value * 100) / 100:.12g}"
 
 

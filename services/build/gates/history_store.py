@@ -11,9 +11,9 @@ from shared.errors import NotFound
 
 
 class HistoryStore:
-    """Stores the history of tests and findings that verdicts depend on: `build:baselines:<app>` (baselines by branch),
+    """Stores the history of tests and findings on which verdicts depend: `build:baselines:<app>` (baselines by branch),
     `build:runs:<app>` (list of test runs) and `build:flaky:<app>` (quarantines by test). Every method raises
-    `RedisError` when Redis is unreachable. Each write is atomic and idempotent.
+    `RedisError` if Redis is unreachable. Each write is atomic and idempotent.
     """
 
     def __init__(self, redis: Redis) -> None:
@@ -25,7 +25,9 @@ class HistoryStore:
         return Baseline.model_validate_json(text) if text else None
 
     async def known(self, app: str) -> dict[str, list[float]] | None:
-        """Returns the known findings of any branch's baseline; None if no branch has some."""
+        """Returns fingerprint → figures of the app's known findings, from the baseline of the first branch (by name)
+        that has some; None if no branch's has.
+        """
         stored: Any = await self._redis.hgetall(f"build:baselines:{app}")
         baselines = [Baseline.model_validate_json(stored[branch]) for branch in sorted(stored)]
         return next((each.known for each in baselines if each.known is not None), None)
@@ -61,7 +63,7 @@ class HistoryStore:
             await pipe.execute()
 
     async def quarantines(self, app: str) -> dict[str, Quarantine]:
-        """Returns test id → quarantine, also those that have ended."""
+        """Returns test id → quarantine, including quarantines that have ended."""
         stored: Any = await self._redis.hgetall(f"build:flaky:{app}")
         return {test: Quarantine.model_validate_json(text) for test, text in stored.items()}
 

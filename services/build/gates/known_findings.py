@@ -1,7 +1,6 @@
-"""Leaves out of gates what an app had when a person set `baseline` on it. Pure.
-
-Each finding is known by its fingerprint and its figure, so a function that grows counts again. Only what is still there
-stays known: a passed build never knows more than the one before it.
+"""Leaves out of gates the findings that an app had when a person set `baseline` on it. Pure. A finding is known by its
+fingerprint and its figure, so a function that grows counts again. A finding that disappears is no longer known: a
+passed build never knows more findings than the one before it.
 """
 
 from collections import defaultdict
@@ -15,8 +14,8 @@ Known = Mapping[str, Sequence[float]]  # fingerprint → figures, the largest fi
 
 
 class KnownFindings:
-    """Holds what does not count in one build. `before` is what the last passed build knew; None: this is the first, and
-    all that it has becomes known.
+    """Holds the findings that do not count in one build. `before` holds those that the last passed build knew. None
+    means that this is the first build, so that all of its findings become known.
     """
 
     def __init__(self, before: Known | None) -> None:
@@ -26,7 +25,9 @@ class KnownFindings:
         """Figures of the findings that do not count in later builds, if this one passes, by fingerprint."""
 
     def without(self, gate: str, measure: Measure) -> Measure:
-        """Returns the measure of a gate without the known ones among its findings, which must have their texts."""
+        """Returns the measure of a gate without those of its findings that are known. The findings must have their
+        texts.
+        """
         if gate not in KNOWN_GATES or measure.figure is None:
             return measure
         left = {name: list(figures) for name, figures in (self.before or {}).items()}

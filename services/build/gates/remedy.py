@@ -1,4 +1,4 @@
-"""Says what to do about a gate that failed: in the code, or by the call with which a person allows more. Pure."""
+"""Says what to do about a failed gate: what to change in the code, or with which request a person allows more. Pure."""
 
 import json
 import math
@@ -29,8 +29,8 @@ _REPORTED = {gate: kind for kind, gate in GATE_OF_REPORT.items()} | {"changed_co
 def with_remedies(
     results: Sequence[GateResult], app: str, own: Gates, asked: Gates, *, first: bool = False
 ) -> list[GateResult]:
-    """Returns the results; those of gates with a threshold that failed have their remedy. `own` holds the minimum gates
-    that the app sets, `asked` those of the manifest; `first` is True if no build has passed yet, and nothing is known.
+    """Returns the results, with a remedy for each failed gate that has a threshold. `own` holds the minimum gates of
+    the app, `asked` the gates of the manifest. `first` is True if no build has passed yet and no finding is known.
     """
     return [
         result

@@ -1,4 +1,6 @@
-"""Stores the parsed reports of builds as `<folder>/<build>.json.gz`. Methods block: call them in a thread."""
+"""Stores the parsed reports of builds as `<folder>/<build>.json.gz`. Methods block, so callers should run them in a
+thread.
+"""
 
 import contextlib
 import gzip

@@ -1,4 +1,4 @@
-"""Reads the reports that the manifest promises for a step, and adds up the reports of a build."""
+"""Reads the reports that a step writes by its manifest, and adds up the reports of a build."""
 
 import contextlib
 import posixpath
@@ -27,11 +27,11 @@ class Reported:
 
     cases: CaseCount | None = None
     lines: list[tuple[str, LineCount]] = field(default_factory=list)
-    """Paths of the coverage reports, and what they say."""
+    """(path, counts of lines) of each coverage report."""
     findings: list[tuple[str, tuple[Finding, ...]]] = field(default_factory=list)
-    """Paths of the SARIF reports, and what they say."""
+    """(path, findings) of each SARIF report."""
     unreadable: dict[str, str] = field(default_factory=dict)
-    """Gate → reason why a report that it needs was refused."""
+    """Gate → reason why a report that the gate needs was refused."""
 
     def read(
         self,
@@ -40,8 +40,9 @@ class Reported:
         not_before: datetime,
         mask: Callable[[str], str] = str,
     ) -> None:
-        """Parses the reports of one kind, `junit`, `coverage` or `sarif`, given by path and content; `mask` masks
-        secrets in texts. Raises Unreadable if one of them cannot be read, or all together hold nothing.
+        """Reads and adds the reports of one kind (`junit`, `coverage` or `sarif`). `files` yields path and content of
+        each; `mask` masks secrets in texts. Raises Unreadable if one of them cannot be read or is older than
+        `not_before`, or if all together hold no test, line or finding that can be counted.
         """
         counts, names = [], []
         for path, data in files:
@@ -71,16 +72,16 @@ class Collected:
     tests: int = 0
     suites: list[Suite] = field(default_factory=list)
     hits: dict[str, dict[int, int]] = field(default_factory=dict)
-    """Number of runs, by file of the commit and line. Of what several reports say of a line, the largest number."""
+    """File of the commit → line → number of runs. If several reports name a line, the largest number counts."""
     other_hits: dict[str, dict[int, int]] = field(default_factory=dict)
-    """The same for files that are none of the commit's, as their report names them."""
+    """The same for files that are not in the commit, under the names that their report gives them."""
     findings: list[Finding] = field(default_factory=list)
     reports_of_findings: int = 0
     unreadable: dict[str, str] = field(default_factory=dict)
 
     def add(self, reported: Reported, suite: Suite | None = None) -> None:
-        """Adds the reports of a step to those of the build. `suite` is the result of judging the step's tests; None
-        without a test report.
+        """Adds the reports of a step to those of the build. `suite` is the verdict on the step's tests; None if it
+        wrote no test report.
         """
         if reported.cases is not None and suite is not None:
             self.tests += reported.cases.ran
@@ -96,8 +97,8 @@ class Collected:
             self.unreadable.setdefault(gate, reason)
 
     def measures(self) -> dict[str, Measure]:
-        """Returns gate → measure for the gates of which a step has written a report; without a figure if a report was
-        unreadable.
+        """Returns gate → measure, for each gate for which a step has written a report. A measure has no figure if a
+        report was unreadable.
         """
         found: dict[str, Measure] = {}
         if self.suites:
@@ -132,8 +133,8 @@ class Collected:
 def collect(
     reports: Reports, folder: Path, start: StepStart, committed: Collection[str], mask: Callable[[str], str] = str
 ) -> Reported:
-    """Reads the reports that the step wrote in `folder` after `start`; the reason for refusing one is in the result's
-    `unreadable`. `committed` holds the blob ids of the commit's files, copies of which are refused; `mask` masks
+    """Reads the reports that the step wrote in `folder` after `start`. If one is refused, the reason is in `unreadable`
+    of the result. `committed` holds the blob ids of the commit's files; copies of these are refused. `mask` masks
     secrets in texts.
     """
     reported = Reported()
@@ -148,7 +149,9 @@ def collect(
 def _fresh(
     patterns: Sequence[str], folder: Path, start: StepStart, committed: Collection[str]
 ) -> Iterator[tuple[str, bytes]]:
-    """Yields path and content of the reports, each once, in the order of `patterns`. Raises Unreadable."""
+    """Yields path and content of each report, each once, in the order of `patterns`. Raises Unreadable if one is
+    missing, old or too large.
+    """
     seen, size = set[str](), 0
     for pattern in patterns:
         with _named(pattern):
@@ -167,7 +170,7 @@ def _fresh(
 
 @contextlib.contextmanager
 def _named(subject: str) -> Iterator[None]:
-    """Puts the subject before the message of an Unreadable that lacks one."""
+    """Adds the subject to the message of an Unreadable that has none."""
     try:
         yield
     except Unreadable as error:
@@ -175,6 +178,6 @@ def _named(subject: str) -> Iterator[None]:
 
 
 def _resolved(finding: Finding, files: Mapping[str, str]) -> Finding:
-    """Returns the finding with its file named as in the commit; unchanged if the commit has no such file."""
+    """Returns the finding with the path that its file has in the commit; unchanged if the commit has no such file."""
     file = files.get(finding.offender.file or "")
     return replace(finding, offender=finding.offender.model_copy(update={"file": file})) if file else finding

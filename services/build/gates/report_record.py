@@ -16,15 +16,15 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Bounds:
-    """Limits how much of one build is recorded."""
+    """Holds limits for how much of one build's reports is recorded."""
 
     tests: int = 20_000
     output_bytes: int = 4 * 2**20
-    """Largest total size of the tests' output."""
+    """Largest size of the output of all tests together, in bytes."""
     findings: int = 5_000
     files: int = 5_000
     lines: int = 500_000
-    """Largest total number of coverable lines."""
+    """Largest number of coverable lines of all files together."""
 
 
 class TestRun(View):
@@ -73,7 +73,7 @@ class BuildReport(View):
 
 
 class ReportRecorder:
-    """Gathers the report while the steps run. `mask` masks secrets in its texts."""
+    """Gathers the build's report while the steps run. `mask` masks secrets in its texts."""
 
     def __init__(self, mask: Callable[[str], str] = str, bounds: Bounds | None = None) -> None:
         self._mask = mask
@@ -84,7 +84,7 @@ class ReportRecorder:
         self._cases: list[tuple[str, Case]] = []
 
     def begin(self, collected: Collected, measures: Mapping[str, Measure]) -> None:
-        """Sets the sources from which `report` is made. Both may still be filled until it is called."""
+        """Sets the sources from which `report` is made. Both may be filled further until `report` is called."""
         self._collected, self._measures, self.begun = collected, measures, True
 
     def ran(self, step: str, reported: Reported) -> None:
@@ -113,7 +113,9 @@ class ReportRecorder:
         )
 
     def _tests(self, cut: list[str]) -> list[TestRun]:
-        """Returns the tests within the bounds, failed ones first. Adds to `cut` what was left out."""
+        """Returns the tests within the limits, failed ones first. Appends to `cut` a description of what was left
+        out.
+        """
         rank = {"failed": 0, "passed": 1, "skipped": 2}
         ordered = sorted(self._cases, key=lambda each: rank[each[1].outcome])
         kept, left, dropped = [], self._bounds.output_bytes, 0

@@ -1,5 +1,6 @@
-"""Protects checkouts from tool configuration in the folders above them. A home (data directory) may lie inside another
-project. Its linter rules would then judge the app, and its `.gitignore` could make a linter skip every file."""
+"""Protects checkouts from tool configuration in the folders above them. The platform's home may lie inside another
+project. That project's linter rules would then judge the app, and its `.gitignore` could make a linter skip every file.
+"""
 
 from pathlib import Path
 
@@ -10,8 +11,9 @@ FILES = {
 
 
 def isolate(folder: Path) -> None:
-    """Writes files to `folder` at which usual tools stop their search for configuration in parent folders. An empty
-    `.git` ends the search for ignore files. git itself ignores it."""
+    """Writes files to `folder` at which common tools stop their search for configuration in parent folders. An empty
+    `.git` ends the search for ignore files; git itself does not take it for a repository.
+    """
     (folder / ".git").mkdir(parents=True, exist_ok=True)
     for name, text in FILES.items():
         (folder / name).write_text(text)

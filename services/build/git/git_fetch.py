@@ -25,12 +25,14 @@ _DENIED = ("authentication failed", "could not read username", "could not read p
 
 
 class FetchFailed(Exception):
-    """Reports that a fetch failed; the message says why and holds no credential."""
+    """Reports that a fetch failed; the message says why and contains no credential."""
 
 
 class Fetcher:
-    """Fetches from sources by git. For ssh it uses the keys and known hosts of the user that runs the service.
-    `path_variable` is git's PATH; `guard` says which addresses may be called; `timeout_s` limits a whole fetch."""
+    """Fetches from sources with git. For ssh it uses the keys and known hosts of the user that runs the service.
+    `path_variable` is the PATH for git; `guard` decides which addresses may be called; `timeout_s` limits a whole
+    fetch.
+    """
 
     def __init__(
         self,
@@ -55,8 +57,8 @@ class Fetcher:
 
     async def fetch(self, app: str, source: Source, branches: Collection[str]) -> None:
         """Updates those of `branches` that exist in the source, all of them or none. A branch that was deleted in the
-        source stays here. Calls for one app must not overlap. Idempotent. Ends git when cancelled. Raises FetchFailed
-        if git fails.
+        source is kept. Two calls for one app must not overlap. Idempotent. A cancelled call ends git. Raises
+        FetchFailed if git fails or the address is refused.
         """
         try:
             token = self._vault.open(source.token) if source.token else ""
@@ -80,8 +82,8 @@ class Fetcher:
             await self._git(app, ["fetch", *options, "--", source.url, *refs], environment, token, deadline)
 
     async def _pinned(self, url: str) -> str:
-        """Returns where git connects to, as curl's option: `host:port:address`; empty for ssh, which may know the host
-        by another name. Raises AddressRefused.
+        """Returns the address to which git must connect, in the form of curl's option (`host:port:address`); an empty
+        text for ssh, whose own configuration may give the host another name. Raises AddressRefused.
         """
         scheme, host, port = host_and_port(url)
         if scheme not in PORTS:
@@ -98,8 +100,9 @@ class Fetcher:
     async def _git(
         self, app: str, arguments: list[str], environment: Mapping[str, str], token: str, deadline: float
     ) -> list[str]:
-        """Runs git and returns its printed lines, at most 1 MiB. Raises FetchFailed, with `token` masked, if git fails
-        or has not ended by `deadline` (monotonic clock)."""
+        """Runs git; returns the lines that it prints, at most 1 MiB. Raises FetchFailed, with `token` masked, if git
+        fails or has not ended by `deadline` (monotonic clock).
+        """
         lines: list[str] = []
         splitter, size = LineSplitter(), 0
 
@@ -125,8 +128,8 @@ class Fetcher:
 
 
 def _config(source: Source, token: str, pinned: str) -> dict[str, str]:
-    """Returns environment variables with git's configuration and credentials for the source. What git asks for may
-    lead nowhere else: it follows no redirect, and connects to the `pinned` address.
+    """Returns environment variables that hold git's configuration and credentials for the source. With these, git
+    follows no redirect and connects only to the `pinned` address, so the credentials go nowhere else.
     """
     config = {
         "safe.directory": "*",
@@ -148,7 +151,9 @@ def _config(source: Source, token: str, pinned: str) -> dict[str, str]:
 
 
 def _reason(lines: list[str], token: str) -> str:
-    """Returns git's message, with the token masked, cut to 300 characters, and with a remedy if access was denied."""
+    """Returns git's message with the token masked, cut to 300 characters. If access was denied or the source redirects,
+    adds a remedy.
+    """
     said = "; ".join(line.strip() for line in lines if line.strip())
     said = (said.replace(token, "***") if token else said)[:REASON_CHARACTERS]
     if any(sign in said.lower() for sign in _DENIED):

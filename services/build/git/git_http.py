@@ -1,6 +1,7 @@
-"""Serves git's smart HTTP protocol: an ASGI app around `git http-backend`. A push is received in full before git sees
-it, so a client that disconnects half-way changes nothing. Output is sent as it comes: the pusher follows the build's
-log."""
+"""Serves git's smart HTTP protocol: an ASGI app around `git http-backend`. A push is received in full before git gets
+it, so that a client which disconnects half-way changes nothing. Output is sent as it comes, because the pusher follows
+the build's log.
+"""
 
 import asyncio
 import io
@@ -42,10 +43,10 @@ class ClientGone(Exception):
 
 
 class GitHttp:
-    """Serves `/git/<app>.git/…`. `hooks` is the folder of git's hooks, to whose environment `variables` are added;
-    `spool` is the folder in which a request is stored until it is complete. `admit(app, pushing)` is awaited before
-    each request and makes the repository for a first push; a Problem that it raises is the answer to the client. A push
-    that would touch the `reserve` of the disk is refused.
+    """Serves `/git/<app>.git/…`. `hooks` is the folder of git's hooks, which also get `variables` as environment.
+    `spool` is the folder that stores a request until it is complete. `admit(app, pushing)` is awaited before each
+    request, and creates the repository for a first push; if it raises a Problem, the client gets that as the answer. A
+    push for which the `reserve` of the disk has no room is refused.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class GitHttp:
         self._connected: set[str] = set()
 
     def is_connected(self, push: str) -> bool:
-        """Returns True while the client of this push is connected. Hooks find the push's id in SLIPWAY_PUSH."""
+        """Returns True while the client of this push is connected. Hooks get the id of the push in SLIPWAY_PUSH."""
         return push in self._connected
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -204,7 +205,7 @@ def _shortage(error: OSError) -> Problem:
 
 
 def _refuse(problem: Problem) -> Response:
-    """Returns the problem as plain text, which git shows to the user."""
+    """Returns the problem as a response in plain text, which git shows to the user."""
     return PlainTextResponse(f"{problem.detail}\n", problem.status)
 
 
@@ -219,9 +220,7 @@ async def _chunks(receive: Receive) -> Any:
 
 
 async def _answer(git: subprocess.Popen[bytes], send: Send) -> None:
-    """Copies the response of `git http-backend` to the client. git runs to its end even if the client has
-    disconnected.
-    """
+    """Copies the response of `git http-backend` to the client. If the client disconnects, git still runs to its end."""
     assert git.stdout is not None
     pipe = PipeEnd(git.stdout.fileno())
     try:

@@ -1,7 +1,8 @@
-"""Keeps commits of pushes that await a verdict in the repository, under refs that clients can neither see nor push.
-Until the hook pre-receive ends, git keeps the objects of a push in a quarantine object directory, to which no ref may
-point. So git itself pushes the commit from there into the repository. After a refusal the objects stay unreachable,
-until git's garbage collection removes them."""
+"""Stores the commits of pushes that wait for a verdict, in the repository under refs that clients can neither see nor
+push. Until the hook pre-receive ends, git keeps the objects of a push in a quarantine object directory, to which no ref
+may point. Therefore git itself is made to push the commit from there into the repository. After a refusal, the objects
+stay there without a ref until git's garbage collection removes them.
+"""
 
 from pathlib import Path
 
@@ -15,8 +16,8 @@ _RECEIVE_PACK = "git -c 'safe.directory=*' -c receive.unpackLimit=1 -c receive.a
 
 
 class PreReceiveObjects:
-    """Adds, lists and removes the refs of commits whose push is accepted only after a build of them. Methods block:
-    call them by `in_thread`.
+    """Adds, lists and removes the refs of commits whose push waits for a build. Methods block, so callers should use
+    `in_thread`.
     """
 
     def __init__(self, repositories: Repositories) -> None:
@@ -24,8 +25,9 @@ class PreReceiveObjects:
         self.in_thread = repositories.in_thread
 
     def add(self, app: str, commit: str, objects: str) -> None:
-        """Sets a ref to the commit and copies its objects, if necessary from git's quarantine object directory
-        `objects`. Idempotent. Raises GitFailed, also if `commit` is another kind of object."""
+        """Sets a ref to the commit. If `objects`, git's quarantine object directory, holds the commit, copies it into
+        the repository first. Idempotent. Raises GitFailed, also if `commit` is not a commit.
+        """
         path = self._repositories.path(app)
         variables = {}
         if objects:
@@ -39,7 +41,7 @@ class PreReceiveObjects:
         self._repositories.git(app, "push", *options, str(path), f"{commit}:{PRE_RECEIVE}/{commit}", **variables)
 
     def kept(self) -> set[tuple[str, str]]:
-        """Returns app and commit of every ref that `add` has set and `remove` has not removed."""
+        """Returns (app, commit) for every ref that `add` has set and `remove` has not removed."""
         return {
             (app, commit)
             for app in self._repositories.apps()

@@ -1,6 +1,7 @@
-"""Refuses a push that is too large while it arrives, in a way that lets the pusher read why. git shows nothing of an
-HTTP error but its number. So the status is 200, and the body is what git's own server sends: a line for the terminal
-and, after the client has sent its data, a report that rejects every ref."""
+"""Refuses a push that is too large while it arrives, so that the pusher can read why. Of an HTTP error, git shows only
+the number. Therefore the status is 200, and the body is what git's own server would send: a line for the terminal and,
+after the client has sent its data, a report that rejects every ref.
+"""
 
 from collections.abc import Iterator
 from typing import IO
@@ -16,8 +17,8 @@ _TYPE = [(b"content-type", b"application/x-git-receive-pack-result"), (b"connect
 
 
 def refs_of(body: IO[bytes]) -> list[bytes] | None:
-    """Returns the refs that the push in `body` updates. Returns None if the body is no push, or if its client could not
-    show the refusal.
+    """Returns the refs that the push in `body` updates. Returns None if the body is no push, or if the pusher's git
+    could not show a refusal.
     """
     body.seek(0)
     head = body.read(LONGEST_HEAD)
@@ -31,8 +32,8 @@ def refs_of(body: IO[bytes]) -> list[bytes] | None:
 
 
 async def refuse(refs: list[bytes], reason: str, brief: str, limit: int, receive: Receive, send: Send) -> None:
-    """Answers the push: sends `reason` for the terminal, reads and drops the rest of the push (up to four times
-    `limit`, the largest size of a push in bytes), then sends `brief` as the fate of each of `refs`.
+    """Answers the push with a refusal: sends `reason` for the terminal, reads and drops the rest of the push (up to
+    four times `limit`, the largest allowed size in bytes), then sends `brief` as the reason for each of `refs`.
     """
     await send({"type": "http.response.start", "status": 200, "headers": _TYPE})
     await send({"type": "http.response.body", "body": _in(_TERMINAL, f"{reason}\n".encode()), "more_body": True})
@@ -47,7 +48,9 @@ async def refuse(refs: list[bytes], reason: str, brief: str, limit: int, receive
 
 
 def _packets(data: bytes) -> Iterator[bytes]:
-    """Yields the content of each pkt-line, up to a flush packet or anything that is not a pkt-line."""
+    """Yields the content of each packet in git's pkt-line format, up to a flush packet or the first byte that is not in
+    this format.
+    """
     at = 0
     while (digits := data[at : at + 4]).isalnum() and len(digits) == 4:
         try:

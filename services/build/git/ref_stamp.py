@@ -1,4 +1,4 @@
-"""Recognises, without a git process, whether the branches of a repository may have changed."""
+"""Detects whether the branches of a repository may have changed, without a git process."""
 
 import contextlib
 import os
@@ -14,24 +14,25 @@ _FILES = ("packed-refs", "reftable", "reftable/tables.list")  # by which git rep
 
 @dataclass(frozen=True)
 class RefStamp:
-    """Identifies a state of the files and folders that hold a repository's branches. git replaces these files and never
-    writes into one, so a change of the branches changes the stamp, unless it follows another change within a tick of
-    the file system's clock (at most 2 s)."""
+    """Identifies a state of the files and folders that hold a repository's branches. git replaces these files rather
+    than writing into them, so a change of the branches changes the stamp. The exception is a change within a tick of
+    the file system's clock (at most 2 s) after another one.
+    """
 
     files: tuple[tuple[str, int, int, int], ...]
-    """Path in the repository, inode, size and time of change (ns) of each."""
+    """(path in the repository, inode, size, time of change in ns) of each file and folder."""
 
     def may_hide_a_change(self, now_ns: int) -> bool:
-        """Returns True if the stamp was taken so soon after the last change (within a tick of the file system's clock)
-        that a later change might leave it equal. `now_ns` is the time at which, or before which, the stamp was taken.
+        """Returns True if the last change was so recent, when the stamp was taken, that another change could leave the
+        stamp the same. `now_ns` is the time at which, or before which, the stamp was taken, in ns.
         """
         newest_ns = max((changed_ns for _, _, _, changed_ns in self.files), default=0)
         return abs(now_ns - newest_ns) < TICK_NS
 
 
 def ref_stamp(repository: Path) -> RefStamp:
-    """Returns the stamp of a repository, which has no files if the repository is gone. Take it before git reads the
-    branches, so that a change in between shows as another stamp. Raises OSError.
+    """Returns the stamp of a repository; it has no files if the repository does not exist. The caller takes it before
+    git reads the branches, so that a change in between leads to another stamp. Raises OSError.
     """
     stamps = []
     for name in (*_FILES, HEADS):

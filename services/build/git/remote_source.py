@@ -32,8 +32,8 @@ USERNAMES = {Forge.GITHUB: "x-access-token", Forge.GITEA: "slipway", Forge.GITLA
 
 
 class SourceSettings(Model):
-    """Field `source` of `PUT /apps/{app}`. It replaces the app's source; a `token` or `webhook_secret` that is left out
-    keeps its value.
+    """Field `source` of the body of `PUT /apps/{app}`, which replaces the app's source. A `token` or `webhook_secret`
+    that is left out keeps its value.
     """
 
     forge: Forge
@@ -74,7 +74,7 @@ class Source(View):
 
 @dataclass(frozen=True)
 class ForgeRepository:
-    """Locates a repository by its forge's base URL and its path there."""
+    """Locates a repository by the base URL of its forge and its path there."""
 
     root: str
     """Base URL of the forge's host: `https://host[:port]`."""
@@ -83,8 +83,10 @@ class ForgeRepository:
 
 
 def changed_source(settings: SourceSettings, before: Source | None, vault: Vault, *, guard: AddressGuard) -> Source:
-    """Returns the source that replaces `before`. `guard` says which addresses it may lead to. Raises Invalid
-    with the field and the remedy, also if a stored token would go to another host."""
+    """Returns a source made from `settings`, for an app whose source is `before` (None: it has none). Secrets that
+    `settings` leaves out are taken from `before`. `guard` decides which addresses the source may have. Raises Invalid
+    with the field and the remedy, also if a stored access token would go to another host.
+    """
     check_url(settings.url, guard=guard)
     if settings.api_url is not None:
         _check_web("source.api_url", settings.api_url, guard=guard)
@@ -106,8 +108,8 @@ def changed_source(settings: SourceSettings, before: Source | None, vault: Vault
 
 
 def check_url(url: str, *, guard: AddressGuard) -> None:
-    """Raises Invalid for a clone URL with credentials, options, or another protocol than https and ssh, or
-    with an address that the guard refuses. A loopback address that it allows may have http://.
+    """Raises Invalid for a clone URL with credentials or options, with a protocol other than https and ssh, or with an
+    address that the guard refuses. For a loopback address that the guard allows, http:// is permitted as well.
     """
     if _PRINTABLE.fullmatch(url) and (match := _SCP.fullmatch(url)):
         _check_host("source.url", match["host"], guard)
@@ -135,7 +137,9 @@ def host_and_port(url: str) -> tuple[str, str, int]:
 
 
 def _hosts(source: Source) -> tuple[str, str]:
-    """Returns the base URLs of the repository's host and of the API: only these get the token."""
+    """Returns the base URLs of the repository's host and of the forge's API, the only ones to which the access token
+    may be sent.
+    """
     parts = urlsplit(source.api_url or "")
     return place(source).root, f"{parts.scheme}://{parts.netloc}"
 

@@ -1,4 +1,5 @@
-"""Keeps the bare git repositories `<folder>/<app>.git`. Methods block: call them by `Repositories.in_thread`."""
+"""Manages the bare git repositories `<folder>/<app>.git`. Methods block, so callers should use
+`Repositories.in_thread`."""
 
 import contextlib
 import os
@@ -58,8 +59,8 @@ class AnswerTooLarge(GitFailed):
 
 
 class Repositories:
-    """Creates, reads, checks out and deletes the repositories by running git. `path_variable` is git's PATH.
-    `in_thread` runs a method, or other blocking work on checkouts, in a pool of threads."""
+    """Creates, reads, checks out and deletes the repositories by running git. `path_variable` is the PATH for git.
+    `in_thread` runs a method, or other blocking work on checkouts, in a thread pool of its own."""
 
     def __init__(
         self, folder: Path, path_variable: str, limits: TreeLimits | None = None, *, timeout_s: float = TIMEOUT_S
@@ -78,7 +79,7 @@ class Repositories:
         return sorted(path.name.removesuffix(".git") for path in self.folder.glob("*.git"))
 
     def ref_stamps(self) -> dict[str, RefStamp | None]:
-        """Returns app → stamp of its branches, None if that cannot be read. Runs no git."""
+        """Returns app → stamp of its branches; None if that cannot be read. It does not run git."""
         stamps: dict[str, RefStamp | None] = {}
         for app in self.apps():
             stamps[app] = None
@@ -90,9 +91,8 @@ class Repositories:
         return (self.path(app) / "HEAD").exists()
 
     def ensure(self, app: str, *, gated: bool = False) -> None:
-        """Makes the app's bare repository if there is none, with a pre-receive gate if `gated`. It appears complete or
-        not at all.
-        """
+        """Creates the app's bare repository if there is none, with a pre-receive gate if `gated`. Others see it
+        complete or not at all."""
         path = self.path(app)
         if self.exists(app):
             return
@@ -109,7 +109,7 @@ class Repositories:
         fresh.rename(path)
 
     def gate(self, app: str, gated: bool) -> None:
-        """Turns the app's pre-receive gate on or off; makes the repository if there is none. Idempotent."""
+        """Turns the app's pre-receive gate on or off; creates the repository if there is none. Idempotent."""
         self.ensure(app, gated=gated)
         if gated:
             (self.path(app) / GATED).touch()
@@ -117,7 +117,7 @@ class Repositories:
             (self.path(app) / GATED).unlink(missing_ok=True)
 
     def delete(self, app: str) -> None:
-        """Removes the app's repository, by a rename first so that it never appears half-removed. Idempotent."""
+        """Deletes the app's repository. It is renamed first, so that others never see a part of it. Idempotent."""
         gone = self.folder / f".{app}.gone"
         remove(gone)
         with contextlib.suppress(FileNotFoundError):
@@ -125,9 +125,8 @@ class Repositories:
         remove(gone)
 
     def heads(self, app: str) -> dict[str, str]:
-        """Returns branch → commit; empty without a repository. If HEAD names a missing branch, points it to an existing
-        one, so that a clone has files.
-        """
+        """Returns branch → commit; empty if there is no repository. If HEAD names a branch that does not exist, points
+        it to an existing one, so that a clone has files."""
         if not self.exists(app):
             return {}
         lines = self._git(app, "for-each-ref", "--format=%(objectname) %(refname:lstrip=2)", "refs/heads").splitlines()
@@ -138,9 +137,8 @@ class Repositories:
         return heads
 
     def commit(self, app: str, name: str) -> str | None:
-        """Returns the full id of the commit `name`, which may be a prefix or a ref; None if there is none. Raises
-        GitTooSlow after the time limit.
-        """
+        """Returns the full id of the commit `name`, which may be an abbreviated id or a ref; None if there is none.
+        Raises GitTooSlow after the time limit."""
         try:
             return self._git(app, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}").strip()
         except GitTooSlow:
@@ -164,15 +162,15 @@ class Repositories:
         return self._run(*command, first=LONGEST_MESSAGE_BYTES).decode(errors="surrogateescape")
 
     def tracked(self, app: str, commit: str) -> list[TrackedFile]:
-        """Returns every file, link and submodule of the commit, or of a folder of it, `<commit>:<path>`. Raises BadTree
-        if it exceeds the limits."""
+        """Returns every file, link and submodule of the commit, or of a folder of it (`<commit>:<path>`). Raises
+        BadTree if these exceed the limits."""
         listing = ["ls-tree", "-r", "-t", "-l", "-z", "--full-tree", commit]
         with self._started("--git-dir", str(self.path(app)), *listing) as git:
             assert git.stdout is not None
             return files_of(_entries(git.stdout), self._limits)
 
     def read(self, app: str, file: TrackedFile) -> bytes:
-        """Returns the content of the file, which `tracked` returned. Raises AnswerTooLarge above 64 MiB."""
+        """Returns the content of a file that `tracked` has returned. Raises AnswerTooLarge if it exceeds 64 MiB."""
         return self._run("--git-dir", str(self.path(app)), "cat-file", "blob", file.blob)
 
     def mentions(self, app: str, commit: str, *texts: str) -> bool:
@@ -183,15 +181,15 @@ class Repositories:
             return git.wait() != NOT_FOUND
 
     def larger_than(self, size: int, app: str, base: str | None, commit: str) -> set[str]:
-        """Returns the paths of files with more than `size` bytes in `base` or `commit`. None or a missing commit as
-        `base` has no files. Raises BadTree if a commit exceeds the limits.
-        """
+        """Returns the paths of the files with more than `size` bytes in `base` or `commit`. If `base` is None or no
+        longer exists, it counts as empty. Raises BadTree if a commit exceeds the limits."""
         trees = [self._tree(app, base), commit]
         return {file.path for tree in trees for file in self.tracked(app, tree) if file.size > size}
 
     def diff(self, app: str, base: str | None, commit: str, without: Collection[str] = ()) -> str:
-        """Returns the diff from `base` without context lines; from an empty tree if `base` is None or gone. Every file
-        counts as text, whatever the commit's attributes say. Paths in `without` are left out. Raises AnswerTooLarge."""
+        """Returns the diff from `base` to `commit`, without context lines. If `base` is None or no longer exists, it
+        counts as empty. Every file counts as text, whatever the commit's attributes say. Paths in `without` are left
+        out. Raises AnswerTooLarge."""
         options = ["--unified=0", "--text", "--no-color", "--no-ext-diff", "--no-textconv", "--find-renames"]
         trees = ["--src-prefix=a/", "--dst-prefix=b/", self._tree(app, base), commit]
         paths = [":/", *(f":(top,exclude,literal){path}" for path in sorted(without))]
@@ -201,7 +199,7 @@ class Repositories:
         return base if base is not None and self.has_tree(app, base) else EMPTY_TREE
 
     def has_tree(self, app: str, name: str) -> bool:
-        """Returns True if the name is of a commit or of a folder of one."""
+        """Returns True if `name` is a commit, or a folder of one (`<commit>:<path>`)."""
         try:
             return self._git(app, "cat-file", "-t", name).strip() in ("tree", "commit")
         except GitTooSlow:
@@ -223,8 +221,7 @@ class Repositories:
 
     def git(self, app: str, *arguments: str, stdin: str = "", **variables: str) -> str:
         """Runs git on the app's repository, with `variables` in its environment, and returns its output. Raises
-        GitFailed if git ends with an error.
-        """
+        GitFailed if git ends with an error."""
         return self._git(app, *arguments, cwd=None, stdin=stdin, **variables)
 
     def _git(self, app: str, *arguments: str, cwd: Path | None = None, stdin: str = "", **variables: str) -> str:
@@ -239,7 +236,8 @@ class Repositories:
         stdin: str = "",
         **variables: str,
     ) -> bytes:
-        """Returns git's output: at most `first` bytes of it, else all. Raises AnswerTooLarge above 64 MiB."""
+        """Returns git's output: its first `first` bytes, or all if `first` is None. Raises AnswerTooLarge if all
+        exceeds 64 MiB."""
         with self._started(*arguments, cwd=cwd, ok_codes=(0,), stdin=stdin, **variables) as git:
             assert git.stdout is not None
             limit = first if first is not None else LARGEST_ANSWER_BYTES
@@ -260,7 +258,8 @@ class Repositories:
         **variables: str,
     ) -> Iterator["subprocess.Popen[bytes]"]:
         """Starts git; the caller reads its output in the block. Raises GitFailed if git's exit code is not in
-        `ok_codes`, GitTooSlow after the time limit. If output is left unread, git is killed without an error."""
+        `ok_codes`, and GitTooSlow after the time limit. If the caller leaves output unread, git is killed without an
+        error."""
         settings = [part for key, value in _CONFIG.items() for part in ("-c", f"{key}={value}")]
         with tempfile.TemporaryFile() as errors, tempfile.TemporaryFile() as stdin_file:
             stdin_file.write(stdin.encode())
@@ -292,7 +291,7 @@ class Repositories:
 
 
 def _entries(stream: IO[bytes]) -> Iterator[bytes]:
-    """Yields the entries of a stream in which NUL ends each."""
+    """Yields the entries of a stream, each of which ends with a NUL byte."""
     rest = b""
     while data := stream.read(CHUNK):
         *whole, rest = (rest + data).split(b"\0")

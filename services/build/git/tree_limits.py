@@ -1,6 +1,7 @@
-"""Limits the trees of commits: number, total size, depth and names of files. Pure. A pack of kilobytes can name ten
-thousand million files, so entries are checked while git lists them, and git is ended at the first one beyond a
-limit."""
+"""Limits the trees of commits: number, total size, depth and names of files. Pure. A pack of a few kilobytes can name
+ten thousand million files. Therefore entries are checked while git lists them, and git is ended at the first one beyond
+a limit.
+"""
 
 import re
 from collections.abc import Iterator
@@ -20,8 +21,9 @@ _UNSHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 class BadTree(ValueError):
-    """Reports that a commit exceeds the limits. The message says why, with the remedy, as a predicate of which the
-    commit is the subject ("holds more than …")."""
+    """Reports that a commit exceeds the limits. The message says why, with the remedy, worded to follow "the commit"
+    ("holds more than …").
+    """
 
 
 @dataclass(frozen=True)
@@ -29,9 +31,9 @@ class TreeLimits:
     """Holds the limits of a commit's tree."""
 
     entries: int = 50_000
-    """Number of files and folders."""
+    """Largest number of files and folders."""
     total_bytes: int = 512 * MIB
-    """Size of all files together."""
+    """Largest size of all files together, in bytes."""
 
 
 @dataclass(frozen=True)

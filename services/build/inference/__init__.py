@@ -1,5 +1,4 @@
-"""Infers how a commit is built and run from the files that it holds, the same for processes and for containers. Pure:
-no code of the commit is imported or run. Read `infer.py` first.
-
-May import `shared` alone. Imported by `executors` and `manifest`.
+"""Infers how a commit is built and run from the files that it holds; processes and containers use the same inference.
+Pure: no code of the commit is imported or run. `infer.py` is the entry. May import `shared` alone. Imported by
+`executors` and `manifest`.
 """

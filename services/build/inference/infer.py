@@ -14,9 +14,9 @@ REMEDY = "add a slipway.yml with `run: {command: …}`, or a Procfile with a `we
 
 
 def infer(tree: Tree, *, images: bool, present: Mapping[str, str], written: str | None = None) -> Inference:
-    """Returns what the files say. `images` is True if artifacts are images, `present` holds the versions of `python`
-    and `node` on the machine (empty where each step has an image), and `written` is the command that the manifest
-    gives. Raises NotInferred.
+    """Returns how the app of a commit is built and run, as the files of `tree` say. `images` is True if artifacts are
+    images. `present` holds language → version of `python` and `node` on the machine (empty if each step has an image).
+    `written` is the command in the manifest, if it gives one. Raises NotInferred if a file cannot be understood.
     """
     web = Guess(written, "slipway.yml") if written else procfile.web_command(tree)
     app = node.node_app(tree) if node.is_node(tree) else None
@@ -47,7 +47,9 @@ def infer(tree: Tree, *, images: bool, present: Mapping[str, str], written: str 
 
 
 def _command(tree: Tree, app: NodeApp | None) -> tuple[Guess | None, str, LanguagePart | None]:
-    """Returns the command, why there is none, and the part that serves files if nothing else runs."""
+    """Returns the command that runs the app, the reason if there is none, and, for an app that only has files to serve,
+    the part that publishes them. Each of the three may be None or empty.
+    """
     if app is not None and app.command is not None and "manage.py" not in tree:
         return app.command, "", None
     found, problem = python.command(tree)
@@ -90,7 +92,9 @@ def _problem(tree: Tree, problem: str, *, images: bool) -> str:
 
 
 def _folders(tree: Tree) -> list[str]:
-    """Returns up to five folders that hold what the repository's root does not: the files of an app."""
+    """Returns up to five folders that look like the folder of an app, if the root of the repository does not; else an
+    empty list.
+    """
     if is_python(tree) or node.is_node(tree):
         return []
     names = {DOCKERFILE, procfile.NAME, node.PACKAGE, "requirements.txt", "pyproject.toml", "manage.py", "index.html"}
@@ -103,7 +107,9 @@ def _folders(tree: Tree) -> list[str]:
 def _parts(
     tree: Tree, app: NodeApp | None, final: LanguagePart | None, language: Language
 ) -> tuple[list[LanguagePart], tuple[LanguagePart, ...]]:
-    """Returns the parts whose steps run, and those that an image is built from."""
+    """Returns two groups of parts: those whose steps run in a build, and those that an image is built from. `final` is
+    the part that publishes files, if the app has nothing else to run.
+    """
     if final is not None:  # files are served
         with_build = [app.part] if app is not None and app.has_build else []
         return [*([app.part] if app is not None else []), final], (*with_build, final)
@@ -116,7 +122,10 @@ def _parts(
 
 
 def _by_dockerfile(tree: Tree, app: NodeApp | None, web: Guess | None, said: list[str]) -> Inference:
-    """A Dockerfile builds the app: of the steps only tests are left, with what they need."""
+    """Returns the inference of a commit whose Dockerfile builds the app. Of the inferred steps only those for tests are
+    left, with the steps that these need; without tests there are none. `web` is the start command, and `said` are lines
+    for the build's log.
+    """
     steps: tuple[Step, ...] = app.part.steps if app is not None else ()
     if not any(step.stage is Stage.TEST for step in steps):
         steps = ()

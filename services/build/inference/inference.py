@@ -1,4 +1,6 @@
-"""Defines what is inferred of a commit: the command that runs it, and parts, one for each language, that build it."""
+"""Defines the result of inference: the command that runs an app, and the parts, one for each language, that build
+it.
+"""
 
 import re
 from collections.abc import Sequence
@@ -15,8 +17,8 @@ _PROGRAMS: dict[Language, re.Pattern[str]] = {
 
 
 class NotInferred(ValueError):
-    """Reports that a file of the commit cannot be understood; the detail is a predicate of which `field` is the
-    subject, with the remedy.
+    """Reports that a file of the commit cannot be understood. `field` names the file or its entry; the detail continues
+    a sentence that begins with `field`, and names a remedy.
     """
 
     def __init__(self, field: str, detail: str) -> None:
@@ -27,7 +29,7 @@ class NotInferred(ValueError):
 
 @dataclass(frozen=True)
 class Guess:
-    """Holds a command with the files that it was inferred from."""
+    """Holds an inferred value, such as the command of an app, and names in `origin` the files that it comes from."""
 
     value: str
     origin: str
@@ -35,49 +37,48 @@ class Guess:
 
 @dataclass(frozen=True)
 class LanguagePart:
-    """Describes how one language's share of a commit is built. Executors render it in two ways: as steps, which run in
+    """Describes how the code of one language in a commit is built. Executors use it in two ways: as steps, which run in
     the checkout, and as a stage of a Dockerfile.
     """
 
     language: Language
     image: str
-    """Public image in which the steps run and the app is built."""
+    """Public image in which the steps run and the app is built, such as `python:3.13-slim`."""
     origin: str
     """Files that the commands were inferred from."""
     steps: tuple[Step, ...] = ()
     """Steps of the stages build and test."""
     install: tuple[str, ...] = ()
-    """Commands that install packages, without what only development needs. Only a Dockerfile has them."""
+    """Commands that install the packages that the running app needs, for a Dockerfile only."""
     early: tuple[str, ...] = ()
-    """Names of the files that `install` needs, if it needs no others: an image's layer then outlives other changes."""
+    """Files that `install` needs, if it needs no others: the image's layer is then reused until they change."""
     build: tuple[str, ...] = ()
-    """Commands that follow `install` in a Dockerfile, with all files in place."""
+    """Commands that follow `install` in a Dockerfile, once all files of the commit are copied."""
     takes: tuple[str, ...] = ()
-    """Folders that this part takes over from the part before it; empty: all files."""
+    """Folders that the image's stage of this part copies from the stage before it; empty: all files."""
 
 
 @dataclass(frozen=True)
 class Inference:
-    """Holds what a commit's files say. What a manifest writes itself takes precedence."""
+    """Holds how a commit is built and run, as its files say. Entries of the manifest take precedence."""
 
     command: Guess | None
-    """Command that runs the app; None if no file says it, or if a Dockerfile does."""
+    """Command that runs the app; None if no file names one, or if only a Dockerfile does."""
     steps: tuple[Step, ...] = ()
     stages: tuple[LanguagePart, ...] = ()
-    """Parts that an image is built from, in order; the last one runs the app. Empty if the commit has a Dockerfile that
-    is used.
-    """
+    """Parts that an image is built from, in order; the last one runs the app. Empty if a Dockerfile is used."""
     origins: tuple[str, ...] = ()
     """Files that the steps were inferred from."""
     said: tuple[str, ...] = ()
-    """Sentences about what is ignored, or differs from what the files ask for."""
+    """Sentences about files that are ignored, and about versions that differ from those that files ask for."""
     problem: str = ""
-    """Reason why there is no command, with the remedy; empty if there is one, or a Dockerfile."""
+    """Reason why there is no command, with the remedy; empty if there is a command or a Dockerfile."""
     images: tuple[tuple[Language, str], ...] = ()
+    """(language, image) for the steps that name no image; the last one is the language that runs the app."""
 
     def image_of(self, commands: Sequence[str]) -> str:
-        """Returns the image for a step that names none: of the language that its first command belongs to, else of the
-        language that runs the app.
+        """Returns the image for a step without an image of its own: that of the language to which the first recognised
+        program of `commands` belongs, else that of the language that runs the app.
         """
         images = dict(self.images)
         found = next((each for command in commands if (each := language_of(command))), None)
@@ -85,7 +86,7 @@ class Inference:
 
 
 def language_of(command: str) -> Language | None:
-    """Returns the language to which the program belongs that the command begins with; None for any other program."""
+    """Returns the language of the program that begins the command: `python` for `pip install`; None if unknown."""
     return next((language for language, programs in _PROGRAMS.items() if programs.match(command)), None)
 
 

@@ -1,4 +1,6 @@
-"""Infers how a Node app is built and run, or which folder its build writes for browsers."""
+"""Infers from package.json how a Node app is built and run. For an app without a server, infers the folder into which
+its build writes files for browsers.
+"""
 
 import fnmatch
 import re
@@ -39,12 +41,12 @@ _VITE_OUTPUT = re.compile(r"\boutDir\s*:\s*['\"]([\w][\w./-]*)['\"]")
 
 @dataclass(frozen=True)
 class NodeApp:
-    """Holds what package.json says of an app."""
+    """Holds how a Node app is built and run, as its package.json says."""
 
     part: LanguagePart
     command: Guess | None
     output: Guess | None
-    """Folder that a build writes for browsers."""
+    """Folder into which the build writes files for browsers; None if the app has no such build."""
     has_build: bool
     said: tuple[str, ...]
 
@@ -54,7 +56,9 @@ def is_node(tree: Tree) -> bool:
 
 
 def wanted(tree: Tree) -> Wanted | None:
-    """Returns the version of Node that the commit asks for. Raises NotInferred."""
+    """Returns the version of Node that the commit asks for; None if it names none. Raises NotInferred if package.json
+    is not JSON.
+    """
     engines = texts(tree.json(PACKAGE).get("engines")).get("node")
     if engines and (found := ranged(engines, f"engines of {PACKAGE}")):
         return found
@@ -67,7 +71,7 @@ def image(tree: Tree) -> str:
 
 
 def node_app(tree: Tree) -> NodeApp:
-    """Returns how the app is built and run. Raises NotInferred if package.json is not JSON."""
+    """Returns how the app of `tree` is built and run. Raises NotInferred if package.json is not JSON."""
     package = tree.json(PACKAGE)
     scripts = texts(package.get("scripts"))
     manager, said = manager_of(tree, package)
@@ -138,7 +142,7 @@ def _angular(tree: Tree) -> str | None:
 
 
 def _members(tree: Tree, package: dict[str, Any]) -> list[str]:
-    """Returns the package.json of each workspace."""
+    """Returns the path of the package.json of each workspace."""
     workspaces = package.get("workspaces")
     globs = table(package, "workspaces").get("packages") if isinstance(workspaces, dict) else workspaces
     globs = [each for each in globs if isinstance(each, str)] if isinstance(globs, list) else []
@@ -150,7 +154,7 @@ def _members(tree: Tree, package: dict[str, Any]) -> list[str]:
 
 
 def _has_local(package: dict[str, Any]) -> bool:
-    """Returns True if a dependency is a folder or an archive of the commit."""
+    """Returns True if a dependency in package.json points to a folder or an archive in the commit."""
     kinds = ("dependencies", "devDependencies", "optionalDependencies")
     return any(
         each.startswith(("file:", "link:", ".", "/")) for kind in kinds for each in texts(package.get(kind)).values()

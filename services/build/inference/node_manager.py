@@ -1,4 +1,4 @@
-"""Chooses the package manager of a Node app by its lock file, and its commands."""
+"""Chooses the package manager of a Node app (npm, pnpm or yarn) and the commands that it is called with."""
 
 import re
 from dataclasses import dataclass
@@ -15,25 +15,29 @@ _LOCKFILE_VERSION = re.compile(r"^lockfileVersion:\s*['\"]?([\d.]+)", re.MULTILI
 
 @dataclass(frozen=True)
 class Manager:
-    """Holds the commands of a package manager; one that is not npm is fetched by npx in the version that is wanted."""
+    """Holds the commands of a package manager. A manager other than npm is fetched by `npx`, in the version that the
+    app asks for.
+    """
 
     name: str
     shown: str
     install: str
     install_for_running: str
-    """Installs without what only development needs."""
+    """Command that installs the packages that the running app needs, without those for development."""
     prune: str
-    """Removes what only development needs; empty if the manager cannot."""
+    """Command that removes packages for development; empty if the manager has no such command."""
     run: str
-    """Precedes the name of a script."""
+    """Command that runs a script of package.json, up to the script's name, such as `npm run`."""
     run_in_workspaces: str
-    """Precedes the name of a script that each workspace may have; empty if the manager cannot."""
+    """Command that runs a script in each workspace that has it, up to its name; empty if the manager has none."""
     files: tuple[str, ...]
     """Files that an installation needs besides package.json."""
 
 
 def manager_of(tree: Tree, package: dict[str, Any]) -> tuple[Manager, list[str]]:
-    """Returns the package manager, and sentences about lock files that are ignored."""
+    """Returns the package manager of the app, and a sentence for each lock file that is ignored. The field
+    `packageManager` of package.json decides, else the lock file, else it is npm.
+    """
     locks = [
         path for path in ("pnpm-lock.yaml", "yarn.lock", "package-lock.json", "npm-shrinkwrap.json") if path in tree
     ]

@@ -1,4 +1,4 @@
-"""Recognises languages that are built by a Dockerfile alone."""
+"""Recognises apps in languages that Slipway builds only with a Dockerfile."""
 
 from services.build.inference.tree import DOCKERFILE, Tree
 
@@ -19,7 +19,9 @@ _SIGNS = {
 
 
 def problem(tree: Tree, *, images: bool) -> str:
-    """Returns which language the commit looks like, with the remedy; empty for none of these."""
+    """Returns a sentence that names the language of the commit and the remedy; empty if the commit is in none of these
+    languages. `images` is True if artifacts are images.
+    """
     path = tree.first(*_SIGNS) or next(
         (path for path in sorted(tree.paths) if path.endswith((".csproj", ".sln"))), None
     )

@@ -1,4 +1,4 @@
-"""Reads a Procfile, of which only the `web:` line runs."""
+"""Reads a Procfile. Slipway runs only its line `web:`."""
 
 from services.build.inference.inference import Guess
 from services.build.inference.tree import Tree
@@ -7,13 +7,13 @@ NAME = "Procfile"
 
 
 def web_command(tree: Tree) -> Guess | None:
-    """Returns the command of the line `web:`; None without one."""
+    """Returns the command in the line `web:` of the Procfile; None if there is no such line."""
     web = _lines(tree).get("web")
     return Guess(web, f"the line web: of {NAME}") if web else None
 
 
 def not_run(tree: Tree) -> list[str]:
-    """Returns a sentence for each other line."""
+    """Returns a sentence for each line of the Procfile other than `web:`, which says that it is not run."""
     return [f"{NAME}: {name}: is not run; Slipway runs web: alone" for name in _lines(tree) if name != "web"]
 
 

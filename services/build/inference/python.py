@@ -16,7 +16,9 @@ COLLECT = "python manage.py collectstatic --noinput"
 
 
 def wanted(tree: Tree) -> Wanted | None:
-    """Returns the version of Python that the commit asks for."""
+    """Returns the version of Python that the commit asks for; None if it names none. Raises NotInferred if a file is
+    not TOML.
+    """
     for path, prefix in ((".python-version", "python-"), ("runtime.txt", "python-")):
         if path in tree and (found := pinned(tree.text(path), path, prefix, 2)):
             return found
@@ -37,7 +39,9 @@ def image(tree: Tree) -> str:
 
 
 def part(tree: Tree) -> LanguagePart:
-    """Returns how the app's packages are installed, and its static files collected. Raises NotInferred."""
+    """Returns how the app's packages are installed, and its static files collected. Raises NotInferred if a file is not
+    TOML or JSON.
+    """
     python, how = image(tree), installation(tree)
     how = how or Installation((), "", ())
     steps = [build_step("pip", python, how.commands)] if how.commands else []
@@ -50,7 +54,9 @@ def part(tree: Tree) -> LanguagePart:
 
 
 def command(tree: Tree) -> tuple[Guess | None, str]:
-    """Returns the command that serves the app, or None and why there is none, with the remedy. Raises NotInferred."""
+    """Returns the command that serves the app and an empty text, or None and the reason with the remedy. Raises
+    NotInferred if a file cannot be read.
+    """
     names = packages(tree)
     if django := _django(tree, names):
         return django, ""
@@ -83,7 +89,7 @@ def _rank(path: str) -> int:
 
 
 def _module_name(path: str) -> tuple[str, str]:
-    """Returns the folder to import from and the module's dotted name: `src/web/app.py` → `src`, `web.app`."""
+    """Returns the folder to import from and the module's dotted name: `src` and `web.app` for `src/web/app.py`."""
     parts = PurePosixPath(path).with_suffix("").parts
     folder = "src" if parts[0] == "src" and len(parts) > 1 else ""
     parts = parts[1:] if folder else parts
@@ -143,7 +149,9 @@ def _django(tree: Tree, names: frozenset[str]) -> Guess | None:
 
 
 def _collects(tree: Tree) -> bool:
-    """Returns True if the commit is of Django, whose settings say where static files are collected."""
+    """Returns True if the commit is a Django app whose settings assign STATIC_ROOT, the folder into which static files
+    are collected.
+    """
     if "manage.py" not in tree or "django" not in packages(tree):
         return False
     paths = [path for path in tree.read_paths() if path.endswith("settings.py") or "settings/" in path]
@@ -152,7 +160,10 @@ def _collects(tree: Tree) -> bool:
 
 
 def _plain(tree: Tree) -> tuple[Guess | None, str]:
-    """Returns `python app.py` or the like if the file looks as if it served."""
+    """Returns the command `python FILE` for the first of app.py, main.py and server.py that calls a server or reads
+    PORT, and an empty text. If none does, returns None and the reason with the remedy; the reason is empty if none of
+    the files exists.
+    """
     seen = [path for path in ("app.py", "main.py", "server.py") if path in tree]
     for path in seen:
         module: Module | None = read_module(tree.bytes(path))

@@ -1,4 +1,4 @@
-"""Reads which Python packages a commit asks for, and how they are installed."""
+"""Reads which Python packages a commit asks for and how they are installed."""
 
 import configparser
 from collections.abc import Iterator
@@ -45,22 +45,22 @@ _LOCAL = (
 
 @dataclass(frozen=True)
 class Installation:
-    """Says how the packages are installed, and from which file."""
+    """Holds the commands that install the packages, and names in `origin` the file that lists these packages."""
 
     commands: tuple[str, ...]
     origin: str
     early: tuple[str, ...]
-    """Files that the commands need, if they need no others."""
+    """Files that the commands need, if they need no others; else empty."""
 
 
 def is_python(tree: Tree) -> bool:
-    """Returns True if a file lists packages of Python, or describes one."""
+    """Returns True if the commit has a file that lists Python packages, or that describes it as a package."""
     return bool(tree.first(REQUIREMENTS, "pyproject.toml", "setup.py", "setup.cfg", "Pipfile"))
 
 
 def installation(tree: Tree) -> Installation | None:
-    """Returns how the packages are installed; None if there are none. Where a lock file of uv, Poetry or Pipenv is
-    there, it decides. Raises NotInferred.
+    """Returns how the packages are installed; None if the commit lists no packages. A lock file of uv, Poetry or Pipenv
+    comes before other lists. Raises NotInferred if a file is not TOML.
     """
     lock = tree.first(*_EXPORTS)
     if lock is not None and lock != "Pipfile.lock" and "pyproject.toml" not in tree:
@@ -88,8 +88,8 @@ def installation(tree: Tree) -> Installation | None:
 
 
 def packages(tree: Tree) -> frozenset[str]:
-    """Returns the canonical names of all packages that files of the commit name, with those that a lock file adds; an
-    extra is part of its name too (`fastapi[standard]`). Raises NotInferred.
+    """Returns the canonical names of all packages that files of the commit list, lock files included. An extra gives a
+    second name, such as `fastapi[standard]`. Raises NotInferred if a file is not TOML or JSON.
     """
     found: set[str] = set()
     for line in _requirement_lines(tree):
@@ -115,7 +115,7 @@ def packages(tree: Tree) -> frozenset[str]:
 
 
 def _of_table(names: dict[str, Any]) -> set[str]:
-    """Returns the names of a table of Poetry's or Pipenv's."""
+    """Returns the canonical names of the packages in a table of Poetry or Pipenv, as `packages` does."""
     found = set()
     for key, value in names.items():
         name = canonicalize_name(key)
@@ -146,8 +146,8 @@ def _setup(tree: Tree) -> configparser.ConfigParser:
 
 
 def _needs_itself(tree: Tree, lock: str) -> bool:
-    """Returns True if the commit is a package to install: uv installs each that has a build system. Poetry gives one to
-    every project, of which those in a folder `src` cannot be imported otherwise.
+    """Returns True if the commit itself must be installed as a package. With `lock` of uv, each commit with a build
+    system must; with `lock` of Poetry, only one with a folder `src`, from which it could not be imported otherwise.
     """
     if lock == "Pipfile.lock" or "build-system" not in tree.toml("pyproject.toml"):
         return False

@@ -1,4 +1,4 @@
-"""Finds what a Python file serves, in its syntax tree: nothing is imported or run."""
+"""Finds in the syntax tree of a Python file which app it serves. No code is imported or run."""
 
 import ast
 import warnings
@@ -36,30 +36,32 @@ _NO_CODE = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 
 @dataclass(frozen=True)
 class AppObject:
-    """Names an app in a module."""
+    """Names the variable or function of a Python module that holds or returns a web app, its interface (WSGI or ASGI)
+    and its framework.
+    """
 
     name: str
     interface: Interface
     framework: str
     is_factory: bool = False
-    """True if it is a function that returns the app."""
+    """True if `name` is a function that returns the app."""
 
 
 @dataclass(frozen=True)
 class Module:
-    """Holds what a file shows of how it serves."""
+    """Holds how a Python file serves an app, as its syntax tree shows."""
 
     app: AppObject | None
     runs_at_import: bool
-    """True if importing it calls `.run()` of the app, which would never return."""
+    """True if an import of the file calls `.run()` of the app, which would never return."""
     serves: bool
-    """True if it reads PORT or calls a server."""
+    """True if the file reads the variable PORT or calls a server."""
     assigned: frozenset[str]
-    """Names that are assigned at its top level."""
+    """Names that are assigned at the top level of the file."""
 
 
 def read_module(data: bytes) -> Module | None:
-    """Returns what the file shows; None if it is not Python."""
+    """Returns how the file with the content `data` serves an app; None if it is not Python."""
     try:
         with warnings.catch_warnings():  # of a file with odd escapes
             warnings.simplefilter("ignore")
@@ -95,7 +97,9 @@ def _rank(name: str) -> int:
 
 
 def _top_level(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
-    """Yields the statements that an import runs: also those in `if`, `try` and `with`, but not under `__main__`."""
+    """Yields the statements that run when the module is imported, also those within `if`, `try` and `with`; without
+    those under `if __name__ == "__main__"`.
+    """
     for node in body:
         if isinstance(node, ast.If):
             if not any(isinstance(each, ast.Constant) and each.value == "__main__" for each in ast.walk(node.test)):
@@ -110,7 +114,7 @@ def _top_level(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
 
 
 def _imported(root: ast.Module) -> dict[str, str]:
-    """Returns name → dotted name of everything that the file imports."""
+    """Returns the name that the file uses → the dotted name that it imports, for each of its imports."""
     names: dict[str, str] = {}
     for node in ast.walk(root):
         if isinstance(node, ast.Import):
@@ -141,7 +145,9 @@ def _targets(node: ast.stmt) -> list[str]:
 
 
 def _app_of(node: ast.stmt, names: dict[str, str]) -> AppObject | None:
-    """Returns the app that the statement assigns to a name."""
+    """Returns the app that the statement assigns to a variable; None if it assigns none. `names` holds the file's
+    imports: name → dotted name.
+    """
     value = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
     targets = _targets(node)
     if not targets or not isinstance(value, ast.Call):

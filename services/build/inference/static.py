@@ -1,4 +1,6 @@
-"""Infers how files are served as they are: a site of plain HTML, or the folder that a build writes (decision 33)."""
+"""Infers how an app of plain files is served: an HTML site, or the folder into which a build writes files (decision
+33).
+"""
 
 from services.build.inference.inference import Guess, LanguagePart, build_step
 
@@ -22,7 +24,9 @@ SERVE = (
 
 
 def site(folder: Guess, image: str = IMAGE) -> tuple[LanguagePart, Guess]:
-    """Returns how the files of the folder (`.`: of the repository) are published, and the command that serves them."""
+    """Returns the part that publishes the files of `folder` (`.` is the repository's root), and the command that serves
+    them.
+    """
     publish = _PUBLISH.format(folder=folder.value)
     steps = (build_step("static", image, [INSTALL, publish]),)
     takes = () if folder.value == "." else (folder.value,)

@@ -1,4 +1,4 @@
-"""Holds the files of a commit that tell how it is built and run, and chooses which are read."""
+"""Holds the files of a commit from which inference works, and chooses which of them are read."""
 
 import json
 import tomllib
@@ -62,7 +62,7 @@ def _is_module(path: str) -> bool:
 
 
 class Tree:
-    """Holds the paths of a commit's regular files, and the contents of those that are worth reading."""
+    """Holds the paths of all regular files of a commit, and the contents of those that inference reads."""
 
     def __init__(self, paths: Collection[str], contents: Mapping[str, bytes]) -> None:
         self.paths = frozenset(paths)
@@ -78,14 +78,16 @@ class Tree:
         return self.bytes(path).decode("utf-8-sig", errors="replace").replace("\0", "")
 
     def first(self, *paths: str) -> str | None:
-        """Returns the first of the paths that exists."""
+        """Returns the first of `paths` that is a file of the commit; None if none is."""
         return next((path for path in paths if path in self.paths), None)
 
     def read_paths(self) -> list[str]:
         return sorted(self._contents)
 
     def json(self, path: str) -> dict[str, Any]:
-        """Returns the object in a JSON file; empty if there is none. Raises NotInferred if it is not JSON."""
+        """Returns the object in a JSON file; empty if there is no such file or no object in it. Raises NotInferred if
+        the file is not JSON.
+        """
         if path not in self._contents:
             return {}
         try:
@@ -95,7 +97,9 @@ class Tree:
         return found if isinstance(found, dict) else {}
 
     def toml(self, path: str) -> dict[str, Any]:
-        """Returns the tables of a TOML file; empty if there is none. Raises NotInferred if it is not TOML."""
+        """Returns the content of a TOML file; empty if there is no such file. Raises NotInferred if the file is not
+        TOML.
+        """
         if path not in self._contents:
             return {}
         try:
@@ -105,12 +109,12 @@ class Tree:
 
 
 def table(value: Any, *keys: str) -> dict[str, Any]:
-    """Returns the table at `keys` below `value`; empty if there is none."""
+    """Returns the object under the key path `keys` in `value`; empty if there is none."""
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
     return value if isinstance(value, dict) else {}
 
 
 def texts(value: Any) -> dict[str, str]:
-    """Returns the items of a table whose values are texts."""
+    """Returns the items of the object `value` whose values are texts; empty if `value` is no object."""
     return {key: each for key, each in value.items() if isinstance(each, str)} if isinstance(value, dict) else {}

@@ -1,4 +1,6 @@
-"""Compares the versions of Python and Node that a commit asks for with what runs it, and chooses images by them."""
+"""Compares the versions of Python and Node that a commit asks for with those on the machine, and chooses versions of
+images.
+"""
 
 import re
 from collections.abc import Callable
@@ -14,22 +16,23 @@ _OPERATOR = re.compile(r"([<>=~^]+)\s+")
 
 @dataclass(frozen=True)
 class Wanted:
-    """Holds the versions that a file asks for; any of the alternatives will do."""
+    """Holds the versions that a file of the commit asks for; any of `alternatives` will do."""
 
     alternatives: tuple[SpecifierSet, ...]
     shown: str
     origin: str
     is_pin: bool
-    """True if the file names one version, which often only says what its author has."""
+    """True if the file names a single version, not a range. It is often merely the version that its author uses."""
 
     def allows(self, version: str) -> bool:
-        """Returns True if the version, or with one of two parts like 3.13 any of its series, is allowed."""
+        """Returns True if the version is allowed."""
         return any(each.contains(version, prereleases=True) for each in self.alternatives)
 
 
 def pinned(text: str, origin: str, prefix: str, parts: int) -> Wanted | None:
-    """Returns the version that a file like `.python-version` names, cut to its first `parts` numbers; None for a name
-    like `lts/iron` or `pypy3.10`.
+    """Returns the version in `text`, the content of a file like `.python-version`, cut to its first `parts` numbers.
+    `prefix` may stand before the version; `origin` is the file's name. Returns None for a name like `lts/iron` or
+    `pypy3.10`.
     """
     line = next((line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")), "")
     try:
@@ -41,8 +44,8 @@ def pinned(text: str, origin: str, prefix: str, parts: int) -> Wanted | None:
 
 
 def ranged(text: str, origin: str) -> Wanted | None:
-    """Returns the versions that a range of npm's, Poetry's or PEP 440's allows; None if it cannot be read, or allows
-    all.
+    """Returns the versions that a range in the syntax of npm, Poetry or PEP 440 allows; None if it cannot be read or
+    allows all versions. `origin` names the file.
     """
     try:
         alternatives = tuple(_specifiers(each) for each in text.split("||"))
@@ -52,8 +55,9 @@ def ranged(text: str, origin: str) -> Wanted | None:
 
 
 def chosen(wanted: Wanted | None, default: str, others: tuple[str, ...], latest: Callable[[str], str]) -> str:
-    """Returns the series to run in a container: `default` if it is allowed, else the first of `others` that is, else
-    what is named. `latest` returns a version of a series that ranges are compared with.
+    """Returns the version series (such as 3.13) to run in a container: `default` if `wanted` allows it, else the first
+    allowed one of `others`, else the one that `wanted` pins, else `default`. `latest` returns the newest version of a
+    series.
     """
     for series in (default, *others):
         if wanted is None or wanted.allows(latest(series)):
@@ -62,8 +66,8 @@ def chosen(wanted: Wanted | None, default: str, others: tuple[str, ...], latest:
 
 
 def mismatch(language: str, present: str, wanted: Wanted | None) -> str:
-    """Returns a sentence if the version present is not what is wanted; empty if it is. Raises NotInferred if it is too
-    old: below a range, or of a lower major version than a pin.
+    """Returns a sentence if the version `present` on the machine is not what `wanted` allows; empty if it is. Raises
+    NotInferred if it is too old: below the range, or of a lower major version than the single version named.
     """
     if wanted is None or wanted.allows(present):
         return ""
@@ -104,7 +108,7 @@ def _specifier(token: str) -> str:
 
 
 def _plain(version: str) -> str:
-    """Returns the version without a `v` before it and without wildcards behind it: `v20.x` → `20`."""
+    """Returns a version without a leading `v` and without trailing wildcards: `20` for `v20.x`."""
     parts = version.strip().removeprefix("v").split(".")
     while len(parts) > 1 and parts[-1] in ("x", "X", "*"):
         parts.pop()
@@ -112,7 +116,7 @@ def _plain(version: str) -> str:
 
 
 def _lowest(wanted: Wanted) -> Version | None:
-    """Returns the lowest version that is named as a lower bound."""
+    """Returns the lowest version that a lower bound or an exact version in `wanted` names; None if there is none."""
     bounds = [
         Version(spec.version.removesuffix(".*"))
         for each in wanted.alternatives

@@ -24,9 +24,10 @@ MISSING = "\n... lines are missing here: the disk was full\n"
 
 
 class BuildLog:
-    """Appends to one build's log. Above `largest_bytes` the output of steps is dropped; the platform's own lines are
-    always written. `changed` is called after each write. Lines for which the disk has no room are left out, which the
-    log says as soon as it can: a build does not end because of its log."""
+    """Appends to one build's log. Once the log exceeds `largest_bytes`, output of steps is dropped, while lines of the
+    platform are still written. `changed` is called after each write. Lines for which the disk has no room are left out,
+    which the log says as soon as it can; a build does not end because of its log.
+    """
 
     def __init__(self, path: Path, changed: Callable[[], None], largest_bytes: int = LARGEST_BYTES) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,7 +43,7 @@ class BuildLog:
         self._lines = sum(chunk.count(b"\n") for chunk in _chunks(path))
 
     def hide(self, mask: Mask) -> None:
-        """Has `mask` replace secrets by `***` in everything that is written from now on."""
+        """Masks secrets with `mask` in everything that is written from now on."""
         self.flush()
         self._mask, self._own = mask, Channel(self, mask)
 
@@ -56,13 +57,14 @@ class BuildLog:
         return self._lines
 
     def say(self, line: str) -> None:
-        """Writes one or several lines of the platform, after ending a line that `output` left open. Terminal escapes
-        are dropped, because a line may quote foreign text. Each line is cut at 4 000 characters."""
+        """Writes one or several lines of the platform; an unfinished line of `output` is ended first. Terminal escapes
+        are dropped, because a line may quote text of others. Each line is cut to 4000 characters.
+        """
         self.flush()
         self._append("".join(f"{cleaned(self._mask(part))[:LONGEST]}\n" for part in line.split("\n")))
 
     def output(self, data: bytes) -> None:
-        """Writes printed bytes, in pieces of any size."""
+        """Writes bytes that a step has printed, in pieces of any size."""
         self._own.output(data)
 
     def flush(self) -> None:
@@ -78,7 +80,7 @@ class BuildLog:
         return self.size >= self._largest_bytes
 
     def write(self, lines: list[str]) -> None:
-        """Writes finished lines of a channel, and a note if the log has become full."""
+        """Writes whole lines that a step has printed, and a remark if the log has thereby become full."""
         self._append("\n".join([*lines, ""]))
         if self.full:
             self._append(
@@ -86,7 +88,7 @@ class BuildLog:
             )
 
     def tail(self, start: int) -> list[str]:
-        """Returns the lines from byte `start` on; if that is more than 256 KiB, only the last ones."""
+        """Returns the lines from byte `start` on; if they exceed 256 KiB, only the last 256 KiB."""
         self.flush()
         with self._path.open("rb") as file:
             file.seek(max(start, self.size - TAIL))
@@ -111,8 +113,9 @@ class BuildLog:
 
 
 class Channel:
-    """Writes the output of one step as whole lines, so that output of parallel steps does not mix within a line.
-    Remembers the last lines for an excerpt."""
+    """Writes the output of one step to the build's log in whole lines, so that lines of parallel steps do not mix. It
+    remembers the last lines for an excerpt.
+    """
 
     def __init__(self, log: BuildLog, mask: Mask, prefix: str = "") -> None:
         self._log = log
@@ -122,7 +125,7 @@ class Channel:
         self._kept_size = 0
 
     def output(self, data: bytes) -> None:
-        """Writes printed bytes, in pieces of any size."""
+        """Takes bytes that the step has printed, in pieces of any size, and writes those lines that are complete."""
         if not self._log.full:
             self._write(self._splitter.feed(data))
         if self._log.full:
@@ -181,8 +184,8 @@ class BuildLogs:
             build_log.close()
 
     def say(self, build: str, line: str) -> None:
-        """Appends a message of the platform, not of a step, to the build's log. `build` is an id. If the machine is
-        short of something, the message goes to the service's own log.
+        """Appends a message of the platform to the log of the build with the id `build`. If the machine is short of
+        something, the message goes to the service's own log.
         """
         try:
             with self.open(build) as build_log:
@@ -197,7 +200,7 @@ class BuildLogs:
             event.set()
 
     def close(self) -> None:
-        """Ends all followers. Called when the service ends."""
+        """Ends all followers. The service calls it when it ends."""
         self._closed = True
         for build in list(self._followers):
             self.wake(build)
@@ -216,8 +219,10 @@ class BuildLogs:
             return b""
 
     async def follow(self, build: str, ended: Callable[[], Awaitable[bool]], start: int = 0) -> AsyncIterator[bytes]:
-        """Yields whole lines from byte `start` on as they come, gathered for 20 ms, and b"" whenever all are read and
-        the build's state may have changed. Ends when `ended` returns True and all is read, or when the service ends."""
+        """Yields whole lines from byte `start` on as they are written, gathered for 20 ms. Yields b"" whenever all
+        lines were yielded and the build's state may have changed. Stops when `ended` returns True and all lines were
+        yielded, or when the service ends.
+        """
         woken, loop = asyncio.Event(), asyncio.get_running_loop()
         self._followers[build].add(woken)
         try:

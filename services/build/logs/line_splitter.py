@@ -1,4 +1,4 @@
-"""Converts what a step prints into lines that are safe for a log and a terminal. Pure."""
+"""Converts the output of a step into lines that are safe for a log and a terminal. Pure."""
 
 import re
 
@@ -11,9 +11,10 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class LineSplitter:
-    """Splits bytes into lines. Breaks lines at 4000 characters; a lone carriage return ends a line, as in progress
-    bars. Drops terminal escapes, replaces other control characters, and applies `mask`, also across the cuts between
-    pieces. All lines of a piece are processed at once, which is ten times as fast as one by one."""
+    """Splits bytes into lines. It breaks lines at 4000 characters; a carriage return alone ends a line, as in progress
+    bars. It drops terminal escapes, replaces other control characters, and applies `mask`, also to a secret that spans
+    two pieces. All lines of a piece are processed together, which is ten times as fast as one by one.
+    """
 
     def __init__(self, mask: Mask | None = None) -> None:
         self._rest = b""
@@ -35,7 +36,7 @@ class LineSplitter:
         return self._lines(rest) if rest else []
 
     def _lines(self, data: bytes) -> list[str]:
-        """Returns the lines of `data`, cleaned, masked and broken."""
+        """Returns the lines of `data`, cleaned, masked and broken at 4000 characters."""
         text = data.decode(errors="replace")
         if data.translate(None, _PLAIN):
             if "\r" in text:
@@ -48,7 +49,7 @@ class LineSplitter:
 
 
 def cleaned(text: str) -> str:
-    """Returns the text without terminal escapes; other control characters than tabs and line feeds are replaced."""
+    """Returns the text without terminal escapes, and with control characters replaced, except tabs and line feeds."""
     return _CONTROLS.sub("�", _ESCAPES.sub("", text))
 
 

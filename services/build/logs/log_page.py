@@ -10,13 +10,13 @@ LARGEST_BYTES = 4 * 2**20  # of one part: each line is at most some 16 KB
 
 @dataclass(frozen=True)
 class LogPart:
-    """Holds up to a thousand lines of a log."""
+    """Holds up to 1000 lines of a log."""
 
     first: int
     """Number of the first line, from 1."""
     lines: list[str]
     total: int
-    """Number of lines of the whole log; an unfinished line counts."""
+    """Number of lines of the whole log, with an unfinished last line."""
 
     @property
     def before(self) -> int | None:
@@ -31,8 +31,9 @@ class LogPart:
 
 
 def read_part(path: Path, line: int, *, chunk_bytes: int = CHUNK) -> LogPart:
-    """Returns the part (a thousand lines) that holds `line`; the last part if `line` is past the end. Blocks: it scans
-    the whole file, at some 10 ms for 20 MB. Raises FileNotFoundError if there is no log.
+    """Returns the part (1000 lines) of the log that holds line number `line`; the last part if the log has fewer lines.
+    Blocks, since it scans the whole file, which takes some 10 ms for 20 MB. Raises FileNotFoundError if there is no
+    log.
     """
     starts = [0]  # byte at which each thousand begins
     count, at, ended = 0, 0, True

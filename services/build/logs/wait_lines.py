@@ -1,4 +1,4 @@
-"""Says in a build's log what the build waits for."""
+"""Writes to a build's log what the build waits for."""
 
 import time
 from collections.abc import Callable
@@ -7,8 +7,9 @@ EVERY_S = 15.0
 
 
 class WaitLines:
-    """Writes lines about a wait by calling `say`: a new reason of the wait at once, and an unchanged one again once 15
-    s have passed since the last line. Each line begins with the seconds since this object was made."""
+    """Writes lines about a wait with the function `say`. A new reason is written at once, an unchanged one again 15 s
+    after the last line. Each line begins with the seconds since this object was created.
+    """
 
     def __init__(self, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
         self._say = say
@@ -19,7 +20,8 @@ class WaitLines:
 
     def __call__(self, reason: str, progress: str = "") -> bool:
         """Takes the present reason of the wait, and writes a line if one is due. Returns True if the reason is new.
-        `progress`, for instance `16 s of 60`, is added to a repeated line."""
+        `progress`, for example `16 s of 60`, is added to repeated lines.
+        """
         now = self._clock()
         is_new = reason != self._reason
         if is_new or now - self._said_at >= EVERY_S:

@@ -1,4 +1,3 @@
-"""Reads the app's manifest: parsing with line numbers, completing it by inference, and the graph of its steps.
-
-May import `builds`, `gates`, `git`, `inference`, `logs`, `secrets` and `system`. Imported by `cache` and `pipeline`.
+"""Reads the app's manifest: parses it with line numbers, completes it by inference, and orders its steps. May import
+`builds`, `gates`, `git`, `inference`, `logs`, `secrets` and `system`. Imported by `cache` and `pipeline`.
 """

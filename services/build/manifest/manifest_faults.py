@@ -1,4 +1,4 @@
-"""Finds what a manifest asks for and the app does not permit: loosened gates, secrets that are not set. Pure."""
+"""Finds requests of a manifest that the app does not permit: loosened gates, and secrets that are not set. Pure."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,9 @@ from shared.manifest import Flaky, Gates, Manifest
 
 @dataclass(frozen=True)
 class Fault:
-    """Describes a fault of a manifest: field, line, and a detail that completes the sentence and names the remedy."""
+    """Describes a fault of a manifest by field and line. `detail` continues a sentence that begins with the field, and
+    names the remedy.
+    """
 
     field: str
     detail: str
@@ -22,17 +24,17 @@ class Fault:
 
 
 def loosened(app: Gates, asked: Gates) -> list[Fault]:
-    """Returns a fault for each gate for which the manifest demands less than the app's minimum."""
+    """Returns a fault for each gate whose threshold in the manifest (`asked`) is looser than the app's minimum."""
     return _loosened("gates", minimum(app), asked, app)
 
 
 def loosened_flaky(app: Flaky, asked: Flaky) -> list[Fault]:
-    """Returns a fault for each limit of the manifest's `flaky` that is laxer than the app's."""
+    """Returns a fault for each limit of the manifest's `flaky` (`asked`) that is looser than the app's."""
     return _loosened("flaky", limits(app, Flaky()), asked, app)
 
 
 def missing_secrets(manifest: Manifest, secrets: Secrets) -> list[Fault]:
-    """Returns a fault for each secret that a step or service lists, but that is not set or cannot be decrypted."""
+    """Returns a fault for each secret that a step or test service names but that is not set or cannot be decrypted."""
     found = []
     for index, step in enumerate(manifest.steps):
         services = [(f"steps.{index}.services.{position}", each) for position, each in enumerate(step.services)]

@@ -1,4 +1,4 @@
-"""Loads the manifest of a commit, and infers what it leaves out."""
+"""Loads the manifest of a commit, and completes it by inference."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -23,14 +23,15 @@ NEAR_MISSES = {"slipway.yaml", "slipway.yml", ".slipway.yml", ".slipway.yaml", "
 
 @dataclass(frozen=True)
 class LoadedManifest:
-    """Holds a commit's manifest, completed by what was inferred."""
+    """Holds a commit's manifest, completed by inference."""
 
     manifest: Manifest
     inferred: tuple[Inferred, ...]
-    """Keys that the manifest leaves out, with the values that were inferred, and from which files."""
+    """Entries that the manifest leaves out, with the values that were inferred and the files that these come from."""
     stages: tuple[LanguagePart, ...]
-    """Parts that an image is built from."""
+    """Parts of the app from which an image is built."""
     port_is_written: bool
+    """True if the manifest itself gives the port."""
 
 
 async def read_manifest(
@@ -43,9 +44,9 @@ async def read_manifest(
     images: bool,
     present: Mapping[str, str],
 ) -> LoadedManifest:
-    """Returns the manifest of a commit, checked against the app's gates and `secrets`, and says in the log what was
-    inferred and what is ignored. Raises BadManifest. `tracked` holds the files of the app's root; `images` is True if
-    artifacts are images; `present` holds the versions of languages on the machine.
+    """Returns the manifest of a commit, checked against the app's gates and `secrets`. Writes to the log what was
+    inferred and what is ignored. `tracked` holds the files of the app's root; `images` is True if artifacts are images;
+    `present` holds language → version on this machine. Raises BadManifest if the manifest is faulty.
     """
     plain = {file.path: file for file in tracked if file.mode.startswith("100")}
     contents = await _contents(repositories, app, plain)
@@ -85,7 +86,9 @@ async def read_manifest(
 
 
 def completed(manifest: Manifest, found: Inference, *, images: bool) -> LoadedManifest:
-    """Returns the manifest with steps and command from `found`, each only if the manifest does not write it."""
+    """Returns the manifest with the inferred steps and command of `found`, each only if the manifest does not give
+    it.
+    """
     inferred: list[Inferred] = []
     steps, run = manifest.steps, manifest.run
     if "steps" not in manifest.model_fields_set and found.steps:
@@ -104,8 +107,8 @@ def completed(manifest: Manifest, found: Inference, *, images: bool) -> LoadedMa
 
 
 def with_port(loaded: LoadedManifest, exposed: Sequence[int]) -> LoadedManifest:
-    """Returns the manifest with the port that the image exposes, unless one is written. Of several ports it is the
-    default, else 80, else none of them.
+    """Returns the manifest with the port that the image exposes, unless the manifest gives one. If the image exposes
+    several ports, uses the default port if it is among them, else 80; if neither is, the port stays.
     """
     run = loaded.manifest.run
     several = [port for port in (run.port, 80) if port in exposed]
@@ -118,8 +121,8 @@ def with_port(loaded: LoadedManifest, exposed: Sequence[int]) -> LoadedManifest:
 
 
 async def _contents(repositories: Repositories, app: App, plain: Mapping[str, TrackedFile]) -> dict[str, bytes]:
-    """Returns path → content of the manifest and the files that inference reads. Raises BadManifest for one that is too
-    large, unless only its name matters.
+    """Returns path → content of the manifest and of the files that inference reads. Raises BadManifest if one of them
+    is too large. Python files and files in folders that are too large are skipped instead.
     """
     contents = {}
     for path in worth_reading([*plain, *([NAME] if NAME in plain else [])]):

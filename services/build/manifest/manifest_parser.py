@@ -39,7 +39,9 @@ class BadManifest(ValueError):
 
 
 def parse_manifest(data: bytes, app: str) -> Manifest:
-    """Returns the manifest. Raises BadManifest, also if its app is not `app`, the name in the push URL."""
+    """Returns the manifest. Raises BadManifest, also if the manifest names another app than `app`, the name in the push
+    URL.
+    """
     root = _compose(data)
     try:
         manifest = Manifest.model_validate(yaml.safe_load(data))
@@ -64,7 +66,7 @@ def parse_manifest(data: bytes, app: str) -> Manifest:
 
 
 def with_lines(data: bytes, faults: Sequence[Fault]) -> BadManifest:
-    """Returns a BadManifest with these faults, to each of which it adds the line of its field."""
+    """Returns a BadManifest with these faults, each with the line of its field."""
     root = _compose(data)
     return BadManifest([Fault(f.field, f.detail, _line(root, tuple(f.field.split(".")))) for f in faults])
 
@@ -89,7 +91,9 @@ def _compose(data: bytes) -> yaml.Node:
 
 
 def _refuse_bombs(data: bytes) -> None:
-    """Raises BadManifest for aliases, which expand to gigabytes, and deep nesting, which takes quadratic time."""
+    """Raises BadManifest for YAML aliases, which can expand to gigabytes, and for deep nesting, which takes quadratic
+    time.
+    """
     depth = 0
     for token in yaml.scan(data, Loader=yaml.SafeLoader):
         line = token.start_mark.line + 1
@@ -104,7 +108,7 @@ def _refuse_bombs(data: bytes) -> None:
 
 
 def _refuse_doubles(node: yaml.Node, path: str) -> None:
-    """Raises BadManifest for duplicate keys, of which YAML would silently keep the last."""
+    """Raises BadManifest for a duplicate key, of which YAML would silently use the last."""
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
@@ -119,7 +123,9 @@ def _refuse_doubles(node: yaml.Node, path: str) -> None:
 
 
 def _unusable(node: yaml.Node, path: tuple[str, ...]) -> Iterator[Fault]:
-    """Yields a fault for each text with a character that an escape, or base64, brought into it."""
+    """Yields a fault for each text with a character that cannot be stored; YAML escapes and base64 can produce such
+    characters.
+    """
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             yield from _unusable(key, path)
@@ -137,7 +143,9 @@ def _unusable(node: yaml.Node, path: tuple[str, ...]) -> Iterator[Fault]:
 
 
 def shown(text: str) -> str:
-    """Returns the text on one line for a log: without control characters and lone surrogates, cut to 160 characters."""
+    """Returns the text on one line, for a log: control characters and lone surrogates become spaces, and it is cut to
+    160 characters.
+    """
     text = "".join(each if each.isprintable() else " " for each in text)
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
 
@@ -157,7 +165,7 @@ def _detail(fault: Any) -> str:
 
 
 def _keys(location: tuple[int | str, ...]) -> Iterable[str]:
-    """Returns the keys that the manifest may have at this place, as suggestions for a mistyped one."""
+    """Returns the keys that the manifest may have at this location, as suggestions for a mistyped one."""
     model = {
         1: Manifest,
         3: Step if location[0] == "steps" else None,
@@ -167,7 +175,9 @@ def _keys(location: tuple[int | str, ...]) -> Iterable[str]:
 
 
 def _line(root: yaml.Node, location: tuple[int | str, ...]) -> int:
-    """Returns the line of the field at `location`, or of its innermost parent that the text has; 1 if it has none."""
+    """Returns the line of the field at `location`; if the text does not have it, the line of its innermost parent; 1 if
+    there is none.
+    """
     node, line = root, 1
     for part in location:
         if isinstance(node, yaml.MappingNode):

@@ -1,4 +1,4 @@
-"""Decides whether a build has run all steps that production asks for. Pure."""
+"""Decides whether a build has run all steps that production requires. Pure."""
 
 from services.build.builds.app import App
 from services.build.builds.build import Build
@@ -7,8 +7,9 @@ from shared.models import Environment
 
 
 def promotion_refusal(build: Build, app: App) -> str:
-    """Returns why the build cannot be released to production, with the remedy; empty if it can: it was a build for
-    production, or ran each step that a build of its commit would run on a branch of production."""
+    """Returns the reason why the build cannot be released to production, with the remedy; empty if it can. It can if it
+    was a build for production, or if it ran each step that a build of its commit would run on a branch of production.
+    """
     if build.manifest is None or build.effective_environment is Environment.PRODUCTION:
         return ""
     branches = sorted(branch for branch, environment in app.branches.items() if environment is Environment.PRODUCTION)

@@ -1,4 +1,4 @@
-"""Orders the steps of a manifest as a DAG. Pure."""
+"""Orders the steps of a manifest by their dependencies (a DAG). Pure."""
 
 import difflib
 import re
@@ -14,7 +14,7 @@ FAULTS_SHOWN = 20
 
 
 def in_order(steps: Sequence[Step]) -> list[Step]:
-    """Returns the steps sorted by stage; within a stage the manifest's order stays."""
+    """Returns the steps sorted by stage; steps of one stage keep the manifest's order."""
     return [step for stage in STAGES for step in steps if step.stage is stage]
 
 
@@ -24,7 +24,9 @@ def selected(steps: Sequence[Step], branch: str | None, environment: str | None)
 
 
 def reason_to_skip(step: Step, branch: str | None, environment: str | None) -> str:
-    """Returns why the step's `when` excludes it from a build of this branch and environment; empty if it runs."""
+    """Returns the reason why the step's `when` excludes it from a build of this branch and environment; empty if the
+    step runs.
+    """
     when = step.when
     if when.branch and not any(_matches(branch or "", glob) for glob in when.branch):
         return f"runs on {', '.join(when.branch)} only, this is {branch or 'of no branch'}"
@@ -59,13 +61,17 @@ def concurrent_pairs(steps: Sequence[Step]) -> list[tuple[Step, Step]]:
 
 
 def faults(steps: Sequence[Step]) -> list[Fault]:
-    """Returns up to 20 bad entries of `depends_on`, else the cycles and the report paths that parallel steps share."""
+    """Returns up to 20 bad entries of `depends_on`. If there are none, returns the cycles, and the report paths that
+    parallel steps share.
+    """
     named = (fault for place, step in enumerate(steps) for fault in _of_dependencies(place, step, steps))
     return list(islice(named, FAULTS_SHOWN)) or [*_cycles(steps), *_shared_reports(steps)]
 
 
 def service_faults(steps: Sequence[Step], *, containers: bool) -> list[Fault]:
-    """Returns a fault for each service without an image (if `containers` is True) or command (if False)."""
+    """Returns a fault for each test service that lacks what it needs: an image if steps run in containers, else a
+    command.
+    """
     found = []
     for place, step in enumerate(steps):
         for position, service in enumerate(step.services):
@@ -116,13 +122,15 @@ def _shared_reports(steps: Sequence[Step]) -> Iterator[Fault]:
 
 
 def _meet(one: str, other: str) -> bool:
-    """Returns True if the paths or globs are the same, or one matches the other."""
+    """Returns True if the two paths or globs are the same, or if one matches the other."""
     pairs = ((one, other), (other, one))
     return one == other or any(is_glob(glob) and PathGlob(glob).matches(path.split("/")) for glob, path in pairs)
 
 
 def _reached(name: str, waits: Mapping[str, frozenset[str]]) -> frozenset[str]:
-    """Returns the step's transitive dependencies. In a cycle they include the step itself."""
+    """Returns the names of all steps on which the step depends, directly or through others. If the step is in a cycle,
+    it is among them.
+    """
     found: set[str] = set()
     left = set(waits[name])
     while left:
@@ -133,7 +141,9 @@ def _reached(name: str, waits: Mapping[str, frozenset[str]]) -> frozenset[str]:
 
 
 def _matches(branch: str, glob: str) -> bool:
-    """Returns True if the glob matches the branch. Tracks all positions at once, so no pattern is slow."""
+    """Returns True if the glob matches the branch. It tracks all possible positions at once, so that no glob is
+    slow.
+    """
     places = {0}
     for part in re.split(r"(\*\*|\*|\?)", glob):
         if part == "**":

@@ -1,4 +1,4 @@
-"""Holds what every run of a build needs."""
+"""Holds the stores, clients and settings that every run of a build needs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from shared.security.vault import Vault
 
 @dataclass(frozen=True)
 class BuildContext:
-    """Holds the collaborators and settings that the runs of all builds share."""
+    """Holds the stores, clients and settings that the runs of all builds share."""
 
     store: BuildStore
     history: HistoryStore
@@ -38,15 +38,16 @@ class BuildContext:
     reports: ReportFiles
     deployer: DeployerClient
     releases: Path
-    """Folder of the checkouts."""
+    """Folder that holds the checkouts of all builds."""
     reserve: DiskReserve
-    """Free space of the disk of the checkouts."""
+    """Free space of the disk that holds them."""
     urls: Callable[[str, Environment], list[str]]
-    """Returns the URLs of an app in an environment."""
+    """Function that returns the URLs at which an app is served in an environment."""
     git_url: Callable[[str], str]
-    """Returns the URL of an app's repository."""
+    """Function that returns the URL of an app's repository."""
     build_url: Callable[[str], str]
-    """Returns the URL of a build's page."""
+    """Function that returns the URL of a build's page."""
     now: Callable[[], datetime]
     limits: TimeLimits
     steps_at_a_time: int
+    """Highest number of steps of one build that run at the same time."""

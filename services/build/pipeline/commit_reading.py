@@ -1,4 +1,4 @@
-"""Reads a commit: the files of the app's root, and its manifest."""
+"""Reads a commit: the files in the app's root folder, and its manifest."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,10 @@ from services.build.secrets.secret import Secrets
 async def read_commit(
     context: BuildContext, app: App, build: Build, secrets: Secrets, log: BuildLog
 ) -> tuple[Sequence[TrackedFile], LoadedManifest]:
-    """Returns the files that are built, and the manifest with what was inferred. Raises BadTree and BadManifest."""
+    """Returns the files of the commit that are built, and its manifest completed by inference. Writes to `log` what was
+    inferred. Raises BadManifest if the manifest is faulty or the app's root is not a folder of the commit, and BadTree
+    if the commit holds files that builds refuse.
+    """
     git, executor = context.repositories, context.executor
     if build.root is not None and not await git.in_thread(git.has_tree, app.name, build.tree):
         detail = f"{build.root} is no folder of this commit; PUT /apps/{app.name} sets another"

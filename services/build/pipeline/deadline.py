@@ -1,4 +1,4 @@
-"""Limits the time of each phase of a build. Steps, analysis tools and image builds have limits of their own."""
+"""Limits the time of each phase of a build. Steps, analysis tools and image builds also have limits of their own."""
 
 import asyncio
 import contextlib
@@ -8,20 +8,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class TimeLimits:
-    """Holds the limits of the phases, in seconds."""
+    """Holds the time limits of the phases, in seconds."""
 
     whole_s: float = 7200.0
     """Time from the start of a run until the artifact is sealed."""
     checkout_s: float = 300.0
     seal_s: float = 2400.0
     deploy_s: float = 1800.0
-    """Time from the request of a release until it is live, besides the wait for its instances."""
+    """Time from the request of a release until it is live, without the wait for its instances to be ready."""
     ready_factor: float = 4.0
-    """Longest wait for a release's instances, in multiples of `run.ready_within`: four where the CPU is short."""
+    """Longest wait for a release's instances to be ready, as a multiple of `run.ready_within` of the manifest."""
 
 
 class OverTime(Exception):
-    """Reports that a phase exceeded its limit; the message names both."""
+    """Reports that a phase exceeded its time limit; the message names the phase and the limit."""
 
     def __init__(self, phase: str, limit_s: float) -> None:
         super().__init__(f"{phase} took longer than its limit of {in_words(limit_s)}")
@@ -30,8 +30,8 @@ class OverTime(Exception):
 
 @contextlib.asynccontextmanager
 async def within(limit_s: float, phase: str) -> AsyncIterator[None]:
-    """Cancels the block after `limit_s` seconds and raises OverTime, which names `phase`. Work in threads goes on to
-    its own limit.
+    """Runs the block; after `limit_s` seconds cancels it and raises OverTime, which names `phase`. Work of the block in
+    threads goes on.
     """
     try:
         async with asyncio.timeout(limit_s) as timer:
@@ -43,7 +43,7 @@ async def within(limit_s: float, phase: str) -> AsyncIterator[None]:
 
 
 def in_words(seconds: float) -> str:
-    """Returns the duration in its largest whole unit: 7200 → `2 h`."""
+    """Returns the duration in its largest whole unit: `2 h` for 7200."""
     for unit_s, unit in ((3600, "h"), (60, "min")):
         if seconds >= unit_s and seconds % unit_s == 0:
             return f"{seconds / unit_s:g} {unit}"

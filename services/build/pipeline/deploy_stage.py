@@ -1,4 +1,4 @@
-"""Deploys a build that passed: requests a release and waits until it is live or has failed, or cancels it."""
+"""Deploys a build that passed: requests a release and waits until it is live or has failed; can also cancel it."""
 
 import asyncio
 import contextlib
@@ -17,11 +17,11 @@ LOOK_AGAIN_S = 0.5
 
 
 class ArtifactLost(Exception):
-    """Reports that the artifact that the build reuses no longer exists."""
+    """Reports that the build reuses an artifact that no longer exists. The build then has to be built again."""
 
 
 class DeployStage:
-    """Deploys the build that `recorder` records."""
+    """Deploys one build: the one that `recorder` holds and changes."""
 
     def __init__(self, context: BuildContext, recorder: BuildRecorder, log: BuildLog) -> None:
         self._context = context
@@ -31,12 +31,15 @@ class DeployStage:
 
     @property
     def limit_s(self) -> float:
-        """Returns the limit of the deploy, with the longest wait for the release's instances."""
+        """Returns the limit in seconds for the whole deployment, with the longest wait for the release's instances."""
         limits, manifest = self._context.limits, self._recorder.build.manifest
         return limits.deploy_s + (limits.ready_factor * manifest.run.ready_within if manifest else 0)
 
     async def carry_out(self) -> End:
-        """Returns the build's final state and the reason. Idempotent across restarts. Raises Stopped, ArtifactLost."""
+        """Deploys the build; returns its final state and the reason. A repeated call, also after a restart of the
+        service, goes on with the same release. Raises Stopped once a stop of the build is requested, and ArtifactLost
+        if the artifact that it reuses is gone.
+        """
         recorder, deployer = self._recorder, self._context.deployer
         self._log.say(f"--- deploy: to {recorder.build.environment}")
         try:
@@ -59,8 +62,9 @@ class DeployStage:
         return await self._end_of(release)
 
     async def cancel(self, reason: str) -> End | None:
-        """Ends the build's release, if it is being deployed. Returns the build's end if it is too late for that, as the
-        release serves visitors already; else None.
+        """Ends the build's release if it does not serve visitors yet, and returns None. If it serves already, waits for
+        its end and returns the build's final state and the reason. If the deployer refuses or does not answer, returns
+        the state `error` and the reason.
         """
         recorder, deployer, stop = self._recorder, self._context.deployer, Stop()
         if not recorder.build.deploying or recorder.build.environment is None:
@@ -77,8 +81,9 @@ class DeployStage:
         return await self._end_of(release)
 
     async def _let_older_first(self) -> None:
-        """Waits until each older build of the branch that is deployed has its release, which the one of this build then
-        replaces: the deployer takes what is requested last for the newest."""
+        """Waits until each older build of the branch that is being deployed has requested its release. The deployer
+        treats the release that was requested last as the newest, so this build's request has to come after theirs.
+        """
         build, stop = self._recorder.build, self._recorder.stop
         while True:
             unended = await self._recorder.patiently(self._context.store.unended)
@@ -115,7 +120,7 @@ class DeployStage:
         return BuildState.SUCCESS, f"{where}{downtime_text(release, names)}"
 
     async def _has_lost_its_artifact(self) -> bool:
-        """Returns True if the build reuses an artifact that retention has deleted since it was looked up."""
+        """Returns True if the build reuses an artifact that retention has deleted in the meantime."""
         reused, artifact = self._recorder.build.reused, self._recorder.build.artifact
         return reused is not None and artifact is not None and not await self._context.executor.has(artifact)
 

@@ -18,12 +18,12 @@ RETRY_S = 1.0
 AWAY_LIMIT_S = 600.0
 NEWEST = 20  # releases, among which that of a running build is
 Waiting = Callable[[str, str], Awaitable[None]]
-"""Is called again and again with what is waited for, and how much of which time is over."""
+"""Callback that is called repeatedly during a wait, with what is waited for and with the time so far ("3 s of 60")."""
 _UNDER_WAY = {ReleaseState.PENDING, ReleaseState.STARTING}
 
 
 class ReleaseRefused(Exception):
-    """Reports that the deployer refused a request; the message is the deployer's."""
+    """Reports that the deployer refused a request; the message is the deployer's reason."""
 
 
 class Unreachable(Exception):
@@ -31,12 +31,16 @@ class Unreachable(Exception):
 
 
 class Unfinished(Exception):
-    """Reports that a release serves already but cannot be completed, as a part of the platform is away for too long."""
+    """Reports that a release already serves visitors but cannot be completed, as another service of the platform, or
+    Redis, has been unavailable for too long.
+    """
 
 
 class DeployerClient:
-    """Calls the deployer. Each method retries while the deployer does not answer, and is idempotent: the deployer makes
-    one release for a build. All methods raise ReleaseRefused, Unreachable and Stopped."""
+    """Requests, follows and cancels releases at the deployer. Each method retries while the deployer does not answer.
+    Each is idempotent, since the deployer makes one release for a build. All methods raise ReleaseRefused, Unreachable,
+    and Stopped once `stop` is set. During a wait they call `waiting`.
+    """
 
     def __init__(self, deployer: ServiceClient, *, patience_s: float = PATIENCE_S, poll_s: float = POLL_S) -> None:
         self._deployer = deployer
@@ -44,14 +48,18 @@ class DeployerClient:
         self._poll_s = poll_s
 
     async def request(self, build: Build, waiting: Waiting, stop: Stop) -> ReleaseView:
-        """Returns a release of `build` in its environment: a new one, or one that is live already."""
+        """Returns the release of `build` in its environment. The deployer makes a new one, or returns the live release
+        if that one is equal.
+        """
         path = f"/apps/{build.app}/environments/{build.environment}/releases"
         body = {"build": build.id}
         answer = await self._retried(lambda: self._deployer.post(path, body, repeatable=True), waiting, stop)
         return ReleaseView.model_validate(answer)
 
     async def follow(self, release: ReleaseView, waiting: Waiting, stop: Stop) -> ReleaseView:
-        """Waits until the release is neither pending nor starting, and returns it. Raises Unfinished."""
+        """Waits until the release is neither pending nor starting, and returns it. Raises Unfinished, besides the
+        errors of the class.
+        """
         while release.state in _UNDER_WAY:
             await waiting(f"{release.id} {release.state}: {release.reason}", progress(release))
             if release.switched_at is not None and release.wait is not None and release.wait.away_s >= AWAY_LIMIT_S:
@@ -61,7 +69,9 @@ class DeployerClient:
         return release
 
     async def cancel(self, build: Build, reason: str, waiting: Waiting, stop: Stop) -> ReleaseView | None:
-        """Ends the release of the build unless it serves visitors already. Returns it, or None if there is none."""
+        """Ends the release of the build, unless it already serves visitors. Returns the release in its present state,
+        or None if the build has none.
+        """
         release = await self._release_of(build, waiting, stop)
         if release is None or release.state not in _UNDER_WAY:
             return release
@@ -74,8 +84,9 @@ class DeployerClient:
         return ReleaseView.model_validate(answer)
 
     async def refusal_to_cancel(self, build: Build) -> str:
-        """Returns why the build's release cannot be cancelled any more, and the remedy; empty if it can, or if the
-        deployer does not answer."""
+        """Returns the reason why the build's release can no longer be cancelled, with the remedy; empty if it can be
+        cancelled, or if the deployer does not answer.
+        """
         if build.release is None:
             return ""
         try:
@@ -95,7 +106,7 @@ class DeployerClient:
         return next((release for release in releases if release.build == build.id), None)
 
     async def look(self, release_id: str, waiting: Waiting, stop: Stop) -> ReleaseView:
-        """Returns the present state of the release."""
+        """Returns the release in its present state."""
         path = f"/releases/{release_id}"
         return ReleaseView.model_validate(await self._retried(lambda: self._deployer.get(path), waiting, stop))
 
@@ -115,14 +126,16 @@ class DeployerClient:
 
 
 def went_live(release: ReleaseView) -> bool:
-    """Returns True if the release is live, or was live before another replaced it."""
+    """Returns True if the release is live, or was live before another release replaced it."""
     if release.state is ReleaseState.RETIRED:
         return release.live_at is not None
     return release.state is ReleaseState.LIVE
 
 
 def progress(release: ReleaseView) -> str:
-    """Returns how much of which time the release has waited."""
+    """Returns how long the release has waited, and of which limit, as a text ("3 s of 60"); empty if it does not
+    wait.
+    """
     wait = release.wait
     if wait is None:
         return ""
@@ -133,8 +146,9 @@ def progress(release: ReleaseView) -> str:
 
 
 def downtime_text(release: ReleaseView, volumes: Sequence[str]) -> str:
-    """Returns a clause on the downtime of a stop-first release, to append to a sentence; empty without downtime.
-    `volumes` holds the names of the volumes in the build's manifest."""
+    """Returns a clause about the downtime of a stop-first release, to be appended to a sentence; empty if there was no
+    downtime. `volumes` holds the names of the volumes in the build's manifest.
+    """
     if release.unchanged or release.down_s is None:
         return ""
     plural = "s" if len(volumes) > 1 else ""

@@ -40,19 +40,19 @@ Ends = Sequence[tuple[Step, StepEnd]]
 
 @dataclass(frozen=True)
 class Verdict:
-    """Holds the results of all gates of a build."""
+    """Holds the results of all gates of a build, and its flaky tests."""
 
     gates: list[GateResult]
     flaky: list[FlakyTest]
     untested: bool
-    """True if no test report was read."""
+    """True if the build has read no test report."""
     baseline: Baseline | None = None
-    """Baseline for later builds, should this one pass; None if a step failed."""
+    """Baseline for later builds, if this one passes; None if a step failed."""
 
 
 class Pipeline:
-    """Runs the steps of one build and evaluates its gates. After a step has failed no further step begins, gates
-    without a figure are left out, and the gate `steps` fails.
+    """Runs the steps of one build and evaluates its gates. After a failed step no further step begins, the gate `steps`
+    fails, and gates without a figure are left out.
     """
 
     def __init__(
@@ -73,8 +73,8 @@ class Pipeline:
     async def judge(
         self, workspace: Workspace, app: App, manifest: Manifest, tracked: Sequence[TrackedFile]
     ) -> Verdict:
-        """Runs the commit's steps, evaluates the gates and returns the verdict. Raises Stopped if the build is to
-        end.
+        """Runs the commit's steps, evaluates the gates and returns the verdict. `tracked` holds the commit's files.
+        Raises Stopped once a stop of the build is requested.
         """
         steps = selected(in_order(manifest.steps), workspace.branch, self._recorder.build.effective_environment)
         baseline, stop = await compared_with(self._recorder, self._context.history, app), self._recorder.stop
@@ -130,7 +130,9 @@ class Pipeline:
         return Verdict([*results, _passed_steps(ends)], flaky, collected.tests == 0, ours)
 
     async def _resolver(self, workspace: Workspace, tracked: Sequence[TrackedFile]) -> PathResolver:
-        """Returns what finds the files that reports name. Steps see the checkout in its folder or in a container's."""
+        """Returns the resolver that maps paths in reports to files of the commit. Reports may name the checkout's
+        folder on this machine or the one in a container, or a Go module.
+        """
         modules = {}
         for file in tracked:
             if PurePosixPath(file.path).name == "go.mod" and file.size <= LARGEST_READ_BYTES:
@@ -141,8 +143,8 @@ class Pipeline:
         return PathResolver((file.path for file in tracked), checkouts, modules)
 
     async def _skip(self, runner: StepRunner, steps: Sequence[Step]) -> dict[str, Measure]:
-        """Records as skipped those steps whose conditions this build does not meet. Returns gate → measure without a
-        figure, for the reports that these steps would write.
+        """Records as skipped those steps whose conditions this build does not meet. Returns a measure without a figure
+        for each gate whose report one of these steps would have written, with the reason.
         """
         build, missing = self._recorder.build, dict[str, Measure]()
         for step in in_order(steps):
@@ -154,8 +156,8 @@ class Pipeline:
         return missing
 
     async def _run(self, runner: StepRunner, steps: Sequence[Step], collected: Collected) -> list[tuple[Step, StepEnd]]:
-        """Runs the steps and returns them with their results, in the order in which they ended. Collects the reports
-        after each step, since the build may be stopped before the next.
+        """Runs the steps; returns them with their results, in the order in which they ended. It reads the reports after
+        each step rather than at the end, since the build may be stopped before the next step.
         """
         together = {step.name for pair in concurrent_pairs(steps) for step in pair}
         one_at_a_time = asyncio.Lock()
@@ -172,7 +174,9 @@ class Pipeline:
     async def _failed_steps(
         self, runner: StepRunner, steps: Sequence[Step], ends: Ends, failed: Step, end: StepEnd
     ) -> GateResult:
-        """Returns the gate `steps` as failed because of `failed`. Records the remaining steps as skipped."""
+        """Returns the gate `steps` as failed because of the step `failed`, which ended with `end`. Records the steps
+        that did not run as skipped.
+        """
         await self._recorder.update(lambda build: domain.with_changes(build, excerpt=end.excerpt))
         ran = {step.name for step, _ in ends}
         for step in steps:
@@ -181,8 +185,8 @@ class Pipeline:
         return GateResult(name="steps", passed=False, reason=f"{failed.name} {end.failure}")
 
     async def _previous(self, workspace: Workspace) -> dict[str, float]:
-        """Returns gate → figure of the branch's last build whose gates were evaluated; empty without a branch or such a
-        build.
+        """Returns gate → figure of the branch's last build whose gates were evaluated; empty if the build has no branch
+        or the branch has no such build.
         """
         branch = workspace.branch
         if branch is None:
@@ -200,9 +204,9 @@ class Pipeline:
         measures: dict[str, Measure],
         collected: Collected,
     ) -> dict[str, Measure]:
-        """Compares the build's measures and findings with those of `baseline`; without one, its
-        findings with those that are known, see `ours`. Returns the gates
-        `changed_coverage` and `new_findings` with their measures, each only if it has a threshold.
+        """Returns the measures of the gates `changed_coverage` and `new_findings`, each only if it has a threshold.
+        They compare the build's measures and findings with those of `baseline`. Without a baseline, `ours` says which
+        findings are known, and only the others count as new.
         """
         found: dict[str, Measure] = {}
         if gates.changed_coverage is not None and "coverage" in measures:
@@ -230,8 +234,8 @@ class Pipeline:
         tracked: Sequence[TrackedFile],
         known: KnownFindings | None,
     ) -> dict[str, Measure]:
-        """Returns the measures, without what is known, and their findings with the texts of their lines in the commit,
-        where these can be read.
+        """Returns the measures without the findings that were known before. Adds to each finding the text of its line
+        in the commit, if the file is readable.
         """
         named = {finding.offender.file for measure in measures.values() for finding in measure.findings}
         lines: dict[str | None, list[str]] = {}
@@ -247,7 +251,9 @@ class Pipeline:
         return counted
 
     async def _declared(self, workspace: Workspace, manifest: Manifest, tracked: Sequence[TrackedFile]) -> list[str]:
-        """Returns the patterns of files that the commit declares as vendored or generated."""
+        """Returns the patterns of files that the commit declares as vendored or generated, in `.gitattributes` and its
+        manifest.
+        """
         [attributes] = [
             await self._git.in_thread(self._git.read, workspace.app, file)
             for file in tracked
@@ -256,7 +262,9 @@ class Pipeline:
         return declared(attributes, manifest.exclude)
 
     async def _analyse_source(self, workspace: Workspace, exclusions: Exclusions, gates: Gates) -> dict[str, Measure]:
-        """Returns the measures of the platform's own analysis, made on a checkout that no step has touched."""
+        """Returns the measures of the platform's own analysis, which runs on a fresh checkout that no step can
+        change.
+        """
         source = workspace.scratch.with_name(f"{workspace.scratch.name}.source")
         try:
             await uncancelled(self._git.in_thread(self._git.checkout, workspace.app, self._recorder.build.tree, source))
@@ -266,7 +274,7 @@ class Pipeline:
 
 
 def _passed_steps(ends: Ends) -> GateResult:
-    """Returns the gate `steps` as passed; its reason names the failures that `failure: ignore` excused."""
+    """Returns the gate `steps` as passed. Its reason names the failed steps that `failure: ignore` excuses."""
     ignored = [f"; {step.name} {end.ignored}, which is ignored" for step, end in ends if end.ignored]
     reason = f"{len(ends) - len(ignored)} of {len(ends)} passed{''.join(ignored)}"
     return GateResult(name="steps", passed=True, reason=reason)

@@ -1,4 +1,4 @@
-"""Runs one build: checkout, manifest, pipeline, seal, deploy."""
+"""Runs one build: checkout, manifest, steps and gates, artifact, deployment."""
 
 import asyncio
 import contextlib
@@ -43,10 +43,10 @@ WHOLE = "the build"
 
 
 async def run_build(context: BuildContext, build_id: str, stop: Stop) -> None:
-    """Runs the build to its end. A build that an earlier run left unfinished begins again or, if it has passed, is
-    deployed. When `stop` is set it ends early: in the requested state if a stop was requested, else unfinished, to be
-    resumed by the next service.
-    """
+    """Runs the build to its end. A build that the service left unfinished when it last ended begins again or, if it had
+    passed, is deployed. When `stop` is set, the run ends early. If someone requested a stop of the build, the build
+    then ends in the requested state; otherwise (the service ends) it stays unfinished, and the next start of the
+    service runs it again."""
     with context.logs.open(build_id) as build_log, contextlib.suppress(Stopped):
         recorder = BuildRecorder(context.store, build_id, stop, context.now, build_log.say)
         await recorder.load()
@@ -106,9 +106,8 @@ class _Run:
             await self.end(state, reason)
 
     async def _passes(self) -> bool:
-        """Runs the build up to its artifact, or reuses an earlier result. Returns True if the build passed; else it has
-        ended.
-        """
+        """Runs the build until its artifact is made, or reuses the artifact of an earlier build. Returns True if the
+        build passed; returns False if it has ended otherwise."""
         context, recorder, workspace = self._context, self._recorder, self._workspace()
         leftovers = await context.executor.end_leftovers(workspace)
         if recorder.build.state is BuildState.RUNNING:
@@ -153,7 +152,8 @@ class _Run:
         return await self._judged(verdict.gates, verdict.untested, verdict.baseline)
 
     async def _reuse(self, earlier: Build) -> None:
-        """Records the result of `earlier` as this build's, and removes what an interrupted attempt left."""
+        """Records the artifact and verdict of `earlier` as this build's, and removes what an interrupted attempt of
+        this build has left."""
         await self._context.executor.discard(self._workspace())
         await self._git.in_thread(remove, self._workspace().folder)
         which = earlier.reused or earlier.id
@@ -165,9 +165,8 @@ class _Run:
         )
 
     async def _judged(self, gates: list[GateResult], untested: bool | None, baseline: Baseline | None = None) -> bool:
-        """Records the gates' results. Returns True if all gates passed and the artifact was made; else ends the
-        build.
-        """
+        """Records the gates' results. If all gates passed, makes the artifact and returns True; else ends the build and
+        returns False. Also returns False if the artifact cannot be made."""
         self._log.say("--- gates")
         for line in (line for gate in gates for line in log_lines(gate)):
             self._log.say(line)
@@ -198,7 +197,8 @@ class _Run:
         return True
 
     async def _with_port(self, artifact: Artifact | None) -> LoadedManifest | None:
-        """Returns the manifest with the port that the artifact exposes, and says in the log if it is another one."""
+        """Returns the manifest with the port that the artifact exposes, and writes to the log if that changes the
+        port."""
         if self._loaded is None or artifact is None:
             return self._loaded
         loaded = with_port(self._loaded, await self._context.executor.exposed_ports(artifact))
@@ -207,9 +207,8 @@ class _Run:
         return loaded
 
     async def _artifact(self, workspace: Workspace) -> Artifact:
-        """Makes and returns the artifact. Raises Unsealed if the commit cannot become one, and Stopped if the build is
-        to end.
-        """
+        """Makes the artifact and returns it. Raises Unsealed if the commit cannot become one, and Stopped once a stop
+        of the build is requested."""
         context, manifest = self._context, self._recorder.build.manifest
         command = manifest.run.command if manifest else None
         volumes = [volume.path for volume in manifest.volumes] if manifest else []
@@ -235,7 +234,8 @@ class _Run:
         return await self._git.in_thread(self._git.mentions, build.app, build.tree, *PYTHON)
 
     async def stopped(self) -> None:
-        """Ends the build in the requested state, if a stop was requested. Call it after its processes have ended."""
+        """Ends the build in the requested state if a stop was requested; else does nothing. The caller has to end the
+        build's processes first."""
         await self._recorder.load()
         build = self._recorder.build
         if build.stop is None or build.ended:
@@ -244,7 +244,8 @@ class _Run:
         await self.end(*(late or (build.stop.state, build.stop.reason)))
 
     async def over_time(self, error: OverTime) -> None:
-        """Ends the build after a time-out: as a failure if the whole build took too long, else as an error."""
+        """Ends the build after a time-out: as `failure` if the whole build took too long, as `error` if one phase
+        did."""
         recorder, state = self._recorder, BuildState.FAILURE if error.phase == WHOLE else BuildState.ERROR
         await recorder.load()
         steps = ", ".join(step.name for step in recorder.build.steps if step.state == "running")
@@ -255,9 +256,8 @@ class _Run:
         await self.end(state, f"{error}{f', in the step {steps}' if steps else ''}{waiting}")
 
     async def end(self, state: BuildState, reason: str) -> None:
-        """Ends the build. The log is written before the final state is stored, since followers of the log leave
-        then.
-        """
+        """Ends the build in `state`. It writes to the log first and stores the state afterwards, because readers who
+        follow the log stop reading once the build has ended."""
         build = self._recorder.build
         if state is BuildState.SUCCESS and build.flaky:
             reason += f"; passed with flaky tests: {', '.join(each.test for each in build.flaky)}"
@@ -285,7 +285,7 @@ class _Run:
 
 
 def _completed(build: Build, loaded: LoadedManifest | None) -> Build:
-    """Returns the build with what has become known of its manifest since its steps began."""
+    """Returns the build with what its manifest has gained since the steps began, such as the artifact's port."""
     if loaded is None:
         return build
     return domain.with_changes(build, manifest=loaded.manifest, inferred=list(loaded.inferred))

@@ -1,4 +1,4 @@
-"""Says in a build's log what the build does, while nothing else is written to it."""
+"""Writes to a build's log what the build is doing, while nothing else is written there."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,9 @@ from shared.runtime.loops import cancel
 
 
 def doing(build: Build) -> str:
-    """Returns what a build does whose log says nothing; empty while it is deployed, which says that itself."""
+    """Returns what the build is doing at present, for its log; an empty text while it is deployed, because the
+    deployment itself writes to the log.
+    """
     if build.passed:
         return ""
     steps = ", ".join(step.name for step in build.steps if step.state == "running")
@@ -21,8 +23,8 @@ def doing(build: Build) -> str:
 
 @contextlib.asynccontextmanager
 async def broken_silence(log: BuildLog, what: Callable[[], str], *, every_s: float = EVERY_S) -> AsyncIterator[None]:
-    """Writes `what()` to the log whenever nothing was written to it for `every_s`, until the block ends. An empty text
-    is not written.
+    """Calls `what` and writes its text to the log whenever nothing else was written there for `every_s` seconds, until
+    the block ends. It does not write an empty text.
     """
 
     async def watch() -> None:

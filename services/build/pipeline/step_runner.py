@@ -34,22 +34,22 @@ NAMES_SHOWN = 5
 
 @dataclass(frozen=True)
 class StepEnd:
-    """Holds the result of running a step: its failure, reports and tests."""
+    """Holds the result of running a step: its failure, its reports and its tests."""
 
     failure: str
-    """Reason of the failure; empty if the build may go on."""
+    """Reason of the failure; empty if the step succeeded or its failure is ignored."""
     reported: Reported
     suite: Suite | None
-    """Judgement on the step's tests; None without a test report."""
+    """Verdict on the step's tests; None if the step wrote no test report."""
     ignored: str = ""
     """Reason of a failure that `failure: ignore` excuses; else empty."""
     excerpt: str = ""
-    """Output from the first line that looks like a failure; empty unless the step failed."""
+    """Output of the step from the first line on that looks like a failure; empty if the step did not fail."""
 
 
 class StepRunner:
-    """Runs the steps of one build. `committed` holds the blob ids of the commit's files; `reruns` is False if another
-    gate has failed already, so that running tests again is pointless.
+    """Runs the steps of one build. `committed` holds the blob ids of the commit's files. `reruns` is False if a gate
+    has failed before the steps: running failed tests again could then not save the build.
     """
 
     def __init__(
@@ -76,8 +76,8 @@ class StepRunner:
         self._reruns = reruns
 
     async def run(self, step: Step, prefix: str = "") -> StepEnd:
-        """Runs the step and returns its result. Each line of its output begins with `prefix`. Raises Stopped if the
-        build is to end.
+        """Runs the step and returns its result. Each line of its output in the log begins with `prefix`. Raises Stopped
+        once a stop of the build is requested.
         """
         log = self._log.channel(prefix)
         end = await self._run_and_rerun(step, log)
@@ -90,8 +90,9 @@ class StepRunner:
         return replace(end, excerpt=domain.excerpt(log.tail()))
 
     async def skip(self, step: Step, reason: str) -> None:
-        """Records in log and build record that the step is skipped, for `reason`. If the build was cancelled or
-        superseded, the record stays as it is, and Stopped is raised."""
+        """Records, in the log and in the build, that the step is skipped for `reason`. If a stop of the build was
+        requested, only the log gets the line, and Stopped is raised.
+        """
         self._log.say(f"--- {step.stage}: {step.name} is skipped: {reason}")
         line, now = self._log.lines, self._recorder.now()
         await self._recorder.update(lambda build: domain.step_skipped(build, step.name, step.stage, reason, now, line))
@@ -152,8 +153,8 @@ class StepRunner:
         known: Mapping[str, Quarantine],
         log: Channel,
     ) -> Suite:
-        """Judges the step's tests, and stores their outcomes and quarantines at once, so that they are kept however the
-        build ends.
+        """Returns the verdict on the step's tests. Stores the tests' results and quarantines at once, so that they are
+        kept however the build ends.
         """
         workspace, now = self._workspace, self._recorder.now()
         earlier = [run for run in past if run.commit == workspace.commit and run.step == step.name]
@@ -167,8 +168,9 @@ class StepRunner:
         return suite
 
     def _is_excused(self, outcome: Outcome, cases: CaseCount, reported: Reported, suite: Suite) -> bool:
-        """Returns True if a failed step counts as passed: its last command exited by itself with an error, all its
-        reports were read, and only excused tests failed."""
+        """Returns True if the failure of a step does not count: its last command exited by itself with an error, all
+        its reports were read, and each failed test is excused, as flaky tests in quarantine are.
+        """
         explained = bool(cases.failed) and not cases.unnamed and cases.failed.keys() <= suite.excused
         whole = reported.cases is cases and not reported.unreadable
         ended_itself = outcome.exit_code is not None and 0 < outcome.exit_code < 128

@@ -1,4 +1,4 @@
-"""Runs steps in the order of their graph, in parallel where it allows that."""
+"""Runs steps in the order of their dependency graph; independent steps run in parallel."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -12,9 +12,10 @@ from shared.manifest import Step
 async def run_steps(
     steps: Sequence[Step], run: Callable[[Step], Awaitable[StepEnd]], at_most: int
 ) -> list[tuple[Step, StepEnd]]:
-    """Runs the steps, at most `at_most` at a time, and returns them with their results in the order in which they
-    ended. After a failure no further step begins, but running ones go on to their end. If `run` raises, the running
-    steps are cancelled, and the exception is raised once they have ended."""
+    """Runs the steps, at most `at_most` at a time; returns them with their results, in the order in which they ended.
+    After a failure no further step begins, but running ones go on to their end. If `run` raises an exception, the
+    running steps are cancelled, and once they have ended the exception is raised.
+    """
     graph = TopologicalSorter(waits_for(steps))
     graph.prepare()
     ready: set[str] = set()

@@ -1,4 +1,3 @@
-"""Schedules builds, and runs them by workers.
-
-May import `builds`, `logs` and `system`. Imported by `api`, `triggers` and `main`.
+"""Decides which builds run when, and runs them by workers. May import `builds`, `logs` and `system`. Imported by `api`,
+`triggers` and `main`.
 """

@@ -1,4 +1,6 @@
-"""Plans which builds start and which end: builds of a branch's head supersede others, and apps take turns. Pure."""
+"""Plans which builds start and which end. Builds of a branch's head supersede other builds of the branch, and apps take
+turns. Pure.
+"""
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -10,7 +12,7 @@ from shared.models import BuildState
 
 @dataclass(frozen=True)
 class Start:
-    """Requests to start a queued build, or to resume one that was running when the service died."""
+    """Requests to start a queued build, or to resume one that was running when the service ended."""
 
     build: str
 
@@ -25,7 +27,9 @@ class End:
 
 @dataclass(frozen=True)
 class Halt:
-    """Requests to stop a running build. `stop` is the request that has to be stored first; None if it is stored."""
+    """Requests to stop a running build. `stop` is the request that must be stored first; None if it is already
+    stored.
+    """
 
     build: str
     stop: StopRequest | None
@@ -37,12 +41,13 @@ Action = Start | End | Halt
 def plan(
     unended: Sequence[Build], working: Collection[str], concurrency: int, served: Mapping[str, int] | None = None
 ) -> list[Action]:
-    """Returns the actions that are due now. `unended` holds queued and running builds, oldest first; `working` the ids
-    of those that this process runs; `served` maps an app to a number that grows with each start: the lowest was served
-    longest ago. Of the builds with the same `Build.group`, the newest of the branch's head supersedes all others,
-    except one that is being deployed: that goes on, and when the newer one has passed too, the deployer decides. If
-    none is of the head, they run one after the other. A deploying build does not count against `concurrency`. A build
-    waits while another one of its commit runs steps, to reuse the result, unless it is `fresh`.
+    """Returns the actions that are due now. `unended` holds queued and running builds, oldest first; `working` holds
+    the ids of those that this process runs. `served` holds app → a number that grows with each start, so that the app
+    with the lowest number has waited longest. Of the builds with the same `Build.group`, the newest one of the branch's
+    head supersedes all others. A build that is being deployed is not superseded here; if the newer build passes too,
+    the deployer decides. Builds of which none is of the head run one after the other. A build that is being deployed
+    does not count for `concurrency`. While a build of a commit runs steps, another build of the same commit waits in
+    order to reuse its result, unless it is `fresh`.
     """
     actions: list[Action] = []
     newest = {build.group: build for build in unended if build.branch is not None and not build.off_head}
@@ -75,14 +80,14 @@ def plan(
 
 
 def _superseded(build: Build, head: Build) -> str:
-    """Returns the reason for which the build ends when `head`, a build of its branch's head, takes its place."""
+    """Returns the reason to store for the build when `head`, a build of its branch's head, supersedes it."""
     if head.number < build.number:
         return f"superseded by {head.id}, which builds the head of {build.branch}; retry {build.id} after it"
     return f"superseded by {head.id}, a newer {'build' if head.fresh else 'push'} of {build.branch}"
 
 
 def waits(unended: Sequence[Build], working: Collection[str], concurrency: int) -> dict[str, str]:
-    """Returns the reason why each queued build does not run, by its id, in words for people."""
+    """Returns id of each queued build → the reason why it does not run yet, in words for people."""
     judging = [each for each in unended if (each.id in working or each.state is BuildState.RUNNING)]
     judging = [each for each in judging if not each.deploying]
     queued = [each for each in unended if each.state is BuildState.QUEUED and each.id not in working and not each.stop]
@@ -108,8 +113,9 @@ def _in_turn(
     concurrency: int,
     served: Mapping[str, int],
 ) -> Iterator[Build]:
-    """Yields the builds that start now. The next one is from the app with the fewest running builds, then from the app
-    that was served longest ago; within an app it is the oldest."""
+    """Yields the builds that start now. The next one is always from the app with the fewest running builds; among
+    several, from the app that has waited longest; within an app, it is the oldest.
+    """
     turns, in_progress = dict(served), set(in_progress)
     left = [build for build in waiting if build.fresh or (build.app, build.commit) not in in_progress]
     while left and busy.total() < concurrency:

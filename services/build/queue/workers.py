@@ -25,7 +25,8 @@ RunBuild = Callable[[str, Stop], Awaitable[None]]
 
 class Workers:
     """Starts, stops and ends builds. A loop calls `step`. `may_work` returns False while another service runs the
-    builds, `shortage` why no build may begin now (an empty text if one may); `wake` makes the loop call `step` soon."""
+    builds; `shortage` returns why no build may begin now, or an empty text; `wake` makes the loop call `step` soon.
+    """
 
     def __init__(
         self,
@@ -74,14 +75,16 @@ class Workers:
         self._say_waits(waits(unended, self._tasks, self._concurrency) | dict.fromkeys(held, f"waits: {shortage}"))
 
     def _say_waits(self, reasons: Mapping[str, str]) -> None:
-        """Writes to the logs of builds that do not run what each waits for."""
+        """Writes to the log of each build that waits what it waits for."""
         self._waits = {each: self._waits.get(each) or WaitLines(partial(self._logs.say, each)) for each in reasons}
         for build_id, reason in reasons.items():
             self._waits[build_id](reason)
 
     @contextlib.asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
-        """Stops the running builds when the block ends. The next service resumes them by their records."""
+        """Stops the running builds when the block ends. Their records stay unfinished, so that the next service resumes
+        them.
+        """
         try:
             yield
         finally:
@@ -120,8 +123,8 @@ class Workers:
         self._logs.wake(build_id)
 
     async def _halt(self, build_id: str, stop: StopRequest | None) -> None:
-        """Stops the build if it runs and a stop is stored. First stores `stop`, if there is one: the service may die in
-        between.
+        """Stops the build if this process runs it and a stop is stored. Stores `stop` first, if there is one, because
+        the service may be killed in between.
         """
         build = await self._store.update(build_id, lambda stored: with_stop(stored, stop) if stop else stored)
         if build.stop is not None and build_id in self._stops:
@@ -129,8 +132,8 @@ class Workers:
 
 
 def with_stop(build: Build, stop: StopRequest) -> Build:
-    """Returns the build with the stop request; unchanged if it has an earlier one, or has passed its gates: then it can
-    only be cancelled, and only while it is being deployed.
+    """Returns the build with the stop request; unchanged if it already has one. A build that has passed its gates can
+    only be cancelled, and only while it is being deployed; otherwise it is also returned unchanged.
     """
     may_stop = not build.passed or (build.deploying and build.environment and stop.state is BuildState.CANCELLED)
     return domain.with_changes(build, stop=stop) if may_stop and not build.stop else build

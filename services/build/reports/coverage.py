@@ -24,9 +24,9 @@ class LineCount:
     """Holds the execution counts of a coverage report."""
 
     hits: Mapping[tuple[str, int], int]
-    """Number of runs by file (named as in the report) and line."""
+    """(file as the report names it, line) → number of runs."""
     roots: tuple[str, ...] = ()
-    """Folders to which the report says that its file names are relative."""
+    """Folders to which the report's file names are relative, as it declares."""
 
     @property
     def lines(self) -> int:
@@ -38,13 +38,14 @@ class LineCount:
 
 
 def read_coverage(data: bytes, not_before: datetime) -> LineCount:
-    """Parses Cobertura XML or LCOV, whichever `data` is. Counts lines, of which there may be none, and ignores the
-    totals in the file. Raises Unreadable, also for one with a time before `not_before`."""
+    """Returns the counts in a coverage report, Cobertura XML or LCOV. It counts lines, of which there may be none, and
+    ignores the totals in the file. Raises Unreadable if the report cannot be read, or names a time before `not_before`.
+    """
     return _cobertura(data, not_before) if is_xml(data) else LineCount(_lcov(decoded(data)))
 
 
 def check_lines(counts: Iterable[LineCount]) -> None:
-    """Raises Unreadable if none of the reports, those of one run, has a coverable line."""
+    """Raises Unreadable if none of the reports, which are of one run of a step, has a coverable line."""
     if not any(count.hits for count in counts):
         raise Unreadable(NO_LINE)
 

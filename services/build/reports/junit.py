@@ -1,4 +1,4 @@
-"""Parses JUnit XML, in the forms in which test tools write it. Incomplete reports are refused. Pure."""
+"""Parses JUnit XML in the variants that test tools write. Incomplete reports are refused. Pure."""
 
 import hashlib
 from collections import Counter
@@ -19,18 +19,18 @@ NO_CLAIM = ("", "undefined", "null", "none")  # what writers put where they have
 
 @dataclass(frozen=True)
 class CaseCount:
-    """Holds the test cases of a JUnit report, and counts of them."""
+    """Holds the test cases of a JUnit report, with counts."""
 
     ran: int
     """Number of cases that ran."""
     failures: int
-    """Number of failed cases; the number that the suites claim if that is larger."""
+    """Number of failed cases, or the number that the report's suites declare if that is larger."""
     failed: Mapping[str, int] = field(default_factory=dict)
-    """Number of failed cases by test id."""
+    """Test id → number of failed cases."""
     passed: frozenset[str] = frozenset()
-    """Ids of the tests of which no case failed."""
+    """Ids of the tests none of whose cases failed."""
     offenders: Mapping[str, Offender] = field(default_factory=dict)
-    """Place of a failed case, by test id."""
+    """Test id → place of a failed case."""
     cases: tuple[Case, ...] = ()
 
     @property
@@ -40,7 +40,9 @@ class CaseCount:
 
 
 def merged_cases(counts: Sequence[CaseCount]) -> CaseCount:
-    """Returns the test cases of several reports of one run as those of one. Raises Unreadable if none of them ran."""
+    """Returns the test cases of several reports of one run of a step as if they were one report. Raises Unreadable if
+    no case ran.
+    """
     failed = sum((Counter(count.failed) for count in counts), Counter[str]())
     whole = CaseCount(
         ran=sum(count.ran for count in counts),
@@ -56,9 +58,10 @@ def merged_cases(counts: Sequence[CaseCount]) -> CaseCount:
 
 
 def read_junit(data: bytes, not_before: datetime, mask: Callable[[str], str] = str) -> CaseCount:
-    """Counts the test cases of a JUnit report, of which there may be none. Raises Unreadable, also for one whose newest
-    time is before `not_before`. `mask` masks secrets in names and messages, before these are cut. A case that says
-    several outcomes has the worst. A suite that failed as a whole counts as a failed case without a name.
+    """Returns the test cases of a JUnit report, of which there may be none. `mask` masks secrets in names and messages
+    before these are cut. If a case has several outcomes, the worst counts. A suite that failed as a whole counts as a
+    failed case without a name. Raises Unreadable if the report cannot be read, or if its newest time is before
+    `not_before`.
     """
     root = xml_root(data)
     if root.tag not in SUITES:
@@ -85,7 +88,7 @@ def read_junit(data: bytes, not_before: datetime, mask: Callable[[str], str] = s
 
 
 def case_id(classname: str | None, name: str | None) -> str:
-    """Returns `<class>::<name>` on one line, at most 300 characters; empty for a test without a name."""
+    """Returns the test id `<class>::<name>` on one line, at most 300 characters; empty for a test without a name."""
     whole = " ".join("::".join(part for part in (classname, name) if part).split())
     if len(whole) <= NAME_CHARACTERS:
         return whole
@@ -105,7 +108,7 @@ def _id(element: Element) -> str:
 
 
 def _offender(element: Element) -> Offender:
-    """Returns the place of a failed case, with the first line of its first failure as the message."""
+    """Returns the place of a failed case. Its message is the first line of the case's first failure."""
     line, name = element.get("line", ""), _id(element) or "a test without a name"
     text = next((child.get("message") or child.text for child in element if child.tag in ("failure", "error")), None)
     first = (text or "").strip().partition("\n")[0]
@@ -130,7 +133,9 @@ def _claim(suite: Element, name: str) -> int:
 
 
 def _stamps(suites: list[Element]) -> Iterator[tuple[datetime, timedelta]]:
-    """Yields the times that suites say, each with the tolerance that it needs. Not every writer follows ISO 8601."""
+    """Yields the times that the suites give, each with the tolerance for comparing it. A time without a zone needs a
+    larger one.
+    """
     for suite in suites:
         try:
             at = datetime.fromisoformat(suite.get("timestamp", ""))

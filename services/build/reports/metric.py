@@ -1,4 +1,4 @@
-"""Defines measures, findings and their places in files. Pure."""
+"""Defines measures, findings, and places in files. Pure."""
 
 import hashlib
 from dataclasses import dataclass, replace
@@ -31,19 +31,23 @@ class Finding:
     text: str = ""
     """Text of the line; empty until `with_text` has set it."""
     figure: float = 1
-    """Contribution to the gate's figure: a function's complexity or length; 1 for any other finding."""
+    """Value that the finding adds to the gate's figure: a function's complexity or length; 1 for any other finding."""
     is_nameless: bool = False
-    """True if the report says neither rule nor message, so that it cannot be told from another finding of its line."""
+    """True if the report gives neither rule nor message, so that the finding cannot be distinguished from another one
+    in its line.
+    """
 
     @property
     def fingerprint(self) -> str:
-        """Returns an id made from rule, file and text of the line, so that it stays the same when the line moves."""
+        """Returns an id of the finding, made from rule, file and text of the line. It stays the same when the line
+        moves.
+        """
         parts = (self.rule, self.offender.file or "", " ".join(self.text.split()))
         return hashlib.sha256("\0".join(parts).encode(errors="surrogateescape")).hexdigest()[:16]
 
     def with_text(self, lines: list[str]) -> "Finding":
-        """Returns the finding with the text of its line, taken from `lines`, which are all lines of its file; unchanged
-        if the line does not exist.
+        """Returns the finding with the text of its line. `lines` holds all lines of its file. Returns it unchanged if
+        the line does not exist.
         """
         line = self.offender.line
         return replace(self, text=lines[line - 1]) if line is not None and 0 < line <= len(lines) else self
@@ -51,20 +55,20 @@ class Finding:
 
 @dataclass(frozen=True)
 class Measure:
-    """Holds the figure that a gate judges, and where it comes from."""
+    """Holds the figure that a gate judges, and the places and findings that it comes from."""
 
     figure: float | None
-    """Value that a gate judges; None if it could not be determined."""
+    """Value that the gate judges; None if it could not be determined."""
     reason: str = ""
-    """Reason for a missing figure; with a figure, a remark on it."""
+    """Reason why there is no figure; if there is one, a remark on it."""
     offenders: tuple[Offender, ...] = ()
     """Places that contribute to the figure, worst first."""
     findings: tuple[Finding, ...] = ()
     """Findings that later builds compare their own with."""
     rest: float = 0
-    """Largest figure of a function that is no finding."""
+    """Largest value of a function that is no finding."""
     left_out: tuple[str, ...] = ()
-    """Names of the commit's files that the figure leaves out, each with the rule or setting that says so."""
+    """Files of the commit that the figure leaves out, each with the rule or setting because of which it does."""
 
 
 def brief(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Finds the files of the commit that the paths and URIs in a report mean, by what the report says. Pure."""
+"""Finds the files of the commit that paths and URIs in a report mean. Pure."""
 
 import contextlib
 import posixpath
@@ -13,22 +13,23 @@ _MODULE = re.compile(rb"^module[ \t]+([^\s/][^\s]*)", re.MULTILINE)
 
 
 def shown_path(path: str) -> str:
-    """Returns a path that can be stored and shown: the end of one that is longer than a commit's may be."""
+    """Returns the path, if it is not longer than a path of a commit may be; else its end, which can be stored and
+    shown.
+    """
     return path if len(path) <= LONGEST_PATH else f"…{path[-LONGEST_PATH:]}"
 
 
 def go_module(data: bytes) -> str:
-    """Returns the module path that the `go.mod` says; empty if it says none."""
+    """Returns the module path that a `go.mod` declares; empty if it declares none. `data` is its content."""
     match = _MODULE.search(data)
     return match[1].decode(errors="replace").strip('"') if match else ""
 
 
 class PathResolver:
-    """Resolves paths in reports to files of the commit. A path is never cut to fit: a generated or installed file that
-    ends like a file of the commit is another file.
-
-    `tracked` holds the paths of the commit's files, `checkouts` the absolute paths under which steps see the checkout.
-    `modules` maps the module path of each `go.mod` to its folder: Go names files by their module.
+    """Resolves paths in reports to files of the commit. It never matches just the end of a path, because a generated or
+    installed file may end like a file of the commit. `tracked` holds the paths of the commit's files; `checkouts` holds
+    the absolute paths under which steps see the checkout; `modules` holds module path → folder of each `go.mod`, since
+    Go's reports name files by module.
     """
 
     def __init__(
@@ -39,11 +40,11 @@ class PathResolver:
         self._modules = modules or {}
 
     def find_all(self, names: Iterable[str], roots: Sequence[str] = (), report: str = "") -> dict[str, str]:
-        """Returns name → file of the commit, without the names that are none.
-
-        Absolute names count below the checkout or below one of `roots`, the folders that the report declares. Relative
-        names count below a root; those that are below none have one base for the whole report, the one below which most
-        of them are found: the repository's root, or a folder on the way to the file `report`.
+        """Returns name → file of the commit, without the names that mean no file of it. `roots` are the folders that
+        the report declares; `report` is the report's own path. An absolute name must lie below the checkout or below
+        one of `roots`. A relative name is looked up below each of `roots`. All relative names that are not found so
+        have one common base folder: the one below which most of them exist, of the repository's root and the folders on
+        the way to `report`.
         """
         plain = {name: posixpath.normpath(_plain(name)) for name in names if len(name) <= LONGEST_PATH * 2}
         folders = [self._folder(posixpath.normpath(_plain(root))) for root in roots]
@@ -69,7 +70,7 @@ class PathResolver:
         return next((each for each in candidates if each in self._tracked), None)
 
     def _folder(self, path: str) -> str | None:
-        """Returns the path below the repository's root; None for an absolute path outside of the checkout."""
+        """Returns the path below the repository's root; None for an absolute path outside the checkout."""
         if not path.startswith("/"):
             return path
         for checkout in self._checkouts:
@@ -79,7 +80,7 @@ class PathResolver:
 
 
 def _parents(report: str) -> list[str]:
-    """Returns the folders on the way to a file, the nearest first."""
+    """Returns the folders that contain the file, the nearest first."""
     folders = []
     while report := posixpath.dirname(report):
         folders.append(report)

@@ -1,4 +1,4 @@
-"""Reads a report, provided that its step wrote it in this build."""
+"""Reads a report, after checks that its step wrote it in this build."""
 
 import hashlib
 import os
@@ -20,7 +20,9 @@ LARGEST_IN_ALL_BYTES = 60 * 2**20  # of all reports of one kind of a step
 
 @dataclass(frozen=True)
 class StepStart:
-    """Records when a step began, by the file system's clock, which lags some milliseconds behind the system's clock."""
+    """Records when a step began, by the clock of the file system, which is some milliseconds behind the system's
+    clock.
+    """
 
     at_ns: int
     """Nanoseconds since 1970."""
@@ -31,14 +33,17 @@ class StepStart:
 
 
 def begin(scratch: Path) -> StepStart:
-    """Returns the present time of the file system that holds `scratch`. Call it before a step's first command."""
+    """Returns the present time by the clock of the file system that holds `scratch`. The caller takes it before a
+    step's first command.
+    """
     with tempfile.TemporaryFile(dir=scratch) as stamp:  # a file of its own: others may begin at the same time
         return StepStart(os.fstat(stamp.fileno()).st_mtime_ns)
 
 
 def clear(folder: Path, report: str) -> None:
-    """Removes the file at the report's path before its step runs, because a file of the commit is no result. Follows no
-    links; `read_fresh` refuses reports behind links."""
+    """Removes the file at the report's path before its step runs, because a file of the commit must not count as a
+    report. It follows no links; `read_fresh` refuses reports behind links.
+    """
     path = folder / report
     if _link_on_the_way(folder, report) is None and path.is_file():
         path.unlink()
@@ -47,8 +52,8 @@ def clear(folder: Path, report: str) -> None:
 
 
 def find(folder: Path, pattern: str, start: StepStart) -> list[str]:
-    """Returns the files that the glob matches and that are not older than `start`, sorted, by their paths relative to
-    `folder`. Follows no links. Raises Unreadable if there are none, or too many.
+    """Returns the files that the glob matches and that were not modified before `start`: sorted paths relative to
+    `folder`. It follows no links. Raises Unreadable if there is no such file, or too many.
     """
     top = fixed_folder(pattern)
     if link := _link_on_the_way(folder, top):
@@ -70,7 +75,8 @@ def find(folder: Path, pattern: str, start: StepStart) -> list[str]:
 
 def read_fresh(folder: Path, report: str, start: StepStart, committed: Collection[str]) -> bytes:
     """Returns the report's content. Raises Unreadable if it is missing, older than `start`, too large, not a plain
-    file, or a copy of a file of the commit (whose blob ids are `committed`)."""
+    file, or a copy of a file of the commit. `committed` holds the blob ids of the commit's files.
+    """
     if link := _link_on_the_way(folder, report):
         raise Unreadable(f"is reached through the link {link}; a report is a file that the step writes")
     try:

@@ -15,11 +15,11 @@ _MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff",
 
 
 class Unreadable(ValueError):
-    """Reports that a report is refused. The message lacks its subject, the report ("is not whole XML")."""
+    """Reports that a report is refused. The message is worded to follow the report's name ("is not whole XML")."""
 
 
 def decoded(data: bytes) -> str:
-    """Returns the text of `data`: UTF-8, or what its byte order mark says. Raises Unreadable."""
+    """Returns the text of `data`, in the encoding of its byte order mark, else UTF-8. Raises Unreadable."""
     encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
     try:
         return data.decode(encoding)
@@ -29,15 +29,15 @@ def decoded(data: bytes) -> str:
 
 
 def is_xml(data: bytes) -> bool:
-    """Returns True if the first character is `<`, whatever the encoding."""
+    """Returns True if the first character is `<`, in any encoding."""
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return decoded(data).lstrip().startswith("<")
     return data.startswith((b"<\0", b"\0<")) or data.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<")
 
 
 def xml_root(data: bytes) -> Element:
-    """Returns the root of an XML document in any encoding that it declares; tags have lost their namespaces. Raises
-    Unreadable, also for a document that declares entities.
+    """Returns the root of an XML document in any encoding that it declares; names of elements lose their namespaces.
+    Raises Unreadable, also for a document that declares entities.
     """
     try:
         root: Element = fromstring(data, forbid_dtd=False)
@@ -57,8 +57,9 @@ def is_count(text: str) -> bool:
 
 
 def runs(text: str, name: str) -> int:
-    """Returns the number of runs that the text says, 0 only if the line did not run: writers also have `1.0`, `1.5e+03`
-    and more digits than fit an integer. Raises Unreadable, which calls the number `name`, if it is none.
+    """Returns the number of runs of a line from a report's text; 0 only if the line did not run. Some tools write
+    `1.0`, `1.5e+03`, or more digits than an integer holds. Raises Unreadable, whose message calls the number `name`, if
+    the text is no number of runs.
     """
     try:
         count = float(text)
@@ -70,6 +71,6 @@ def runs(text: str, name: str) -> int:
 
 
 def check_not_older(at: datetime, not_before: datetime, tolerance: timedelta) -> None:
-    """Raises Unreadable if a report says that it was written before its step began."""
+    """Raises Unreadable if the report names a time (`at`) before its step began. It may be earlier by `tolerance`."""
     if NO_TIME < at < not_before - tolerance:
         raise Unreadable(f"was written at {at.isoformat()}, before its step began: it comes from elsewhere")

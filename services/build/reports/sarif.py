@@ -1,4 +1,4 @@
-"""Parses SARIF 2.1.0, and follows what it lets a result say elsewhere in its run. Pure."""
+"""Parses SARIF 2.1.0, where parts of a result may stand elsewhere in its run and be referred to. Pure."""
 
 import json
 import re
@@ -17,9 +17,9 @@ _PLACEHOLDER = re.compile(r"\{(\d{1,3})\}")
 
 
 def read_sarif(data: bytes, mask: Callable[[str], str] = str) -> tuple[Finding, ...]:
-    """Returns the failures in a SARIF 2.1.0 report that stand: those that no accepted suppression hides and that are
-    not of an earlier run. Errors come first, then warnings, then notes. Files are named as in the report; `mask` masks
-    secrets in messages. Raises Unreadable.
+    """Returns the findings of a SARIF 2.1.0 report, without those that an accepted suppression hides and those of an
+    earlier run. Errors come first, then warnings, then notes. Files are named as in the report; `mask` masks secrets in
+    messages. Raises Unreadable.
     """
     try:
         document: Any = json.loads(data if data[:2] in (b"{\0", b"\0{") else decoded(data))
@@ -58,12 +58,12 @@ def _results(run: Any, mask: Callable[[str], str]) -> Iterator[tuple[int, Findin
 
 
 def _is_suppressed(result: Mapping[str, Any]) -> bool:
-    """Returns True if a suppression stands: one that is accepted, or says nothing of its state."""
+    """Returns True if the result has a suppression that is accepted or has no state."""
     return any(each.get("status", "accepted") == "accepted" for each in result.get("suppressions") or [])
 
 
 class _Tool:
-    """The tool of a run: its driver and extensions, and their rules."""
+    """Holds the tool of a run: its driver and extensions, and their rules."""
 
     def __init__(self, tool: Mapping[str, Any]) -> None:
         self.driver: Mapping[str, Any] = tool.get("driver") or {}
@@ -71,7 +71,7 @@ class _Tool:
         self._by_id: dict[int, dict[Any, Mapping[str, Any]]] = {}
 
     def rule(self, result: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Returns the description of the result's rule; empty if the report has none."""
+        """Returns the description of the result's rule; empty if the report does not describe it."""
         reference = result.get("rule") or {}
         component = self._component(reference.get("toolComponent") or {})
         rules = component.get("rules") or []
@@ -93,7 +93,9 @@ class _Tool:
 
 
 def _message(message: Mapping[str, Any], rule: Mapping[str, Any], tool: _Tool) -> str:
-    """Returns the message's text: its own, or the one that its id names, with its arguments put in."""
+    """Returns the text of the message with its arguments filled in. If it has no text, its id names one of the rule or
+    the tool.
+    """
     text = _text(message)
     if not text and (key := message.get("id")):
         shared = tool.driver.get("globalMessageStrings") or {}
@@ -111,7 +113,7 @@ def _text(message: Mapping[str, Any]) -> str:
 
 
 def _uri(location: Mapping[str, Any], run: Mapping[str, Any]) -> str:
-    """Returns the address of a file, below the base that it names."""
+    """Returns the URI of a file. If it is relative to a base that the run defines, the base is put before it."""
     artifacts = run.get("artifacts") or []
     index = location.get("index", -1)
     if not location.get("uri") and isinstance(index, int) and 0 <= index < len(artifacts):
@@ -127,5 +129,5 @@ def _uri(location: Mapping[str, Any], run: Mapping[str, Any]) -> str:
 
 
 def _shown(value: Any) -> str:
-    """Returns the value as encodable text: lone surrogates, which JSON may hold, are replaced."""
+    """Returns the value as text that can be encoded: lone surrogates, which JSON may contain, are replaced."""
     return str(value).encode(errors="replace").decode()

@@ -1,4 +1,4 @@
-"""Reads one test case of a JUnit report, for display. Pure."""
+"""Reads one test case of a JUnit report for the build's pages. Pure."""
 
 import math
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ Outcome = Literal["passed", "failed", "skipped"]
 
 @dataclass(frozen=True)
 class Case:
-    """Holds one test case, for display."""
+    """Holds one test case for the build's pages."""
 
     id: str
     outcome: Outcome
@@ -27,7 +27,9 @@ class Case:
 
 
 def outcome_of(element: Element) -> Outcome:
-    """Returns what a `<testcase>` came to: the worst that its children or its attributes `status` and `result` say."""
+    """Returns the outcome of a `<testcase>`: the worst one that its children or its attributes `status` and `result`
+    name.
+    """
     tags = {child.tag for child in element}
     said = {element.get(name, "").strip().lower() for name in ("status", "result")}
     if tags & {"failure", "error"} or said & FAILED:
@@ -36,7 +38,7 @@ def outcome_of(element: Element) -> Outcome:
 
 
 def read_case(element: Element, id: str) -> Case:
-    """Returns the case of a `<testcase>` element, whose texts are already masked. `id` is its test id."""
+    """Returns the test case of a `<testcase>` element in which secrets are already masked. `id` is its test id."""
     outcome = outcome_of(element)
     reasons = [child for child in element if child.tag in ("failure", "error", "skipped")]
     message = next((text for child in reasons if (text := child.get("message") or (child.text or "").strip())), "")
@@ -65,8 +67,8 @@ def _seconds(text: str) -> float | None:
 
 
 def _cut(text: str, most: int) -> str:
-    """Returns a text of more than `most` characters without its middle: the cause of a failure mostly stands at the
-    beginning or the end.
+    """Returns the text. If it has more than `most` characters, its middle is left out, because the cause of a failure
+    is mostly at the beginning or the end.
     """
     if len(text) <= most:
         return text

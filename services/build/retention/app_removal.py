@@ -1,4 +1,4 @@
-"""Removes apps that people asked to be removed, with all that any part of the platform holds of them."""
+"""Removes apps on request, with everything that any service of the platform holds of them."""
 
 import asyncio
 import logging
@@ -27,9 +27,9 @@ AGAIN_S = 0.5
 
 
 class AppRemovals:
-    """Removes apps; a loop calls `step`. That an app is to be removed is stored in its record, which goes last, so a
-    removal that was interrupted at any point goes on. `forget` deletes what other stores hold of an app;
-    `undisturbed` keeps fetches and `git gc` from its repository; `wake` wakes the scheduler.
+    """Removes apps; a loop calls `step`. The request is stored in the app's record, which is deleted last, so that an
+    interrupted removal continues. `forget` deletes what other stores hold of an app. `undisturbed` keeps fetches and
+    `git gc` away from its repository during a block. `wake` wakes the scheduler of builds.
     """
 
     def __init__(
@@ -60,7 +60,9 @@ class AppRemovals:
         self._wake = wake
 
     async def begin(self, app: App, volumes: list[str] | None) -> App:
-        """Stores that the app is to be removed, with these volumes (None: all); a repeated call adds to them."""
+        """Stores that the app is to be removed with the volumes that `volumes` names (None: all of them), and returns
+        the app. A repeated request adds to the named volumes.
+        """
         before = app.removing or AppRemoval(since=self._now())
         named = None if volumes is None or before.volumes is None else sorted({*before.volumes, *volumes})
         changed = app.model_copy(update={"removing": before.model_copy(update={"volumes": named})})
@@ -68,7 +70,9 @@ class AppRemovals:
         return changed
 
     async def step(self) -> float | None:
-        """Does what can be done now for each app. Returns the seconds until the next step while an app waits."""
+        """Does what can be done now for each app that is being removed. Returns the seconds until the next step, or
+        None if no app waits.
+        """
         removing = [app for app in await self._store.apps() if app.removing is not None]
         for app in removing:
             waits_for = await self._remove(app, app.removing) if app.removing is not None else ""
@@ -79,7 +83,7 @@ class AppRemovals:
         return AGAIN_S if removing else None
 
     async def _remove(self, app: App, removal: AppRemoval) -> str:
-        """Goes on with the removal. Returns what it waits for; empty if nothing is left."""
+        """Continues the removal of the app. Returns what it waits for; empty if nothing of the app is left."""
         stop = StopRequest(state=BuildState.CANCELLED, reason="the app is being removed")
         unended = [build for build in await self._store.unended() if build.app == app.name]
         for build in unended:
@@ -108,7 +112,9 @@ class AppRemovals:
         return ""
 
     async def _ask_deployer(self, app: str, removal: AppRemoval) -> str:
-        """Has the deployer remove the app's environments. Returns what that waits for; empty if it is done."""
+        """Asks the deployer to remove the app's environments. Returns what that removal still waits for; an empty text
+        if it is done.
+        """
         named: dict[str, Any] = {"volumes": "true"} if removal.volumes is None else {"volume": removal.volumes}
         try:
             answer = await self._deployer.call("DELETE", f"/apps/{app}", params=named, timeout_s=15.0)

@@ -1,12 +1,12 @@
-"""Removes objects of ended builds and deleted apps from the executor."""
+"""Removes objects of ended builds and removed apps from the executor, such as containers, volumes and caches."""
 
 from services.build.builds.build_store import BuildStore
 from services.build.executors.executor import Executor, Leavings
 
 
 class ExecutorGc:
-    """Removes what the executor still has of ended builds and deleted apps; a loop calls `step`. It reads the leftovers
-    before the builds, so that a build that starts in between loses nothing.
+    """Removes the objects that the executor still has of ended builds and removed apps. A loop calls `step`. It lists
+    these objects before it reads the builds, so that a build which starts in between loses nothing.
     """
 
     def __init__(self, store: BuildStore, executor: Executor) -> None:

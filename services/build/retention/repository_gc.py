@@ -1,7 +1,8 @@
-"""Packs the repositories by `git gc`, and protects the commits of builds from it. Each push leaves a pack; force-pushes
-and refused pushes leave commits without a branch. `git gc` removes such commits when their files are two weeks old,
-even if a build of one was requested since. So hidden refs first protect everything that refs point to at that moment,
-and the commits of all known builds."""
+"""Packs the repositories with `git gc`, and protects the commits of builds from it. Each push leaves a pack;
+force-pushes and refused pushes leave commits without a branch. `git gc` removes such commits once their files are two
+weeks old, even if a build of one has been requested since. Therefore hidden refs are set first, to everything that refs
+point to at that moment and to the commits of all known builds.
+"""
 
 import asyncio
 import contextlib
@@ -64,7 +65,9 @@ class RepositoryGc:
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def step(self) -> None:
-        """Packs one repository: the one with the most packs that needs it and was not tried for an hour."""
+        """Packs one repository: of those that need it and were not tried within the last hour, the one with the most
+        packs.
+        """
         in_need = await asyncio.to_thread(self._in_need)
         if not in_need:
             return
@@ -120,8 +123,8 @@ class RepositoryGc:
 
 
 def keep(repositories: Repositories, app: str, commits: Collection[str]) -> None:
-    """Protects from `git gc` every commit that a ref points to now, and those of `commits` that exist, by hidden refs;
-    removes all other hidden refs. Blocks. Idempotent. Raises GitFailed.
+    """Protects commits from `git gc` by hidden refs: every commit to which a ref points now, and those of `commits`
+    that exist. Removes all other hidden refs. Blocks. Idempotent. Raises GitFailed.
     """
     listed = repositories.git(app, "for-each-ref", "--format=%(objectname) %(refname)").splitlines()
     refs = [(commit, ref) for commit, _, ref in (line.partition(" ") for line in listed)]
@@ -140,14 +143,14 @@ def _packs(path: Path) -> int:
 
 
 def _loose(path: Path) -> int:
-    """Returns an estimate of the number of loose objects in the repository: like git, it counts those in one of 256
-    folders.
+    """Returns an estimate of the number of loose objects in the repository. Like git, it counts those in one of 256
+    folders and multiplies.
     """
     return 256 * sum(1 for _ in (path / "objects" / "17").glob("*"))
 
 
 def _remove_stale(path: Path) -> None:
-    """Removes temporary pack files older than a day, which a killed git left."""
+    """Removes temporary pack files older than a day, which a killed git has left."""
     for each in (path / "objects" / "pack").glob("*tmp[_-]*"):
         if each.stat().st_mtime < time.time() - STALE_S:
             each.unlink(missing_ok=True)

@@ -1,4 +1,6 @@
-"""Deletes files and records of builds by the retention policy. A build's record notes a deletion before it happens."""
+"""Deletes files and records of builds by the retention policy. Each deletion is recorded in the build before it
+happens.
+"""
 
 import asyncio
 import logging
@@ -81,13 +83,14 @@ class RetentionJob:
             log.info("%d records of builds of %s were deleted", len(found.records), app)
 
     async def _builds(self, app: str) -> list[Build]:
-        """Returns the app's builds, newest first, without fields that retention does not need. The builds of all apps
-        together may be more than fits in memory."""
+        """Returns the app's builds, newest first, without fields that retention does not need, because the whole builds
+        of all apps may not fit in memory.
+        """
         without: dict[str, Any] = {"steps": [], "gates": [], "flaky": [], "manifest": None}
         return [build.model_copy(update=without) async for build in self._store.every(app)]
 
     async def _note_images(self, builds: list[Build], images: Images | None, now: datetime) -> None:
-        """Records the artifacts whose images no longer exist as expired, since the deployer deletes images. Does
+        """Records as expired the artifacts whose images no longer exist, because the deployer deletes images. Does
         nothing if `images` is None (unknown).
         """
         if images is None:
@@ -98,8 +101,9 @@ class RetentionJob:
                 await self._store.note(build.id, Expired(artifact=now))
 
     async def _remove_artifacts(self, app: str, builds: list[Build], candidates: list[Build], now: datetime) -> None:
-        """Records due artifacts as expired now, and deletes them in a call at least 10 minutes later: by then the
-        deployer lists every release requested before."""
+        """Records artifacts that are due as expired. Deletes them in a later call, at least 10 minutes after that, when
+        the deployer surely lists every release that was requested before.
+        """
         held = {
             build.id: build.artifact.ref for build in builds if build.artifact and build.artifact.kind == "directory"
         }
@@ -129,7 +133,7 @@ class RetentionJob:
 
     async def _released(self, app: str) -> set[str]:
         """Returns the ids of the builds of which the deployer lists a release of the app, in any state. Raises Problem
-        if it does not answer.
+        if the deployer does not answer.
         """
         builds: set[str] = set()
         for environment in Environment:
@@ -151,8 +155,9 @@ class RetentionJob:
             self._reports.remove(build)
 
     def _remove_strays(self, known: set[str], oldest: datetime) -> None:
-        """Removes the logs and reports, if they are older than `oldest`, of builds without a record: those whose ids
-        are not in `known`."""
+        """Removes the logs and reports of builds without a record, whose ids are not in `known`, if they are older than
+        `oldest`.
+        """
         files = [*self._logs.folder.glob("*.log"), *self._reports.folder.glob(f"*{SUFFIX}")]
         for path in files:
             build = path.name.removesuffix(SUFFIX).removesuffix(".log")

@@ -10,16 +10,20 @@ from services.build.builds.build import Build
 
 @dataclass(frozen=True)
 class RetentionPolicy:
-    """Says which logs, reports, artifacts and records of ended builds are kept: by age, or by number of builds."""
+    """Holds how long logs, reports, artifacts and records of ended builds are kept, in days or as a number of
+    builds.
+    """
 
     days: int
-    """Days for which logs and reports are kept."""
+    """Number of days for which logs and reports are kept."""
     logs: int
-    """Number of each branch's newest builds that keep logs and reports for more than `days`, while the app exists."""
+    """Number of newest builds of each branch that keep logs and reports even after `days`, as long as the app
+    exists.
+    """
     artifacts: int
-    """Number of an app's newest builds with an artifact, on any branch, that keep it, whatever their age."""
+    """Number of newest builds of an app with an artifact, on any branch, that keep it at any age."""
     records: int
-    """Number of an app's newest builds, on any branch, that keep their record; older builds lose their logs too."""
+    """Number of newest builds of an app, on any branch, that keep their record; older builds also lose their logs."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +38,10 @@ class ExpiredItems:
 def due(
     builds: Sequence[Build], policy: RetentionPolicy, judged: Collection[str], now: datetime, *, deleted: bool
 ) -> ExpiredItems:
-    """Returns the builds whose logs, artifact or record are to be deleted. `builds` are all builds of one app, newest
+    """Returns the builds whose logs, artifact or record are to be deleted. `builds` holds all builds of one app, newest
     first; `judged` holds the id of each branch's last build that ended in success, failure or error; `deleted` is True
-    if the app no longer exists. An artifact stays while another build that keeps it, or has not ended, shares it. A
-    record stays until its artifact is deleted.
+    if the app no longer exists. An artifact stays as long as another build shares it that keeps it or has not ended. A
+    record stays until the build's artifact is deleted.
     """
     logs, records = [], []
     of_branch: Counter[str | None] = Counter()
@@ -56,7 +60,7 @@ def due(
 
 
 def _artifacts(builds: Sequence[Build], policy: RetentionPolicy) -> list[Build]:
-    """Returns the builds whose artifact is a directory that is to be deleted. (The deployer deletes images.)"""
+    """Returns the builds whose artifact is a folder that is to be deleted. (The deployer deletes images.)"""
     holding = [build for build in builds if build.artifact is not None and build.artifact.kind == "directory"]
     present = [build for build in holding if build.expired.artifact is None]
     spare = [build for build in [each for each in present if each.ended][policy.artifacts :]]

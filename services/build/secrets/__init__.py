@@ -1,4 +1,3 @@
-"""Manages the secrets of apps: encrypted in storage, given to the steps that name them, masked in all output.
-
-May import `logs`. Imported by `api`, `manifest`, `pipeline` and `main`.
+"""Manages the secrets of apps: stores them encrypted, gives them to the steps that name them, and masks them in all
+output. May import `logs`. Imported by `api`, `manifest`, `pipeline` and `main`.
 """

@@ -33,7 +33,7 @@ class SecretView(View):
 
 
 class Secret(View):
-    """Holds an app's secret as it is stored: encrypted in `sealed`, and with the time at which it was set."""
+    """Holds an app's secret as it is stored: encrypted in `sealed`, with the time at which it was set."""
 
     sealed: str = Field(repr=False)
     set_at: datetime
@@ -48,17 +48,18 @@ class Secrets:
     lost: frozenset[str] = frozenset()
     """Names of the secrets that cannot be decrypted."""
     mask: Mask = field(default_factory=Mask, repr=False)
-    """Masks all `values` in texts."""
+    """Mask that hides all `values` in texts."""
 
     def of(self, step: Step | Service) -> dict[str, str]:
-        """Returns name → value of the secrets that the step or service lists. Raises KeyError for one that is not set
-        or is `lost`."""
+        """Returns name → value of the secrets that the step or test service lists. Raises KeyError if one of them is
+        not set or cannot be decrypted.
+        """
         return {name: self.values[name] for name in step.secrets}
 
 
 def new_secret(name: str, value: str, others: Mapping[str, str], now: datetime, vault: Vault) -> Secret:
-    """Encrypts a value to be stored under `name`; `others` are the app's present secrets by name. Raises Invalid,
-    without the value in its message, if name, value or the total size is not allowed.
+    """Returns a value encrypted, to be stored under `name`. `others` holds the app's present secrets by name. Raises
+    Invalid, without the value in its message, if name, value or total size is not allowed.
     """
     if not _NAME.fullmatch(name):
         raise Invalid("name", "is not a name; use letters, digits and _, no digit first, at most 200 characters")

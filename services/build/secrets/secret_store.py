@@ -9,8 +9,9 @@ from shared.errors import NotFound
 
 
 class SecretStore:
-    """Stores the secrets of apps as `build:secrets:<app>`, a hash by name. Every method raises `RedisError` when Redis
-    is unreachable, and has then changed nothing."""
+    """Stores the secrets of apps in the hashes `build:secrets:<app>`, by name. Every method raises `RedisError` if
+    Redis is unreachable, and has then changed nothing.
+    """
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis

@@ -38,7 +38,7 @@ def start(command: Sequence[str], folder: Path, environment: Mapping[str, str], 
 
 
 async def terminate(process: subprocess.Popen[bytes]) -> None:
-    """Ends all processes in the session of a process that `start` returned: by SIGTERM, and 1 s later by SIGKILL. Waits
+    """Ends all processes in the session of a process that `start` returned: sends SIGTERM, and SIGKILL 1 s later. Waits
     for the process even when cancelled.
     """
     await uncancelled(_terminate(process))
@@ -54,15 +54,18 @@ async def _terminate(process: subprocess.Popen[bytes]) -> None:
 
 
 async def kill(process: subprocess.Popen[bytes]) -> None:
-    """Kills the whole session of a process from `start`. Waits for the process even when cancelled."""
+    """Kills all processes in the session of a process that `start` returned. Waits for the process even when
+    cancelled.
+    """
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     await uncancelled(exit_code(process))
 
 
 async def wait_for_exit(process: subprocess.Popen[bytes], deadline: float, timeout_s: float, stop: Stop) -> str:
-    """Waits for `process` until `deadline` (monotonic clock) or until `stop` is set. Returns the reason for giving up,
-    which names `timeout_s`, or an empty string if the process has ended. Does not end the process.
+    """Waits until `process` has ended, but only until `deadline` (monotonic clock) or until `stop` is set. Returns an
+    empty string if it has ended, else the reason for not waiting longer, which names `timeout_s`. It does not end the
+    process.
     """
     end = asyncio.ensure_future(exit_code(process))
     try:
@@ -72,8 +75,9 @@ async def wait_for_exit(process: subprocess.Popen[bytes], deadline: float, timeo
 
 
 async def wait_until_done(end: "asyncio.Future[Any]", deadline: float, timeout_s: float, stop: Stop) -> str:
-    """Waits for `end` until `deadline` (monotonic clock) or until `stop` is set. Returns the reason for giving up,
-    which names `timeout_s`, or an empty string if `end` is done. Does not cancel `end`."""
+    """Waits until `end` is done, but only until `deadline` (monotonic clock) or until `stop` is set. Returns an empty
+    string if it is done, else the reason for not waiting longer, which names `timeout_s`. It does not cancel `end`.
+    """
     stopped = asyncio.ensure_future(stop.wait())
     try:
         left_s = deadline - time.monotonic()
@@ -86,7 +90,9 @@ async def wait_until_done(end: "asyncio.Future[Any]", deadline: float, timeout_s
 
 
 async def uncancelled(work: Awaitable[Any]) -> None:
-    """Waits for `work` even when this task is cancelled. Then raises CancelledError, or the exception of `work`."""
+    """Waits for `work` even when this task is cancelled. Afterwards raises CancelledError if it was, or the exception
+    of `work`.
+    """
     task, cancelled = asyncio.ensure_future(work), False
     while not task.done():
         try:
@@ -100,8 +106,8 @@ async def uncancelled(work: Awaitable[Any]) -> None:
 
 @contextlib.asynccontextmanager
 async def piped(output: Output) -> AsyncIterator[int]:
-    """Yields the write end of a pipe whose content is passed to `output`. At the end of the block, waits until all
-    writers have closed it, for 6 s at most.
+    """Yields the write end of a pipe, whose content is passed to `output`. At the end of the block, waits until all
+    writers have closed the pipe, at most 6 s.
     """
     read_end, write_end = os.pipe()
     copying = asyncio.create_task(_copy(read_end, output))
@@ -117,7 +123,7 @@ async def piped(output: Output) -> AsyncIterator[int]:
 
 
 async def drained(pipe: int) -> None:
-    """Waits until everything written into the pipe of `piped` has been read from it, for at most 5 s."""
+    """Waits until everything written into the pipe that `piped` yields has been read, at most 5 s."""
     deadline = time.monotonic() + DRAIN_TIMEOUT_S
     while int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder):
         if time.monotonic() > deadline:

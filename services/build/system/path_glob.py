@@ -1,4 +1,4 @@
-"""Matches paths with patterns as git has them. Pure."""
+"""Matches paths with patterns as git does. Pure."""
 
 import fnmatch
 import re
@@ -12,7 +12,7 @@ def is_glob(pattern: str) -> bool:
 
 
 class PathGlob:
-    """A pattern for relative paths: `*` and `?` match no `/`, `**` any number of folders."""
+    """Matches relative paths with a pattern: `*` and `?` match no `/`, `**` matches any number of folders."""
 
     def __init__(self, pattern: str) -> None:
         self._parts = [
@@ -20,7 +20,7 @@ class PathGlob:
         ]
 
     def matches(self, parts: Sequence[str]) -> bool:
-        """Returns True if the pattern matches the path with these parts."""
+        """Returns True if the pattern matches the path. `parts` holds the path's parts between slashes."""
         places = {0}  # numbers of parts of the path that are matched so far: no pattern is slow
         for place, expression in enumerate(self._parts, 1):
             if expression is None:
@@ -34,7 +34,9 @@ class PathGlob:
 
 
 def fixed_folder(pattern: str) -> str:
-    """Returns the folder that all paths that match the pattern are in: its parts before the first with a wildcard."""
+    """Returns the folder that contains all paths which the pattern can match: its parts before the first one with a
+    wildcard.
+    """
     parts = pattern.split("/")
     wild = next(place for place, part in enumerate(parts) if is_glob(part))
     return "/".join(parts[:wild])

@@ -1,5 +1,6 @@
-"""Reads a pipe in the event loop. asyncio's `connect_read_pipe` is not used: under uvloop its transport closes the
-descriptor twice, and the second close may hit another file that has the same number by then."""
+"""Reads a pipe in the event loop. It does not use asyncio's `connect_read_pipe`, because its transport under uvloop
+closes the descriptor twice, and the second close may hit another file that has got the same number.
+"""
 
 import asyncio
 import contextlib
@@ -14,8 +15,10 @@ GATHER_S = 0.005
 
 
 class PipeEnd:
-    """Reads a pipe. After a short read the next one waits 5 ms, so that the output of a program that prints line by
-    line is read in larger pieces. The caller owns `descriptor`, and closes it after the last `read` has returned."""
+    """Reads a pipe. After a read that fills less than 64 KiB, the next one waits 5 ms, so that the output of a program
+    that prints line by line is read in larger pieces. The caller owns `descriptor`, and closes it after the last
+    `read`.
+    """
 
     def __init__(self, descriptor: int) -> None:
         os.set_blocking(descriptor, False)
@@ -38,7 +41,7 @@ class PipeEnd:
 
 
 async def readable(descriptor: int) -> None:
-    """Waits until the descriptor is readable, which for a pidfd means that the process has ended. May be cancelled."""
+    """Waits until the descriptor is readable. For a pidfd that means that the process has ended. May be cancelled."""
     loop, event = asyncio.get_running_loop(), asyncio.Event()
     loop.add_reader(descriptor, event.set)
     try:

@@ -9,8 +9,9 @@ from services.build.system.pipe import readable
 
 async def exit_code(process: "subprocess.Popen[bytes]") -> int:
     """Waits until the process has ended, and returns its exit code (negative: the signal that ended it). It waits for a
-    pidfd (Linux 5.3) in the event loop. With a thread for each process, a few long-running programs would exhaust the
-    event loop's default thread pool and block everything else that uses it."""
+    pidfd (Linux 5.3) in the event loop. A thread for each process would soon use up the event loop's default thread
+    pool and block everything else that needs it.
+    """
     with contextlib.suppress(ProcessLookupError):  # it ended, and another caller has collected its exit code
         pidfd = os.pidfd_open(process.pid)
         try:

@@ -1,4 +1,6 @@
-"""Runs a command such that everything it has started can be ended, by `tree_runner.py` as the root of its processes."""
+"""Runs a command in such a way that everything it starts can be ended: below `tree_runner.py`, the root of its process
+tree.
+"""
 
 import asyncio
 import contextlib
@@ -18,8 +20,9 @@ RUNNER = [sys.executable, "-I", "-S", tree_runner.__file__]
 
 
 class ProcessTree:
-    """A command and all processes that it starts, with stdout and stderr to the pipe `output`. They may outlive the
-    command, until `close` ends them, or this service dies. Raises OSError if the command cannot be started.
+    """Runs a command and holds all processes that it starts; stdout and stderr go to the pipe `output`. These processes
+    may outlive the command. They end at `close`, or when this service ends. Raises OSError if the command cannot be
+    started.
     """
 
     def __init__(
@@ -42,11 +45,13 @@ class ProcessTree:
 
     @property
     def lost(self) -> bool:
-        """Returns True if the root of the tree was killed, so that processes may have left it. Call after `close`."""
+        """Returns True if the root of the tree was killed, so that processes may have left the tree. To be called after
+        `close`.
+        """
         return self._runner.returncode != 0
 
     def poll(self) -> int | None:
-        """Returns the command's exit code (negative: the signal that ended it); None while it runs."""
+        """Returns the command's exit code (negative: the signal that ended it); None while the command runs."""
         if self._code is None:
             with contextlib.suppress(BlockingIOError):
                 answer = os.read(self._answer.fileno(), 16)
@@ -54,7 +59,9 @@ class ProcessTree:
         return self._code
 
     async def exit_code(self) -> int:
-        """Waits until the command has ended, and returns its exit code. Uses no thread. May be cancelled."""
+        """Waits until the command has ended, and returns its exit code (negative: the signal that ended it). Uses no
+        thread. May be cancelled.
+        """
         while (code := self.poll()) is None:
             answer = os.dup(self._answer.fileno())  # several may wait, and the event loop takes a descriptor once
             try:
@@ -64,8 +71,9 @@ class ProcessTree:
         return code
 
     async def wait(self, deadline: float, timeout_s: float, stop: Stop) -> str:
-        """Waits for the command's end until `deadline` (monotonic clock) or until `stop` is set. Returns the reason for
-        giving up, which names `timeout_s`, or an empty string if the command has ended. Does not end it.
+        """Waits until the command has ended, but only until `deadline` (monotonic clock) or until `stop` is set.
+        Returns an empty string if it has ended, else the reason for not waiting longer, which names `timeout_s`. It
+        does not end the command.
         """
         end = asyncio.ensure_future(self.exit_code())
         try:
@@ -74,7 +82,7 @@ class ProcessTree:
             end.cancel()
 
     async def close(self) -> None:
-        """Ends the command and all that it has started: by SIGTERM, and after the grace period by SIGKILL."""
+        """Ends the command and all processes that it has started: sends SIGTERM, and SIGKILL after the grace period."""
         self._life.close()
         await exit_code(self._runner)
         self._answer.close()

@@ -8,9 +8,9 @@ _TIMEOUT_S = 120.0
 
 
 def remove(path: Path) -> None:
-    """Removes the folder, file or link at `path`, if any; follows no links. Also removes folders without permissions,
-    and very deep ones, at which `shutil.rmtree` fails. Leaves what cannot be removed, without an error. Blocks, for 6
-    minutes at most.
+    """Removes the folder, file or link at `path`, if there is one; follows no links. It can remove folders without
+    permissions, and very deep ones, at which `shutil.rmtree` fails. What cannot be removed stays, without an error.
+    Blocks for up to 6 minutes.
     """
     if not os.path.lexists(path):
         return
@@ -20,7 +20,7 @@ def remove(path: Path) -> None:
 
 
 def own_folder(path: Path) -> None:
-    """Makes the folder if it does not exist; removes a link or file in its place."""
+    """Creates the folder if it does not exist; a link or file in its place is removed first."""
     if path.is_symlink() or not path.is_dir():
         remove(path)
     path.mkdir(parents=True, exist_ok=True)

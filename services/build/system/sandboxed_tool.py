@@ -34,8 +34,8 @@ async def answer(
     command: Sequence[str], folder: Path, environment: Mapping[str, str], timeout_s: float = TIMEOUT_S
 ) -> str:
     """Runs the program and returns its standard output, at most 32 MiB. Afterwards, also when cancelled, kills
-    everything that it started. Raises ToolFailed if it does not start, fails, or exceeds a limit, and OSError if the
-    machine is short of something.
+    everything that the program has started. Raises ToolFailed if it does not start, fails, or exceeds a limit, and
+    OSError if the machine is short of something.
     """
     with tempfile.TemporaryFile() as printed:
         try:

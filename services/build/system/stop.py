@@ -1,4 +1,4 @@
-"""Stops running work on request."""
+"""Defines how running work is stopped on request."""
 
 import asyncio
 
@@ -6,4 +6,4 @@ Stop = asyncio.Event
 
 
 class Stopped(Exception):
-    """Raised by work that was stopped on request, after all processes that it had started have ended."""
+    """Reports that work was stopped on request. All processes that it had started have ended by then."""

@@ -70,7 +70,9 @@ def _execute(command: list[str]) -> None:
 
 
 def _reap() -> dict[int, int | None]:
-    """Reaps the children that have ended. Returns pid → exit code, with 0 → None if any child is left."""
+    """Removes children that have ended and are zombies. Returns pid → exit code; a key 0 with the value None says that
+    children are left.
+    """
     codes: dict[int, int | None] = {}
     while 0 not in codes:
         try:
@@ -82,7 +84,7 @@ def _reap() -> dict[int, int | None]:
 
 
 def _end_all(grace_s: float) -> None:
-    """Ends all processes of the tree: by SIGTERM, and after the grace period by SIGKILL."""
+    """Ends all processes of the tree: sends SIGTERM, and SIGKILL after the grace period."""
     late_at, seen = time.monotonic() + grace_s, set[int]()
     while 0 in _reap() and time.monotonic() < late_at + KILL_TIMEOUT_S:
         late = time.monotonic() > late_at
@@ -97,7 +99,7 @@ def _end_all(grace_s: float) -> None:
 
 
 def _descendants() -> list[int]:
-    """Returns the pids of the tree's processes below this one, zombies included."""
+    """Returns the pids of all processes below this one in the tree, including zombies."""
     children: dict[int, list[int]] = {}
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:

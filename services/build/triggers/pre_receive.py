@@ -1,4 +1,4 @@
-"""Accepts pushes to gated branches only after their commits have passed (decision 14)."""
+"""Accepts pushes to gated branches only after builds of their commits have passed (decision 14)."""
 
 import asyncio
 import contextlib
@@ -34,9 +34,10 @@ REMEDIES = {
 
 
 class PreReceiveGate:
-    """Judges pushes before git accepts them. `is_connected` returns True while the client of a push is connected;
+    """Judges pushes before git accepts them. `is_connected` returns True while the client of a push is connected.
     `on_abandoned` is called when the last push that waits for a build ends. `step` cancels each pre-receive build for
-    which no push of this process waits, including those of a killed service."""
+    which no push of this process waits; after a kill of the service, that is every one left from before.
+    """
 
     def __init__(
         self,
@@ -63,7 +64,7 @@ class PreReceiveGate:
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def judge(self, push: IncomingPush) -> AsyncGenerator[bytes, None]:
-        """Has the pushed commits built, and yields the text for the pusher. Ends normally if the push is accepted, else
+        """Builds the pushed commits and yields text for the pusher. Ends without an error if the push is accepted, else
         raises PushRefused.
         """
         try:
@@ -87,8 +88,8 @@ class PreReceiveGate:
                 self._leave(build.id)
 
     async def step(self) -> None:
-        """Cancels the pre-receive builds for which no push waits any more. Removes the refs that kept pushed commits
-        for such builds, once these have ended.
+        """Cancels the pre-receive builds for which no push waits any more. Once these have ended, removes the refs by
+        which their commits were stored.
         """
         if not self._begun:
             self._kept |= await self._objects.in_thread(self._objects.kept)
@@ -107,8 +108,8 @@ class PreReceiveGate:
                     self._kept.discard((app, commit))
 
     async def _join(self, app: App, branch: str, commit: str, objects: str) -> Build:
-        """Returns the build of the commit for the branch whose result decides about the push: one that another push
-        waits for, else a new one. Raises PushRefused.
+        """Returns the build of the commit whose result decides about the push: a build for which another push already
+        waits, or else a new one. Raises PushRefused.
         """
         async with self._locks[app.name]:
             build = await self._waited_for(app, branch, commit)
@@ -138,8 +139,8 @@ class PreReceiveGate:
             self._on_abandoned()
 
     async def _passing(self, build: Build, push: IncomingPush, *, others: bool) -> AsyncGenerator[bytes, None]:
-        """Yields the build's log, and ends normally if the build succeeds, else raises PushRefused. `others` is True if
-        the push also has updates that need no build.
+        """Yields the build's log. Ends without an error if the build succeeds, else raises PushRefused. `others` is
+        True if the push also has updates that need no build.
         """
         now = build
 
@@ -166,8 +167,8 @@ def _unjudged(error: RedisError) -> PushRefused:
 
 
 def _gated_updates(app: App, push: IncomingPush) -> list[tuple[str, str]]:
-    """Returns branch and commit of each update in the push that needs a successful build first. The deletion of a
-    branch needs none.
+    """Returns (branch, commit) of each update in the push that needs a successful build first. The deletion of a branch
+    needs none.
     """
     wanted = []
     for update in push.updates:

@@ -1,4 +1,6 @@
-"""Queues builds for pushes: one for each mapped branch whose head in the repository is new."""
+"""Queues builds for pushes: one for each mapped branch (a branch with an environment) whose head in the repository is
+new.
+"""
 
 import asyncio
 import contextlib
@@ -52,8 +54,9 @@ class PushHandler:
         self._watch = RefWatch()
 
     async def admit(self, app: str, pushing: bool) -> None:
-        """Makes the app and its repository if this is its first push. Raises Invalid for a name that no app may have,
-        and NotFound for a fetch from an unknown app."""
+        """Creates the app and its repository if this is its first push. Raises Invalid for a name that no app may have,
+        and NotFound for a fetch from an unknown app.
+        """
         try:
             _app_name.validate_python(app)
         except ValidationError as error:
@@ -69,9 +72,10 @@ class PushHandler:
         await self._repositories.in_thread(partial(self._repositories.ensure, app, gated=made.gate is not None))
 
     async def reconcile(self) -> None:
-        """Queues builds for pushes that no hook has reported, and for branches that are newly mapped. A loop calls it.
-        git runs only for apps of which `RefWatch` says that something may have changed. An app whose repository cannot
-        be read does not delay the others, but at the end RuntimeError is raised, so that the loop counts as unhealthy.
+        """Queues builds for pushes that no hook has reported, and for branches that have been mapped to an environment
+        since. A loop calls it. git runs only for apps for which `RefWatch` reports a possible change. An app whose
+        repository cannot be read does not delay the others; at the end RuntimeError is raised for it, so that the loop
+        counts as failing.
         """
         failing: dict[str, str] = {}
         begun_ns = time.time_ns()
@@ -96,8 +100,9 @@ class PushHandler:
             raise RuntimeError("; ".join(f"{app}: {reason}" for app, reason in failing.items()))
 
     async def queue_heads(self, name: str) -> dict[str, Head]:
-        """Queues a build of each mapped branch whose head differs from the commit last queued, except for [CI SKIP].
-        Returns branch → its head commit and the id of that commit's build (empty if it is not built)."""
+        """Queues a build of each mapped branch whose head is not the commit last queued, unless its message says [CI
+        SKIP]. Returns branch → (its head commit, the id of that commit's build). The id is empty if it is not built.
+        """
         async with self._one_at_a_time:
             if not await self._repositories.in_thread(self._repositories.exists, name):
                 return {}  # it was removed: only a push makes an app
@@ -131,8 +136,8 @@ class PushHandler:
         return await self._repositories.in_thread(self._repositories.holds, name, commits) if commits else set()
 
     async def queue(self, name: str, *, branch: str | None, commit: str | None) -> Build:
-        """Queues a build of the commit, or of the branch's head if `commit` is None. Without a branch it is not
-        deployed. Raises NotFound for an unknown app, Invalid for an unknown branch or commit.
+        """Queues a build of the commit or, if `commit` is None, of the branch's head. Without a branch, the build is
+        not deployed. Raises NotFound for an unknown app, and Invalid for an unknown branch or commit.
         """
         async with self._one_at_a_time:  # a push that comes meanwhile gets a later number
             app = await self._store.app(name)
@@ -146,19 +151,19 @@ class PushHandler:
             return await self._add(app, branch, found, is_head=False, fresh=True, off_head=off_head)
 
     async def queue_pre_receive(self, app: App, branch: str, commit: str) -> Build:
-        """Queues a pre-receive build, on whose success a push of the commit is accepted. It is not deployed."""
+        """Queues a pre-receive build: a push of the commit is accepted once it succeeds. It is not deployed."""
         return await self._add(app, branch, commit, is_head=False, door=True)
 
     async def retry(self, build: Build) -> Build:
-        """Queues a new build of the same commit and branch. After a pre-receive build it has no branch, since the
-        branch may not have the commit. Raises Conflict if `build` has not ended.
+        """Queues a new build of the same commit and branch. The retry of a pre-receive build has no branch, since its
+        commit may not be on the branch. Raises Conflict if `build` has not ended.
         """
         if not build.ended:
             raise Conflict(f"{build.id} has not ended; cancel it first, or wait")
         return await self.queue(build.app, branch=None if build.door else build.branch, commit=build.commit)
 
     async def report(self, app: str, updates: Sequence[str]) -> AsyncGenerator[bytes, None]:
-        """Yields the text for the pusher: a line for each ref that is not built, then the logs of the builds."""
+        """Yields text for the pusher: a line for each ref that is not built, then the logs of the builds."""
         try:
             heads = await self.queue_heads(app)
             branches = (await self._store.app(app)).branches

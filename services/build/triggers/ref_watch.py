@@ -1,4 +1,6 @@
-"""Decides which apps' branches must be read again by git: those that may have changed since the last reading. Pure."""
+"""Decides of which apps git must read the branches again: those whose branches may have changed since they were last
+read. Pure.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,14 +12,14 @@ READ_AGAIN_S = 600.0
 
 @dataclass(frozen=True)
 class AppState:
-    """The state of an app as far as it is known without running git. Equal states mean equal branches and equal
-    mappings.
+    """Holds what is known of an app without running git. If two states are equal, so are the app's branches and their
+    environments.
     """
 
     refs: RefStamp | None
-    """None if it could not be taken."""
+    """Stamp of the repository's branches; None if it could not be read."""
     record: str | None
-    """The app's stored record; None if there is none."""
+    """Record of the app as it is stored; None if there is none."""
 
 
 @dataclass(frozen=True)
@@ -27,16 +29,17 @@ class _Reading:
 
 
 class RefWatch:
-    """Remembers the state in which each app's branches were last read and all its builds queued. Times are seconds of a
-    monotonic clock.
+    """Remembers, for each app, the state in which its branches were last read and its builds queued. Times are seconds
+    of a monotonic clock.
     """
 
     def __init__(self) -> None:
         self._readings: dict[str, _Reading] = {}
 
     def due(self, states: Mapping[str, AppState], now_s: float) -> list[str]:
-        """Returns those apps of `states` whose branches must be read: those whose state differs from the last one read;
-        and, in case a state hides a change, the one that was read longest ago, if that was 10 min ago or more.
+        """Returns those apps of `states` whose branches must be read again. These are the apps whose state has changed
+        since the last reading. In case a state hides a change, the app that was read longest ago is also among them, if
+        that was at least 10 minutes ago.
         """
         self._readings = {app: reading for app, reading in self._readings.items() if app in states}
         changed = [
@@ -48,5 +51,5 @@ class RefWatch:
         return changed
 
     def was_read(self, app: str, state: AppState, now_s: float) -> None:
-        """Records that the app's branches were read, and its builds queued, after the app was in `state`."""
+        """Records that the app was in `state`, and that its branches were then read and its builds queued."""
         self._readings[app] = _Reading(state, now_s)

@@ -37,8 +37,9 @@ REQUEST_TIMEOUT_S = 30.0
 
 
 class RemoteSync:
-    """Fetches sources; a loop calls `step`. The first call fetches all apps that have a source, because webhooks may
-    have been missed while the service was down. While `shortage` returns a reason, fetches wait."""
+    """Fetches the sources of apps. A loop calls `step`. The first call fetches the sources of all apps, because
+    webhooks may have been missed while the service was down. While `shortage` returns a reason, fetches wait.
+    """
 
     def __init__(
         self,
@@ -71,7 +72,7 @@ class RemoteSync:
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def step(self) -> float | None:
-        """Starts the fetches that are due. Returns the seconds until the next step while apps wait, else None."""
+        """Starts the fetches that are due. Returns the seconds until the next call while apps wait, else None."""
         if not self._begun:
             self._unprompted |= {app.name: 0 for app in await self._store.apps() if app.source is not None}
             self._begun = True
@@ -89,7 +90,9 @@ class RemoteSync:
         return INTERVAL_S if waiting else None
 
     def on_delivery(self, app: str) -> None:
-        """Wakes the loop for a new delivery, unless a burst of them makes it wait for the next regular `step`."""
+        """Wakes the loop for a new delivery. If the app was fetched only just now, the delivery waits for the next
+        regular `step`.
+        """
         self._asked.add(app)
         if self._is_due(app):
             self._wake()
@@ -110,8 +113,9 @@ class RemoteSync:
             self._wake()
 
     async def build(self, name: str, branch: str | None, commit: str | None) -> Build:
-        """Fetches the source, if the app has one, and queues a build of the branch or commit. Raises NotFound, Invalid,
-        Unavailable if the fetch fails, InsufficientStorage, and Timeout.
+        """Fetches the app's source, if it has one, and queues a build of the branch or commit. Raises NotFound or
+        Invalid for an unknown app, branch or commit, Unavailable if the fetch fails, InsufficientStorage if the disk
+        has no room, and Timeout if it takes too long.
         """
         app, requested_at = await self._store.app(name), self._now()
         if app.source is None or (commit and await self._push_handler.has(name, commit)):
@@ -131,8 +135,8 @@ class RemoteSync:
 
     @contextlib.asynccontextmanager
     async def undisturbed(self, name: str) -> AsyncIterator[None]:
-        """Prevents fetches of the app during the block. Waiting for a running fetch and the block may together take 30
-        s; after that raises Timeout.
+        """Prevents fetches of the app during the block. Raises Timeout if waiting for a running fetch and the block
+        together take more than 30 s.
         """
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT_S), self._locks[name]:

@@ -32,7 +32,7 @@ class DesiredDetail(Desired):
 
 
 class EnvironmentDetail(View):
-    """Answer of `GET /apps/{app}/environments/{env}`: the desired and the actual state."""
+    """Response body of `GET /apps/{app}/environments/{env}`: the desired and the actual state."""
 
     desired: DesiredDetail
     state: EnvironmentState = Field(description="What people want of it: `running`, `stopped` or `removing`.")
@@ -44,9 +44,9 @@ class EnvironmentDetail(View):
 
 
 async def environment_view(store: Store, environment_id: EnvironmentId) -> EnvironmentDetail:
-    """Returns the environment with its live release or, if there is none, the starting or pending one. Unset memory
-    and replicas are those of its manifest, or of the newest release's. Raises NotFound if the environment never had
-    a release, a variable or a secret.
+    """Returns the environment with its live release or, if there is none, the starting or pending one. If memory or
+    replicas are not set on it, they are those of the release's manifest; without such a release, those of the newest
+    release's. Raises NotFound if the environment never had a release, a variable or a secret.
     """
     stored = await store.load(environment_id)
     ranked = [r for state in LEADING for r in stored.releases.values() if r.state is state]
@@ -77,8 +77,8 @@ def _detail(instance: Instance) -> InstanceDetail:
 
 
 async def instance_stats(store: Store, driver: Driver) -> list[InstanceStats]:
-    """Returns the counters of all running instances. Raises RedisError if Redis, DriverError if the engine does not
-    answer.
+    """Returns the counters of all running instances. Raises RedisError if Redis does not answer, and DriverError if the
+    driver cannot tell.
     """
     instances, releases = await store.all_instances()
     usage = await driver.usage(instance.id for instance in instances)

@@ -29,7 +29,7 @@ All = Annotated[bool, Query(description="Removes all volumes, too.")]
 
 
 class EnvironmentRemoval(View):
-    """Answer of `DELETE /apps/{app}/environments/{env}`."""
+    """Response body of `DELETE /apps/{app}/environments/{env}`."""
 
     state: EnvironmentState
     waits_for: str = Field(description="What the removal waits for.")
@@ -37,7 +37,7 @@ class EnvironmentRemoval(View):
 
 
 class AppEnd(View):
-    """Answer of `DELETE /apps/{app}`."""
+    """Response body of `DELETE /apps/{app}`."""
 
     app: AppName
     state: Literal["removing", "removed"]
@@ -46,7 +46,7 @@ class AppEnd(View):
 
 
 def lifecycle_router(lifecycle: LifecycleService, removal: Removal, store: Store) -> APIRouter:
-    """Returns the routes."""
+    """Returns the router with the requests that stop, start, restart and remove environments, and remove apps."""
     routes = APIRouter(prefix="/apps/{app}")
 
     async def done(
@@ -58,22 +58,25 @@ def lifecycle_router(lifecycle: LifecycleService, removal: Removal, store: Store
     @routes.post("/environments/{env}/stop", summary="Stop", **ACCEPTED)
     async def stop(environment_id: EnvironmentPath) -> EnvironmentDetail:
         """Ends the environment's instances: they leave the route, answer their last requests, and get SIGTERM. The live
-        release stays, and `start` brings it back. A release that waits is retired. Until then, visitors of a stopped
-        production get 503. May be repeated. 409: the environment is being removed.
+        release stays, and `start` brings it back; until then, visitors of a stopped production get the status 503. A
+        pending or starting release is retired. The request may be repeated. The answer is 409 if the environment is
+        being removed.
         """
         return await done(lifecycle.stop, environment_id)
 
     @routes.post("/environments/{env}/start", summary="Start", **ACCEPTED)
     async def start(environment_id: EnvironmentPath) -> EnvironmentDetail:
-        """Starts the live release of a stopped environment again, from its artifact. A release or a rollback starts
-        the environment, too. May be repeated. 409: there is no live release, or the environment is being removed.
+        """Starts the live release of a stopped environment again, from its artifact. A release or a rollback also
+        starts the environment. The request may be repeated. The answer is 409 if there is no live release, or if the
+        environment is being removed.
         """
         return await done(lifecycle.start, environment_id)
 
     @routes.post("/environments/{env}/restart", summary="Restart", **ACCEPTED)
     async def restart(environment_id: EnvironmentPath) -> EnvironmentDetail:
         """Replaces each instance of the live release by a new one, without downtime unless the app has a volume. Each
-        call restarts once more. 409: the environment is stopped, has no live release, or is being removed.
+        call restarts the environment once more. The answer is 409 if the environment is stopped, has no live release,
+        or is being removed.
         """
         return await done(lifecycle.restart, environment_id)
 
@@ -86,9 +89,10 @@ def lifecycle_router(lifecycle: LifecycleService, removal: Removal, store: Store
         responses=NOT_FOUND,
     )
     async def remove(environment_id: EnvironmentPath, volume: Named = (), volumes: All = False) -> EnvironmentRemoval:
-        """Removes the environment: its releases end, a rollout is aborted, the instances drain and stop, and then its
-        variables, secrets, records and logs are deleted, with the app's route if it has no other environment. Volumes
-        stay unless they are named. GET says `removing` until it is done, and then 404. May be repeated.
+        """Removes the environment: its releases end, a rollout is aborted, the instances drain and stop. Then its
+        variables, secrets, records and logs are deleted, with the app's route if the app has no other environment.
+        Volumes stay unless they are named. GET answers with the state `removing` until it is done, and then with 404.
+        The request may be repeated.
         """
         left = await removal.left(environment_id)
         await lifecycle.remove(environment_id, None if volumes else list(volume))
@@ -105,8 +109,9 @@ def lifecycle_router(lifecycle: LifecycleService, removal: Removal, store: Store
         responses={200: {"model": AppEnd, "description": "Nothing of the app is left."}},
     )
     async def remove_app(app: AppName, response: Response, volume: Named = (), volumes: All = False) -> AppEnd:
-        """Removes both environments, and after that what is left of the app: its route, and the counter of its
-        releases. Build calls this until the answer is 200. May be repeated, also for an app that never was there.
+        """Removes both environments of the app, and then what is left of it: its route, and the counter of its
+        releases. The build service repeats this request until the answer is 200. It may be sent for an app that does
+        not exist.
         """
         await lifecycle.remove_app(app, None if volumes else list(volume))
         if is_gone := await removal.end_app(app):

@@ -62,8 +62,8 @@ def router(
     facts: AppFacts,
     ending: asyncio.Event,
 ) -> APIRouter:
-    """Returns the routes. `facts` holds secrets of the platform that apps receive, to mask them. Once `ending` is set,
-    their event streams end, so that the service can shut down.
+    """Returns the router of the service. `facts` holds secrets of the platform that apps receive, and that answers must
+    mask. Once `ending` is set, the event streams of these requests end, so that the service can shut down.
     """
     routes = APIRouter()
 
@@ -88,11 +88,11 @@ def router(
         body: Annotated[ReleaseRequest, Body(examples=[{"build": "notes-17"}])],
         response: Response,
     ) -> ReleaseDetail:
-        """Answers 202 with the release of the build, or 200 with `unchanged: true` if its artifact and commit are live.
-
-        While a release of the build is pending or starting, a repeated request answers with that one. A newer build
-        supersedes a pending release. A build that has not passed every gate, or whose artifact has changed since, is
-        refused with 409; so is, for production, a build of another branch that skipped a step of production.
+        """Answers 202 with the release of the build, or 200 with `unchanged: true` if the live release has the same
+        commit and artifact. While a release of the build is pending or starting, a repeated request is answered with
+        that release. A newer build supersedes a pending release. A build that has not passed every gate, or whose
+        artifact has changed since, is refused with 409. So is, for production, a build of another branch that skipped a
+        step of production.
         """
         release, unchanged = await release_service.release(environment_id, body.build)
         response.status_code = 200 if unchanged else 202
@@ -117,8 +117,8 @@ def router(
         "/releases/{id}", response_model=ReleaseDetail, tags=["releases"], summary="Get a release", responses=NOT_FOUND
     )
     async def get_release(release: ReleasePath) -> ReleaseDetail:
-        """Returns a release with its history and, after a failure, exit code, last probe, and the first and last lines
-        of its output.
+        """Returns a release with its history. After a failure it also holds the exit code, the result of the last
+        probe, and the first and last lines of the instance's output.
         """
         return view(release, now())
 
@@ -130,7 +130,9 @@ def router(
         responses=NOT_FOUND,
     )
     async def follow_release(release: ReleasePath) -> AsyncIterator[ReleaseDetail]:
-        """Streams the release now and after each change, as server-sent events, until it has ended."""
+        """Streams the release as server-sent events: once at the beginning and after each change, until it has
+        ended.
+        """
         sent: Release | None = None
         while True:
             if release != sent:
@@ -151,8 +153,9 @@ def router(
         responses={**NOT_FOUND, **CONFLICT},
     )
     async def check_promotion(id: str) -> None:
-        """Answers 204 if the release's build may be released to production. 409: it may not, for instance because it
-        skipped steps whose `when` names production or its branch; `detail` says which, and what to do.
+        """Answers 204 if the release's build may be released to production. The answer is 409 if it may not, for
+        example because it skipped steps whose `when` names production or its branch; `detail` says which steps, and
+        what to do.
         """
         await release_service.check_promotion(id)
 
@@ -167,8 +170,8 @@ def router(
         id: str,
         body: Annotated[RetireRequest, Body(examples=[{"state": "rolled_back", "reason": "error rate 12 %"}])],
     ) -> ReleaseDetail:
-        """Ends the release at once; its instances get no more visitors, drain and stop. An ended release stays as it
-        is. The release that serves production is refused with 409.
+        """Ends the release: its instances get no more visitors, drain and stop. A release that has ended stays as it
+        is. The answer is 409 if the release serves production.
         """
         return view(await release_service.retire(id, ReleaseState(body.state), body.reason), now())
 
@@ -184,7 +187,9 @@ def router(
         environment_id: EnvironmentPath,
         body: Annotated[RollbackRequest | None, Body(examples=[{"to": "notes-r8"}])] = None,
     ) -> ReleaseDetail:
-        """Creates a release of the last good build before the live one, or of the build that the release `to` ran."""
+        """Creates a release of the last good build before the live one or, if `to` is given, of the build that the
+        release `to` ran.
+        """
         return view(await release_service.rollback(environment_id, body.to if body else None), now())
 
     @routes.get(
@@ -195,7 +200,7 @@ def router(
         responses=NOT_FOUND,
     )
     async def get_environment(environment_id: EnvironmentPath) -> EnvironmentDetail:
-        """Returns the environment's wanted settings and its actual state. Secrets are listed by name, without their
+        """Returns the environment's desired settings and its actual state. Secrets are listed by name, without their
         values.
         """
         return await environment_view(store, environment_id)
@@ -221,10 +226,11 @@ def router(
             ),
         ],
     ) -> EnvironmentDetail:
-        """Changes the given settings, without downtime unless the app has a volume. Replicas: instances are added or
-        drained. Memory: the limit of running instances is changed without a restart; if an instance uses more than 80 %
-        of the new limit, `memory_refusal` says so, and it is tried again every 30 s. Variables or secrets: new
-        instances replace the old ones; they may be set before the first release.
+        """Changes the given settings, without downtime unless the app has a volume. For other `replicas`, instances are
+        added or drained. For another `memory`, the limit of running instances is changed without a restart; if an
+        instance uses more than 80 % of the new limit, `memory_refusal` says so, and the change is tried again every 30
+        s. For other `variables` or `secrets`, new instances replace the old ones. These may be set before the first
+        release.
         """
         await release_service.patch(environment_id, body)
         return await environment_view(store, environment_id)
@@ -239,8 +245,8 @@ def router(
         environment_id: EnvironmentPath,
         lines: Annotated[int, Query(ge=1, le=10_000, description="Number of last lines of each instance.")] = 100,
     ) -> PlainTextResponse:
-        """Returns the output of the environment's instances as plain text, each line with its instance's id before it;
-        also that of the last few ended instances. All together give at most 100 000 lines, divided equally among the
+        """Returns the output of the environment's instances as plain text, also that of the last few ended ones. Each
+        line begins with the id of its instance. The answer holds at most 100 000 lines, divided equally among the
         instances. Secrets are masked.
         """
         parts = []
@@ -258,7 +264,7 @@ def router(
         "/stats", response_model=Page[InstanceStats], tags=["platform"], summary="Raw counters of all instances"
     )
     async def get_stats() -> Response:
-        """Lists the counters of every running instance; one that does not run has no item."""
+        """Lists the counters of every running instance. An instance that is not running is not listed."""
         return _written(Page(items=await instance_stats(store, driver)))
 
     @routes.get("/registry", response_model=RegistryView, tags=["platform"], summary="Services and instances")
@@ -272,7 +278,7 @@ def router(
 
 
 def _written(view: BaseModel) -> Response:
-    """Returns the answer with this body. FastAPI would validate the body once more and convert it to dicts first, which
-    takes most of the time of a large answer that is requested twice a second.
+    """Returns a response with this body. FastAPI would validate the body again and convert it to dicts first, which
+    takes most of the time of a large response that is requested twice a second.
     """
     return Response(view.model_dump_json(), media_type="application/json")

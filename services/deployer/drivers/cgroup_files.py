@@ -1,6 +1,5 @@
-"""Reads and writes the memory files of one control group, in both versions of the kernel's interface.
-
-Sources: the kernel's Documentation/admin-guide/cgroup-v1/memory.rst and cgroup-v2.rst.
+"""Reads and writes the memory files of one control group, in both versions of the kernel's interface. Its facts are
+from the kernel's Documentation/admin-guide: cgroup-v1/memory.rst and cgroup-v2.rst.
 """
 
 import contextlib
@@ -16,14 +15,16 @@ CACHE_KEPT_S = 30.0
 
 
 class GroupFiles(Protocol):
-    """The memory files of one control group. Methods raise OSError, but `oom_kills` returns 0 for a missing group."""
+    """Reads and writes the memory files of one control group. All methods raise OSError, but `oom_kills` returns 0 if
+    the group is missing.
+    """
 
     def set_limit(self, memory: int) -> None:
-        """Sets the limit of memory and swap together to `memory` bytes. Idempotent, also after an interrupted call."""
+        """Limits memory and swap together to `memory` bytes. Idempotent, also after an interrupted call."""
         ...
 
     def limit(self) -> int:
-        """Returns the limit in bytes; raises ValueError if there is none."""
+        """Returns the limit in bytes. Raises ValueError if there is no limit."""
         ...
 
     def use(self) -> MemoryUse: ...
@@ -32,14 +33,15 @@ class GroupFiles(Protocol):
 
 
 def group_files(group: Path) -> GroupFiles:
-    """Returns the files of `group` for the version (1 or 2) that the kernel mounted, recognised by their names."""
+    """Returns the files of the control group `group` for the kernel's interface in use (version 1 or 2), recognised by
+    the names of files.
+    """
     return VersionTwoFiles(group) if (group / VersionTwoFiles.LIMIT).exists() else VersionOneFiles(group)
 
 
 class _PageCache:
-    """Reads the size of that part of a group's page cache that the kernel would drop first (`inactive_file`). The
-    kernel takes some 0.3 ms to make the file that holds it, so an object reads the file again only when the group's
-    usage has changed, or after 30 s.
+    """Reads how much of a group's page cache the kernel would drop first (`inactive_file`). The kernel takes some 0.3
+    ms to produce that file. It is therefore read again only if the group's memory usage has changed, or after 30 s.
     """
 
     def __init__(self, group: Path, name: str) -> None:
@@ -68,8 +70,9 @@ class VersionOneFiles:
         self._cache = _PageCache(group, "total_inactive_file")
 
     def set_limit(self, memory: int) -> None:
-        """Sets the limit of memory and that of memory and swap, in an order in which the latter is never the lower one,
-        as the kernel demands. Raises OSError if `memory` is below the use."""
+        """Sets the limit of memory, and the limit of memory and swap together. It sets them in such an order that the
+        second one is never the lower one, as the kernel demands. Raises OSError if `memory` is below the present usage.
+        """
         limit, with_swap = self._group / self.LIMIT, self._group / self.LIMIT_WITH_SWAP
         before = int(limit.read_text())
         if not with_swap.exists():
@@ -97,8 +100,8 @@ class VersionOneFiles:
 
 
 class VersionTwoFiles:
-    """Files of version 2. `memory.oom.group` stays off, so that a kill at the limit ends one process: the shell that
-    records the exit code lives on, and an app can survive the kill of a child.
+    """Reads and writes the memory files of version 2. `memory.oom.group` stays off, so that a kill at the limit ends
+    one process only: the shell that records the exit code survives, and an app can survive the kill of a child process.
     """
 
     LIMIT = "memory.max"
@@ -109,7 +112,9 @@ class VersionTwoFiles:
         self._cache = _PageCache(group, "inactive_file")
 
     def set_limit(self, memory: int) -> None:
-        """Turns swap off and sets the limit. Below the current use the kernel kills, so check the use before."""
+        """Turns swap off and sets the limit. If the present usage is higher, the kernel kills processes, so the caller
+        has to check it first.
+        """
         if (self._group / self.SWAP).exists():
             _write(self._group / self.SWAP, 0)
         _write(self._group / self.LIMIT, memory)
@@ -125,7 +130,9 @@ class VersionTwoFiles:
         return _kills(f"{self._group}/memory.events")
 
     def _pressure(self) -> float | None:
-        """Returns the group's PSI `some avg10` in percent; None if the kernel does not report it."""
+        """Returns for how much of the last 10 s processes of the group waited for memory, in percent (PSI `some
+        avg10`); None if the kernel does not report it.
+        """
         with contextlib.suppress(OSError):  # a kernel may be built or booted without it: then even reading it fails
             for line in kernel_file(f"{self._group}/memory.pressure").decode().splitlines():
                 kind, _, figures = line.partition(" ")
@@ -135,18 +142,20 @@ class VersionTwoFiles:
 
 
 def enable_memory(parent: Path) -> None:
-    """Enables the memory controller for the groups inside `parent`, which version 2 requires. Raises OSError."""
+    """Enables the memory controller for the groups below `parent`, as version 2 requires. Raises OSError."""
     if "memory" not in (parent / "cgroup.subtree_control").read_text().split():
         _write(parent / "cgroup.subtree_control", "+memory")
 
 
 def working_set(usage: int, cache: int) -> int:
-    """Returns `usage` without the page cache that the kernel would drop first, in bytes, as `docker stats` does."""
+    """Returns the memory `usage` without `cache`, the page cache that the kernel would drop first; all in bytes.
+    `docker stats` computes it in the same way.
+    """
     return usage if cache >= usage else usage - cache
 
 
 def _figures(path: str) -> dict[str, int]:
-    """Returns the numbers by name from a file with lines `name number`."""
+    """Returns name → number from a file with lines `name number`."""
     lines = kernel_file(path).decode().splitlines()
     return {name: int(value) for name, value in (line.split() for line in lines)}
 
@@ -158,6 +167,6 @@ def _kills(path: str) -> int:
 
 
 def _write(path: Path, value: int | str) -> None:
-    """Writes and closes the file, so that a refusal by the kernel raises OSError here."""
+    """Writes the value and closes the file. Raises OSError if the kernel refuses the value."""
     with path.open("w") as file:
         file.write(str(value))

@@ -1,4 +1,6 @@
-"""Defines the port between the deployer and an engine that runs instances: processes or containers."""
+"""Defines the interface (port) between the deployer and the engine that runs instances: this machine's processes, or a
+Docker Engine with containers.
+"""
 
 import signal
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -13,19 +15,21 @@ KILLED = 128 + signal.SIGKILL  # the exit code of what SIGKILL ended, as a shell
 
 
 class DriverError(Exception):
-    """Raised if the engine refuses the call or fails; the message is for people."""
+    """Reports that the engine refused the call or failed; the message is for people."""
 
 
 class UnknownInstance(DriverError):
-    """Raised for an instance that was never started, or was forgotten."""
+    """Reports that an instance was never started, or was forgotten."""
 
 
 class Unsupported(DriverError):
-    """Raised if this engine does not support the call."""
+    """Reports that this driver does not support the call."""
 
 
 class NoAnswer(DriverError):
-    """Raised if the engine does not answer, so that it may have carried out the call or not; repeat the call."""
+    """Reports that the engine did not answer. It may or may not have carried out the call; the caller should repeat
+    it.
+    """
 
 
 class MachineShort(NoAnswer):
@@ -33,26 +37,26 @@ class MachineShort(NoAnswer):
 
 
 class ArtifactGone(DriverError):
-    """Raised if the artifact to run does not exist any more."""
+    """Reports that the artifact to run no longer exists."""
 
 
 class ArtifactChanged(DriverError):
-    """Raised if the artifact to run differs from the one that passed its gates; the message says how."""
+    """Reports that the artifact to run differs from the one that passed the gates; the message says how."""
 
 
 @dataclass(frozen=True)
 class VolumeMount:
-    """A persistent folder of one app in one environment, which outlives instances and releases."""
+    """Describes a volume of one app in one environment, and where an instance finds it."""
 
     app: str
     environment: str
     name: str
     path: str
-    """Mount point in a container. A process finds the folder by the environment variable `variable` instead."""
+    """Mount point in a container. A process finds the folder through the environment variable `variable` instead."""
 
     @property
     def variable(self) -> str:
-        """Returns the name of the environment variable that holds the folder's path."""
+        """Returns the name of the environment variable that holds the path of the volume's folder."""
         return f"SLIPWAY_VOLUME_{self.name.upper().replace('-', '_')}"
 
 
@@ -63,41 +67,45 @@ class InstanceSpec:
     id: str
     artifact: Artifact
     command: str
-    """Command for `sh -c`; if empty, the image's own command runs."""
+    """Command for `sh -c`; if empty, the image's own command is run."""
     environment: Mapping[str, str] = field(repr=False)
-    """Environment variables by name; the driver adds its own."""
+    """Environment variables of the instance; the driver adds some of its own."""
     memory: int
     """Memory limit, in bytes."""
     port: int
-    """Port on which it listens in a container. The process driver picks another one, as variable `PORT` says."""
+    """Port on which the instance listens in a container. The process driver picks another port, which the variable
+    `PORT` names.
+    """
     volumes: tuple[VolumeMount, ...] = ()
     """Volumes of the instance; the driver creates missing ones."""
 
     @property
     def release(self) -> str:
-        """Returns the id of its release, as the app gets it; empty if it has none."""
+        """Returns the id of the instance's release, as the app gets it; empty if it has none."""
         return self.environment.get("SLIPWAY_RELEASE", "")
 
 
 @dataclass(frozen=True, kw_only=True)
 class InstanceIdentity:
-    """The release and artifact of an instance, as the engine's record (labels, or a file) has them. Fields are empty if
-    an earlier version of Slipway wrote the record."""
+    """Names the release and artifact of an instance, as the driver recorded them (in labels or a file). A field is
+    empty if an earlier version of Slipway made the record.
+    """
 
     release: str = ""
-    """Id of the release for which it was started."""
+    """Id of the release for which the instance was started."""
     artifact: str = ""
-    """Digest of the artifact that it runs."""
+    """Digest of the artifact that the instance runs."""
 
     def is_of(self, release: str, artifact: Artifact) -> bool:
-        """Returns False if it was started for another release, or from another artifact. An empty field matches every
-        release or artifact."""
+        """Returns False if the instance was started for another release or from another artifact. An empty field
+        matches every release or artifact.
+        """
         return self.release in ("", release) and self.artifact in ("", artifact.digest)
 
 
 @dataclass(frozen=True)
 class InstanceStatus(InstanceIdentity):
-    """The engine's view of an instance that runs or has ended."""
+    """Describes an instance that is running or has ended, as the driver sees it."""
 
     id: str
     address: str
@@ -105,50 +113,59 @@ class InstanceStatus(InstanceIdentity):
     running: bool
     started_at: datetime
     exit_code: int | None = None
-    """128 + n after a kill by signal n; None while it runs, or if its end was not observed."""
+    """Exit code of the ended instance: 128 + n after a kill by signal n. None while it runs, or if its end was not
+    observed.
+    """
     interrupted: bool = False
-    """True if it ended because the platform, the engine or the machine was stopped."""
+    """True if the instance ended because the platform, the engine or the machine was stopped."""
     oom_killed: bool = False
-    """True if a kill at its memory limit ended it."""
+    """True if a kill at its memory limit ended the instance."""
     oom_kills: int = 0
-    """Number of kills at the memory limit (also of its children) during its life; 0 while it runs."""
+    """Number of kills at the memory limit (also of child processes) during the life of an ended instance; 0 while it
+    runs.
+    """
     capabilities: tuple[str, ...] | None = None
-    """Linux capabilities that it kept, sorted; None if the engine takes none away."""
+    """Linux capabilities of the instance, sorted; None if the driver takes none away."""
 
 
 @dataclass(frozen=True)
 class RunningInstance(InstanceIdentity):
-    """Something that runs with this stack's marks of an instance, whoever started it. The marks are labels of a
-    container, or a variable in the environment of a process."""
+    """Describes something that runs with this stack's marks of an instance, whatever started it. The marks are labels
+    of a container, or a variable in the environment of a process.
+    """
 
     handle: str
-    """Name by which `remove` finds it, unique also among several with the same `id`."""
+    """Name by which `remove` finds it; unique even if several have the same `id`."""
     id: str
-    """Id of the instance that it is marked as."""
+    """Id of the instance that the marks name."""
     is_copy: bool = False
-    """True if `start` has not made it, although it has the marks of the instance `id`."""
+    """True if it carries the marks of the instance `id` but was not made by `start`."""
 
 
 @dataclass(frozen=True)
 class Usage:
-    """The resource use of a running instance."""
+    """Holds the resource use of a running instance."""
 
     started_at: datetime
     memory_limit: int
-    """Bytes."""
+    """Memory limit, in bytes."""
     working_set: int
-    """Bytes."""
+    """Memory in use without page cache that the kernel would drop first, in bytes."""
     cpu_seconds: float
-    """CPU time since `started_at`."""
+    """CPU time since `started_at`, in seconds."""
     oom_kills: int
-    """Number of kills at the memory limit since `started_at`; the instance may survive the kill of a child."""
+    """Number of kills at the memory limit since `started_at`. The instance may have survived, if a kill hit a child
+    process.
+    """
     memory_pressure: float | None = None
-    """PSI `some avg10` in percent; None where the engine does not report it."""
+    """Share of the last 10 s in which processes of the instance waited for memory, in percent (PSI `some avg10`); None
+    if unknown.
+    """
 
 
 class Volumes(Protocol):
-    """Lists and removes the volumes of an engine, for an environment that has no instances any more. Every method may
-    raise DriverError.
+    """Lists and removes the volumes of an environment that has no instances any more. Every method may raise
+    DriverError.
     """
 
     async def names(self, app: str, environment: str) -> list[str]:
@@ -156,55 +173,57 @@ class Volumes(Protocol):
         ...
 
     async def remove(self, app: str, environment: str, name: str) -> None:
-        """Removes the volume with its content; does nothing if there is none."""
+        """Removes the volume with its content; does nothing if there is no such volume."""
         ...
 
 
 class Driver(Protocol):
-    """Runs instances that outlive the deployer. The engine itself remembers them, so a new driver object on the same
-    engine continues with the same instances. Only one deployer at a time may use a stack's instances.
-
-    An instance is known by its id, its release and the digest of its artifact. For one, `start` comes first, then any
-    other calls, then `stop` and `forget`. Each call is idempotent: if it is interrupted (cancelled, or the deployer
+    """Starts and stops instances, and reports on them. Instances outlive the deployer: the engine remembers them, so
+    that a new driver object continues with the same instances. Only one deployer at a time may use a stack's instances.
+    An instance is identified by its id, its release and the digest of its artifact. For each, `start` comes first, then
+    any other calls, then `stop` and `forget`. Each call is idempotent: if it is interrupted (cancelled, or the deployer
     killed), repeating it completes it, and never makes a second copy. `stop`, `logs` and `set_memory` raise
     UnknownInstance for an instance that the engine does not know. Every method may raise DriverError. No method removes
-    a volume, or prevents two instances from sharing one.
+    a volume, or prevents two instances from using the same one.
     """
 
     async def preflight(self, spec: InstanceSpec) -> None:
-        """Raises DriverError with the reason if `start` is known to fail: the artifact is missing or changed, a volume
-        belongs to another app, or the memory limit is above all of the machine's memory. Changes nothing.
+        """Checks whether `start` is known to fail; raises DriverError with the reason if so. The artifact may be
+        missing or changed, a volume may belong to another app, or the memory limit may exceed the memory of the
+        machine. Changes nothing.
         """
         ...
 
     async def start(self, spec: InstanceSpec) -> InstanceStatus:
-        """Starts the instance and returns its status without waiting until it is ready. Each id is started only once: a
-        repeated call returns the instance's status, even if it has ended. What was started under this id for another
-        release or from another artifact is ended and removed first. Raises DriverError if something is in the way that
-        is not this stack's; the message says what, and how to remove it.
+        """Starts the instance and returns its status, without waiting until it is ready. Each id is started only once:
+        a repeated call returns the instance's status, even if it has ended. If something was started under this id for
+        another release or from another artifact, it is first ended and removed. Raises DriverError if something that
+        does not belong to this stack prevents the start; the message says what it is, and how to remove it.
         """
         ...
 
     async def stop(self, instance_id: str, grace_s: float) -> None:
-        """Sends SIGTERM, and SIGKILL after `grace_s` seconds; returns when all processes of the instance have ended.
-        For an ended instance it ends processes that are left. A cancelled call may have sent SIGTERM only.
+        """Stops the instance: SIGTERM, then SIGKILL after `grace_s` seconds. Returns when all its processes have ended.
+        If the instance has ended already, it ends processes that are left of it. A cancelled call may have sent SIGTERM
+        only.
         """
         ...
 
     async def statuses(self, instance_ids: Iterable[str] | None = None) -> dict[str, InstanceStatus]:
-        """Returns the status by id of each of `instance_ids` that runs or has ended, unless it was forgotten; None
-        stands for all instances of the stack.
+        """Returns instance id → status, for each of `instance_ids` that is running or has ended, unless it was
+        forgotten. None stands for all instances of the stack.
         """
         ...
 
     async def running(self) -> list[RunningInstance]:
-        """Returns everything that runs with this stack's marks of an instance: also copies, and instances of which the
-        deployer has no record."""
+        """Returns everything that runs with this stack's marks of an instance, including copies and instances of which
+        the deployer has no record.
+        """
         ...
 
     async def remove(self, found: RunningInstance, grace_s: float) -> None:
-        """Ends what `running` found, as `stop` does, and removes it, so that no engine starts it again. Does nothing if
-        it has ended.
+        """Ends something that `running` has found, as `stop` does, and removes it, so that the engine does not start it
+        again. Does nothing if it has ended.
         """
         ...
 
@@ -214,48 +233,55 @@ class Driver(Protocol):
 
     async def listening(self, instance_id: str) -> list[str] | None:
         """Returns the addresses (`host:port`) on which the running instance listens for TCP connections, in its own
-        network; None if the engine cannot tell.
+        network; None if the driver cannot find out.
         """
         ...
 
     async def usage(self, instance_ids: Iterable[str]) -> dict[str, Usage]:
-        """Returns the resource use by id of the running instances among `instance_ids`; others have no item."""
+        """Returns instance id → resource use, for those of `instance_ids` that are running."""
         ...
 
     async def set_memory(self, instance_id: str, memory: int) -> None:
-        """Changes the memory limit of a running instance to `memory` bytes, without a restart. Raises DriverError if it
-        does not run or uses more than 80 % of a lower limit, Unsupported if only a new instance can have another limit;
-        then nothing changes.
+        """Changes the memory limit of a running instance to `memory` bytes, without a restart. Raises DriverError if
+        the instance is not running, or uses more than 80 % of a lower limit; raises Unsupported if only a new instance
+        can have another limit. In these cases nothing changes.
         """
         ...
 
     async def enforce(self) -> None:
-        """Kills instances over their memory limit, if the kernel does not; call it about twice a second."""
+        """Kills instances that exceed their memory limit, if the kernel does not do so. The caller calls it about twice
+        a second.
+        """
         ...
 
     async def forget(self, instance_id: str) -> None:
-        """Removes log and record of an ended instance, if there are any. Raises DriverError if it runs."""
+        """Removes the log and record of an ended instance, if there are any. Raises DriverError if the instance is
+        running.
+        """
         ...
 
     async def verify(self, artifact: Artifact) -> None:
-        """Raises ArtifactGone if the artifact is missing, ArtifactChanged if it has changed since its build."""
+        """Raises ArtifactGone if the artifact is missing, and ArtifactChanged if it has changed since its build."""
         ...
 
     async def tidy(self, needed: Collection[Artifact]) -> None:
-        """Limits the size of logs, and removes this stack's images that are not `needed`; call it about once a minute.
-        It keeps images built within the last hour, which a release may be about to use, and images of existing
-        containers. If `needed` is empty it removes nothing: the list may be incomplete. It removes no artifact
-        directories.
+        """Limits the size of logs, and removes this stack's images that are not in `needed`. The caller calls it about
+        once a minute. It keeps images built within the last hour, which a release may be about to use, and images of
+        existing containers. If `needed` is empty it removes nothing, since the list may be incomplete. It removes no
+        artifact that is a folder.
         """
         ...
 
     async def check(self) -> str | None:
-        """Returns for `/ready`, within 2 s, why the engine does not work, and the remedy; None if it works."""
+        """Returns the reason why the driver does not work, with the remedy, to be shown by `GET /ready`; None if it
+        works. Takes at most 2 s.
+        """
         ...
 
     def watching_ends(self, on_end: Callable[[str | None], None]) -> AbstractContextManager[None]:
-        """Calls `on_end`, from any thread, soon after the end of an instance that `start` or `statuses` reported as
-        running, until the context is left: with its id, or with None if any may have ended. Calls may be spurious, or
-        missing, so read `statuses` from time to time. Enter it in the event loop.
+        """Calls `on_end`, from any thread, soon after an instance has ended that `start` or `statuses` reported as
+        running. The argument is the instance's id, or None if any instance may have ended. This lasts until the context
+        is left. A call may be missing, or come without an end, so the caller has to read `statuses` from time to time
+        as well. It must enter the context in the event loop.
         """
         ...

@@ -1,4 +1,4 @@
-"""Defines an instance's memory use as every driver reports it, and checks that a lower limit leaves headroom."""
+"""Defines an instance's memory use as every driver reports it, and checks new memory limits."""
 
 from dataclasses import dataclass
 
@@ -12,19 +12,22 @@ HEADROOM = 0.8
 
 @dataclass(frozen=True)
 class MemoryUse:
-    """One reading of an instance's memory: what it uses, and what the kernel has counted."""
+    """Holds one reading of an instance's memory use."""
 
     working_set: int
-    """Bytes."""
+    """Memory in use without page cache that the kernel would drop first, in bytes."""
     oom_kills: int
     """Number of kills at the memory limit since the instance was started."""
     pressure: float | None = None
-    """PSI `some avg10` in percent; None where it is not reported."""
+    """Share of the last 10 s in which processes of the instance waited for memory, in percent (PSI `some avg10`); None
+    if unknown.
+    """
 
 
 def check_headroom(instance_id: str, before: int, memory: int, working_set: int) -> None:
-    """Raises DriverError if the new limit `memory` is lower than the limit `before`, and `working_set` is over 80 % of
-    it. All are in bytes."""
+    """Raises DriverError if the new limit `memory` is lower than the present limit `before` and leaves too little room,
+    because `working_set` exceeds 80 % of it. All three are in bytes.
+    """
     if memory < before and working_set > HEADROOM * memory:
         raise DriverError(
             f"{instance_id} uses {size(working_set)}, more than {HEADROOM:.0%} of {size(memory)}; "
@@ -33,8 +36,8 @@ def check_headroom(instance_id: str, before: int, memory: int, working_set: int)
 
 
 def check_machine(memory: int, machine: int | None = None) -> None:
-    """Raises DriverError if a limit of `memory` bytes is above all that the machine has; without `machine`, its bytes
-    are those of this one. Such a limit would hold nothing.
+    """Raises DriverError if a limit of `memory` bytes exceeds the machine's memory, and so would limit nothing.
+    `machine` is that memory in bytes; without it, this machine's is used.
     """
     total = psutil.virtual_memory().total if machine is None else machine
     if memory > total:

@@ -8,9 +8,9 @@ LISTEN = "0A"
 
 
 def listening(text: str) -> list[str] | None:
-    """Returns the addresses (`host:port`) that are listened on, by `text`: the content of `/proc/net/tcp` and
-    `/proc/net/tcp6`. Returns None if `text` is not such a table. The tables have addresses in hexadecimal, each four
-    bytes as a number in the byte order of the machine.
+    """Returns the addresses (`host:port`) on which programs listen. `text` is the content of `/proc/net/tcp` and
+    `/proc/net/tcp6`. Returns None if `text` is not such a table. (The tables hold addresses in hexadecimal, each four
+    bytes as a number in the machine's byte order.)
     """
     if "local_address" not in text:
         return None

@@ -1,4 +1,4 @@
-"""Awaits work in threads, also when cancelled."""
+"""Waits for work in threads to end, even when the waiting task is cancelled."""
 
 import asyncio
 from collections.abc import Coroutine

@@ -1,4 +1,4 @@
-"""Collects what was seen of an instance that failed, and masks secrets in all that is stored for people."""
+"""Collects the evidence for the failure of an instance, and masks secrets in the reasons that are stored."""
 
 import asyncio
 import contextlib
@@ -22,15 +22,15 @@ LOOK_S = 5.0
 
 
 def masked(change: Change, mask: Mask) -> Change:
-    """Returns the change with secrets masked in its reason."""
+    """Returns the change with secrets masked in its reason, if it has one."""
     if isinstance(change, MoveInstance | MoveRelease | StopClock | Wait):
         return replace(change, reason=mask(change.reason))
     return change
 
 
 async def failure_of(change: MoveInstance, world: World, driver: Driver, mask: Mask, now: datetime) -> ReleaseFailure:
-    """Returns the evidence for the failure of an instance that `change` records. If the engine does not tell something
-    in time, that is left out.
+    """Returns the evidence for the failure of an instance that `change` records. `world` holds the state of its
+    environment. Information that the driver cannot give within a time limit is left out.
     """
     instance = world.instances[change.instance]
     run = world.releases[instance.release].manifest.run
@@ -56,8 +56,9 @@ async def failure_of(change: MoveInstance, world: World, driver: Driver, mask: M
 
 
 def unforeseen(what: str, error: Exception) -> str:
-    """Logs an error of a driver that no contract names, and returns the reason that it gives `what` (`the start of
-    notes-r9-1`). It counts as a failure: tried again, it would come again, for ever.
+    """Logs an error of a driver that its interface does not name. Returns a reason for the failure of `what`, such as
+    "the start of notes-r9-1". The caller treats the error as a failure of the instance and does not retry, because each
+    retry could fail in the same way.
     """
     log.error("%s failed in a way that nobody foresaw", what, exc_info=error)
     return f"an error of the platform itself: {type(error).__name__}: {error}; the deployer's log has the details"

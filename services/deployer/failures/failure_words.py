@@ -1,4 +1,4 @@
-"""Says why an instance failed, from what was seen of it, and which lines of its output matter. Pure."""
+"""Words the reason of an instance's failure, and picks the lines of its output that matter. Pure."""
 
 import re
 from collections.abc import Sequence
@@ -11,9 +11,9 @@ _OWN_AGENTS = re.compile(r"\bEnvoy/HC\b|[\"'\s]slipway[\"'\s]*$")
 
 
 def failure_reason(reason: str, address: str, run: Run, listening: Sequence[str] | None) -> str:
-    """Returns the reason of an instance's failure in more words: where it listens instead, the command that was run,
-    what that was inferred from, and the remedy. `address` is where it should listen, `listening` where it does; None if
-    that is unknown.
+    """Returns a longer text of `reason`, the reason of an instance's failure. It may add where the instance listens
+    instead, the command that was run, the files from which that command was inferred, and the remedy. `address` is
+    where the instance should listen; `listening` holds the addresses where it does, None if unknown.
     """
     seen = f"nothing listens on {address}"
     if address and seen in reason:
@@ -51,8 +51,9 @@ def _command(run: Run) -> str:
 
 
 def output_excerpt(lines: Sequence[str], health: str) -> list[str]:
-    """Returns the first 5 and the last 15 lines of an instance's output, without those about the platform's own probes
-    of the path `health` (empty: they ask for none). A line in between says how many are left out.
+    """Returns the first 5 and the last 15 of `lines`, the output of an instance, without lines about the platform's own
+    health probes. Between them a line says how many were left out. `health` is the path of the probes; empty if they
+    send no request.
     """
     asked = NOTHING if not health else re.compile(rf"\bGET {re.escape(health)}(\?\S*)?( HTTP/\d|[\"'\s]+\d{{3}}\b)")
     own = [line for line in lines if not asked.search(line) and not _OWN_AGENTS.search(line)]

@@ -1,5 +1,3 @@
-"""Stops, starts, restarts and removes environments: stores what people want, and finishes removals.
-
-May import `plan`, `releases`, `store`, the drivers' port (`drivers/driver.py`) and `reconcile`. Imported by `api` and
-`main`.
+"""Stops, starts, restarts and removes environments: stores such requests, and finishes removals. May import `plan`,
+`releases`, `store`, the drivers' port (`drivers/driver.py`) and `reconcile`. Imported by `api` and `main`.
 """

@@ -1,4 +1,6 @@
-"""Accepts the requests to stop, start, restart and remove an environment. Each is stored; the reconciler acts."""
+"""Accepts requests to stop, start, restart and remove an environment. It stores each request, on which the
+environment's reconciler then acts.
+"""
 
 import asyncio
 import contextlib
@@ -13,9 +15,10 @@ from shared.models import ReleaseState
 
 
 class LifecycleService:
-    """Stores requests; each may be repeated. `locks` are the environments' locks, shared with their reconcilers; `wake`
-    makes an environment's reconciler step at once, `on_removal` is called after a removal was stored. Every method
-    that names an environment raises NotFound if that never had anything.
+    """Stores requests of people about environments. Each request may be repeated. `locks` are the environments' locks,
+    shared with their reconcilers. `wake` makes the reconciler of an environment act at once; `on_removal` is called
+    after a removal was stored. Each method with an `environment_id` raises NotFound for an environment that has no
+    records.
     """
 
     def __init__(
@@ -33,8 +36,8 @@ class LifecycleService:
         self._on_removal = on_removal
 
     async def stop(self, environment_id: EnvironmentId) -> None:
-        """Ends the instances of the environment, and each release that waits; the live release stays, without
-        instances. Raises Conflict if the environment is being removed.
+        """Requests that the environment's instances end, and each release that waits. The live release stays recorded,
+        without instances. Raises Conflict if the environment is being removed.
         """
 
         def stopped(world: World) -> Lifecycle:
@@ -44,7 +47,9 @@ class LifecycleService:
         await self._change(environment_id, stopped)
 
     async def start(self, environment_id: EnvironmentId) -> None:
-        """Starts the live release again. Raises Conflict if there is none, or the environment is being removed."""
+        """Requests that the live release runs again. Raises Conflict if there is no live release, or if the environment
+        is being removed.
+        """
 
         def started(world: World) -> Lifecycle:
             lifecycle = _that_stays(environment_id, world)
@@ -55,8 +60,8 @@ class LifecycleService:
         await self._change(environment_id, started)
 
     async def restart(self, environment_id: EnvironmentId) -> None:
-        """Replaces each instance of the live release. Raises Conflict if the environment does not run, or has no live
-        release.
+        """Requests that each instance of the live release is replaced. Raises Conflict if the environment is stopped or
+        being removed, or has no live release.
         """
 
         def restarted(world: World) -> Lifecycle:
@@ -70,8 +75,8 @@ class LifecycleService:
         await self._change(environment_id, restarted)
 
     async def remove(self, environment_id: EnvironmentId, volumes: list[str] | None) -> None:
-        """Removes the environment: its releases, instances, route, variables and secrets, and the named volumes (None:
-        all). A repeated call adds to the volumes.
+        """Requests the removal of the environment with its releases, instances, route, variables and secrets, and with
+        the volumes that `volumes` names (None: all of them). A repeated request adds to the named volumes.
         """
 
         def removing(world: World) -> Lifecycle:
@@ -84,7 +89,7 @@ class LifecycleService:
         self._on_removal(environment_id)
 
     async def remove_app(self, app: str, volumes: list[str] | None) -> None:
-        """Removes each environment of the app."""
+        """Requests the removal of each environment of the app, as `remove` does."""
         for environment_id in await self._store.environments():
             if environment_id.app == app:
                 with contextlib.suppress(NotFound):  # it is gone meanwhile

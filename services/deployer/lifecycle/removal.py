@@ -1,4 +1,6 @@
-"""Finishes the removal of environments whose instances have ended: volumes, the route, then the records."""
+"""Finishes the removal of an environment once its instances have ended: deletes volumes, then the route, then the
+records.
+"""
 
 import asyncio
 import logging
@@ -23,9 +25,10 @@ SECONDS = 60.0
 
 
 class Removal:
-    """Finishes each removal that people asked for. That is stored before, and each action may be repeated, so a new
-    process goes on where the last one was killed. `locks` are the environments' locks, shared with their reconcilers;
-    `forget` drops what the reconciler knows of an environment; `sync_again` has it tell the proxy the app's hosts anew.
+    """Finishes the removals that people have requested. The requests are stored and each action may be repeated, so a
+    new process continues after a kill. `locks` are the environments' locks, shared with their reconcilers. `forget`
+    makes the reconciler drop its memory of an environment; `sync_again` makes it send the app's hosts to the proxy
+    again.
     """
 
     def __init__(
@@ -53,13 +56,14 @@ class Removal:
         self._are_loaded = False
 
     def begin(self, environment_id: EnvironmentId) -> None:
-        """Takes up the removal of the environment, which is stored already."""
+        """Adds the environment, whose removal must be stored already, to those that `step` works on."""
         self.waits_for.setdefault(environment_id, "waits for its instances to end")
         self.loop.wake()
 
     async def end_app(self, app: str) -> bool:
-        """Removes what is left of the app once it has no environment: its route, and the counter of its releases.
-        Returns False if it has one still. Raises Unavailable if the proxy does not do its part now; call it again.
+        """Deletes what is left of the app once it has no environment: its route, and the counter of its releases.
+        Returns False, and deletes nothing, if it still has an environment. Raises Unavailable if the proxy cannot
+        remove the route now; the caller may then call again.
         """
         if any(each.app == app for each in await self._store.environments()):
             return False
@@ -71,7 +75,9 @@ class Removal:
         return True
 
     async def left(self, environment_id: EnvironmentId) -> list[str]:
-        """Returns the names of the volumes that stay. Raises Unavailable if the engine does not tell them."""
+        """Returns the names of the environment's volumes that its removal does not delete. Raises Unavailable if the
+        driver does not list its volumes.
+        """
         removed = (await self._store.load(environment_id)).override.lifecycle.volumes
         if removed is None:
             return []
@@ -82,7 +88,9 @@ class Removal:
         return [name for name in there if name not in removed]
 
     async def step(self) -> float:
-        """Does what can be done now. Returns the seconds until the next look. Raises RedisError."""
+        """Does what can be done now for each requested removal. Returns the number of seconds until the next call.
+        Raises RedisError.
+        """
         if not self._are_loaded:
             for environment_id in await self._store.environments():
                 if (await self._store.load(environment_id)).override.lifecycle.state is EnvironmentState.REMOVING:

@@ -1,5 +1,4 @@
-"""Plans, without I/O or a clock, changes of stored records and background work from stored and observed facts.
-
-May import `releases` and the drivers' port (`drivers/driver.py`). Imported by `store`, `failures`,
-`reconcile` and `main`.
+"""Plans what to do for an environment: changes of its stored records, and background work. Pure: works from stored and
+observed facts alone, without I/O or a clock. May import `releases` and the drivers' port (`drivers/driver.py`).
+Imported by `store`, `failures`, `reconcile` and `main`.
 """

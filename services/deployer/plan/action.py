@@ -1,4 +1,6 @@
-"""Defines the parts of a plan: changes, which are stored in one transaction, and idempotent background work."""
+"""Defines the parts of a plan: changes, which are stored in one transaction, and background work, which is
+idempotent.
+"""
 
 from dataclasses import dataclass
 
@@ -7,7 +9,7 @@ from shared.models import InstanceState, ReleaseState
 
 @dataclass(frozen=True)
 class AddInstance:
-    """Adds an instance to the release."""
+    """Requests a new instance of the release."""
 
     release: str
     replaces: str | None = None
@@ -16,18 +18,18 @@ class AddInstance:
 
 @dataclass(frozen=True)
 class MoveInstance:
-    """Moves the instance to another state."""
+    """Moves the instance to another state, for a reason."""
 
     instance: str
     state: InstanceState
     reason: str
     fault: bool = False
-    """True if the move is a failure that makes the release fail or be rolled back."""
+    """True if the move is a failure that counts against the release: it fails, or is rolled back."""
 
 
 @dataclass(frozen=True)
 class RecordAddress:
-    """Records the instance's address."""
+    """Records the address of the instance."""
 
     instance: str
     address: str
@@ -36,7 +38,7 @@ class RecordAddress:
 
 @dataclass(frozen=True)
 class RecordEnd:
-    """Records that nothing of the instance runs any more."""
+    """Records that no process or container of the instance runs any more."""
 
     instance: str
 
@@ -50,43 +52,49 @@ class DropInstance:
 
 @dataclass(frozen=True)
 class MoveRelease:
-    """Moves the release to another state."""
+    """Moves the release to another state, for a reason."""
 
     release: str
     state: ReleaseState
     reason: str
     abort_rollout: bool = False
-    """True if the proxy must abort the release's rollout."""
+    """True if the rollout of the release, a canary, must be aborted at the proxy."""
     superseded_by: str | None = None
-    """Id of the newer release that takes its place before it was live."""
+    """Id of the newer release that replaces this one before it went live; None if there is none."""
     platform_fault: bool = False
-    """True if a part of the platform was away for too long."""
+    """True if the release fails because a part of the platform was unavailable for too long, not through its own
+    fault.
+    """
 
 
 @dataclass(frozen=True)
 class Switch:
-    """Records that the old instances may be drained; from here on only a rollback brings them back."""
+    """Records that the old instances may be drained, because the new ones get visitors. From then on, only a rollback
+    brings the old ones back.
+    """
 
     release: str
 
 
 @dataclass(frozen=True)
 class MakeRoom:
-    """Records that a stop-first release drains the old instances before it starts its own; the outage begins."""
+    """Records that a stop-first release may drain the old instances before it starts its own. The downtime of the app
+    begins.
+    """
 
     release: str
 
 
 @dataclass(frozen=True)
 class RecordDowntime:
-    """Records the end of the outage of a stop-first release, as an instance serves again."""
+    """Records the end of the downtime of a stop-first release, when an instance gets visitors again."""
 
     release: str
 
 
 @dataclass(frozen=True)
 class Wait:
-    """Stores, as the release's reason, the condition that it waits for, in words for people."""
+    """Stores a reason of the release that says what it waits for."""
 
     release: str
     reason: str
@@ -94,16 +102,18 @@ class Wait:
 
 @dataclass(frozen=True)
 class StopClock:
-    """Records that a part of the platform is away, so that the release's clock stands (`ready_deadline.py`)."""
+    """Records that a part of the platform is unavailable, so that the time that the release waits does not count
+    (`ready_deadline.py`).
+    """
 
     release: str
     reason: str
-    """The part that is away, in words for people."""
+    """Name of the part that is unavailable, and why, in words for people."""
 
 
 @dataclass(frozen=True)
 class CreditClock:
-    """Records that the release's clock stood for the last seconds, and that it runs again."""
+    """Records that the last `seconds` of the release's wait do not count, and that its time counts again."""
 
     release: str
     seconds: float
@@ -111,19 +121,19 @@ class CreditClock:
 
 @dataclass(frozen=True)
 class RaiseMemory:
-    """Raises the memory limit of the environment's instances, since one of the release was killed at its limit."""
+    """Raises the memory limit of the environment's instances, because one of the release was killed at its limit."""
 
     release: str
     memory: int
-    """New limit of each instance, in bytes."""
+    """New memory limit of each instance, in bytes."""
 
 
 @dataclass(frozen=True)
 class RecordStopped:
-    """Records that a stopped environment has no instance left."""
+    """Records that a stopped environment has no instances left."""
 
     release: str
-    """Id of the live release, which a start brings back."""
+    """Id of the live release, which a start of the environment brings back."""
 
 
 InstanceChange = AddInstance | MoveInstance | RecordAddress | RecordEnd | DropInstance
@@ -133,7 +143,7 @@ Change = InstanceChange | ReleaseChange | RecordStopped
 
 @dataclass(frozen=True)
 class Check:
-    """Checks, without starting one, whether the engine could start the release's instances."""
+    """Checks whether the driver could start the release's instances, without starting one."""
 
     release: str
 
@@ -147,7 +157,7 @@ class StartInstance:
 
 @dataclass(frozen=True)
 class StopInstance:
-    """Ends the instance, which has drained or failed."""
+    """Stops the process or container of the instance, which has drained or failed."""
 
     instance: str
 
@@ -158,12 +168,12 @@ class SetMemory:
 
     instance: str
     memory: int
-    """New limit, in bytes."""
+    """New memory limit, in bytes."""
 
 
 @dataclass(frozen=True)
 class SyncProxy:
-    """Makes the proxy read the registry; its answer tells the route of each instance."""
+    """Makes the proxy read the registry; its answer holds the state of each instance's route."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +192,7 @@ class AbortRollout:
 
 @dataclass(frozen=True)
 class AutoRollback:
-    """Creates a release of the last good build, to replace this faulty release."""
+    """Creates a release of the last build that worked, to replace this faulty release."""
 
     release: str
 

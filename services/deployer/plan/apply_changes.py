@@ -1,4 +1,6 @@
-"""Applies planned changes: returns new versions of releases and instances, with their events, to be stored. Pure."""
+"""Applies planned changes: returns the new versions of releases and instances, with the events about them, to be
+stored. Pure.
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -21,17 +23,17 @@ EXCERPT_BYTES = 4096
 
 @dataclass
 class Commit:
-    """A set of changes that the store writes in one transaction."""
+    """Holds changes of one environment that the store writes in one transaction."""
 
     releases: dict[str, Release] = field(default_factory=dict)
-    """New versions of releases, by id."""
+    """Id → new version, for each release that changes."""
     instances: dict[str, Instance] = field(default_factory=dict)
-    """New versions of instances, by id."""
+    """Id → new version, for each instance that changes."""
     dropped: list[Instance] = field(default_factory=list)
-    """Instances to delete."""
+    """Instances whose records are deleted."""
     events: list[Event] = field(default_factory=list)
     override: Override | None = None
-    """New override of the environment; None: the stored one stays."""
+    """New override of the environment; None if the stored one stays."""
 
 
 def release_event(release: Release, at: datetime) -> Event:
@@ -71,7 +73,9 @@ def _subject(release: Release) -> dict[str, str]:
 
 
 def _failure_evidence(release: Release) -> dict[str, str | int | None]:
-    """Returns `exit_code`, `probe` and `excerpt` (last log lines, 4096 bytes) of a failed release; else empty."""
+    """Returns `exit_code`, `probe` and `excerpt` (the end of the log, at most 4096 bytes) of a failed release; empty
+    for any other release.
+    """
     failure = release.failure
     if failure is None or release.state not in (ReleaseState.FAILED, ReleaseState.ROLLED_BACK):
         return {}
@@ -80,7 +84,9 @@ def _failure_evidence(release: Release) -> dict[str, str | int | None]:
 
 
 def _downtime(release: Release) -> dict[str, str | float | None]:
-    """Returns `strategy` and `down_s` (seconds of outage; None if there was none) of a live release; else empty."""
+    """Returns `strategy` and `down_s` (seconds of downtime; None if there was none) of a live release; empty for any
+    other release.
+    """
     is_live = release.state is ReleaseState.LIVE
     return {"strategy": release.strategy, "down_s": release.down_s} if is_live else {}
 
@@ -93,8 +99,8 @@ def _memory(instance: Instance, release: Release) -> dict[str, int]:
 
 
 def apply(changes: Iterable[Change], world: World, failures: Mapping[str, ReleaseFailure], now: datetime) -> Commit:
-    """Returns the result of `changes` to `world`, to be stored. `failures` holds the evidence, by instance id, for each
-    move with `fault`. Raises IllegalTransition if a change does not fit the state in `world`.
+    """Returns the records and events that result from `changes` to `world`, to be stored. `failures` holds instance id
+    → evidence, for each move with `fault`. Raises IllegalTransition if a change does not fit a state in `world`.
     """
     return _Application(world, failures, now).commit_of(changes)
 
@@ -245,7 +251,9 @@ class _Application:
         )
 
     def _restore_memory(self, release: Release) -> None:
-        """Undoes the memory raise of a release that was never live, unless the memory was changed since."""
+        """Undoes the raise of the memory limit by a release that never went live, unless the limit was changed
+        since.
+        """
         override = self._world.override
         if release.raised_to is not None and override.memory == release.raised_to:
             self._commit.override = override.model_copy(update={"memory": release.raised_from})

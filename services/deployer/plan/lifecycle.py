@@ -1,4 +1,4 @@
-"""Plans the end of an environment's instances, once people have stopped or removed it. Pure."""
+"""Plans the end of an environment's instances after people have stopped or removed it. Pure."""
 
 from collections.abc import Iterator
 
@@ -12,14 +12,17 @@ from shared.models import ReleaseState
 
 
 def is_outdated(world: World, instance: Instance) -> bool:
-    """Returns True if the environment was restarted after the instance was added."""
+    """Returns True if people have restarted the environment after the instance was created, so that it must be
+    replaced.
+    """
     restarted_at = world.override.lifecycle.restarted_at
     return restarted_at is not None and instance.created_at < restarted_at
 
 
 def end_releases(world: World) -> Iterator[Change]:
-    """Yields the end of each release that waits, and of all if the environment is being removed. One that has switched
-    takes the live release's place first: only a rollback brings the old one back.
+    """Yields the end of each pending or starting release of a stopped environment, and of all its releases if it is
+    being removed. A release whose instances already get visitors first becomes the live one, because its predecessor
+    could return only by a rollback.
     """
     lifecycle = world.override.lifecycle
     starting, live = world.only(ReleaseState.STARTING), world.only(ReleaseState.LIVE)
@@ -42,7 +45,9 @@ def end_instances(world: World) -> Iterator[Change]:
 
 
 def record_stopped(world: World) -> Iterator[Change]:
-    """Yields, once, that no instance of a stopped environment is left, neither in the registry."""
+    """Yields the change that records, once, that a stopped environment has no instances left, neither running nor in
+    the registry.
+    """
     lifecycle, live = world.override.lifecycle, world.only(ReleaseState.LIVE)
     is_empty = not world.published and all(each.ended_at is not None for each in world.instances.values())
     is_new = lifecycle.state is EnvironmentState.STOPPED and not lifecycle.has_ended
@@ -51,7 +56,7 @@ def record_stopped(world: World) -> Iterator[Change]:
 
 
 def drop_instances(world: World) -> Iterator[Change]:
-    """Yields the removal of each ended instance of an environment that is being removed, with its log."""
+    """Yields the deletion of each ended instance, with its log, if the environment is being removed."""
     if world.override.lifecycle.state is EnvironmentState.REMOVING:
         for instance in world.instances.values():
             if instance.ended_at is not None and instance.id not in world.published:
@@ -59,6 +64,8 @@ def drop_instances(world: World) -> Iterator[Change]:
 
 
 def is_gone(world: World) -> bool:
-    """Returns True if the environment has no instances, no release that lives, and no rollout that must be aborted."""
+    """Returns True if the environment has no instances left, and no release that has not ended or whose rollout must
+    still be aborted.
+    """
     has_work = any(release.state not in ENDED or release.abort_rollout for release in world.releases.values())
     return not world.instances and not has_work

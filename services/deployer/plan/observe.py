@@ -1,4 +1,4 @@
-"""Derives state changes of instances from the engine's statuses and from probes. Pure."""
+"""Derives changes of instances from their statuses, which the driver tells, and from health probes. Pure."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,29 +22,33 @@ WAITS_FOR_PROXY = "waits for the proxy: "
 
 @dataclass(frozen=True)
 class ObservationLimits:
-    """Time limits in seconds, from the settings (`config.py`)."""
+    """Holds time limits in seconds, from the settings (`config.py`)."""
 
     watch_s: float
-    """Time after going live in which a failure makes the release faulty."""
+    """Time after going live during which the failure of an instance counts against the release."""
     unhealthy_kept_s: float
-    """Time after which an unhealthy instance is replaced."""
+    """Time that an instance may be unhealthy before it is replaced."""
 
 
 @dataclass(frozen=True)
 class InstanceHealth:
-    """The result of the probes of one instance since this deployer process started."""
+    """Holds the results of the probes of one instance since this process of the deployer started."""
 
     misses: int
     """Number of failed probes in a row; 0 if the last one succeeded."""
     detail: str
-    """Result of the last probe, in words for a person."""
+    """Result of the last probe, in words for people."""
     cpu_waited_s: float = 0.0
-    """Seconds since its first probe in which processes of this machine waited for a CPU; 0 once it is ready."""
+    """Seconds since the instance's first probe in which processes of this machine waited for a CPU; 0 once it is
+    ready.
+    """
 
 
 @dataclass(frozen=True)
 class World:
-    """All stored and observed facts about one environment. Unknown facts are left out; nothing is decided from that."""
+    """Holds all stored and observed facts about one environment. An unknown fact is absent; the plan then waits for
+    it.
+    """
 
     releases: Mapping[str, Release]
     """Releases that have not ended or still have instances, by id."""
@@ -54,42 +58,52 @@ class World:
     published: frozenset[str] = frozenset()
     """Ids of the instances that have an entry in the registry."""
     statuses: Mapping[str, InstanceStatus] = field(default_factory=dict)
-    """Status in the engine, by instance id; not of what runs under an id and is not the recorded instance."""
+    """Instance id → its status from the driver. Missing if the driver does not know it, or runs something else under
+    its id.
+    """
     start_errors: Mapping[str, str] = field(default_factory=dict)
-    """Reason why the engine could not start an instance, by instance id."""
+    """Instance id → the reason why the driver could not start it."""
     stopped: frozenset[str] = frozenset()
-    """Ids of the instances that this deployer process has stopped completely."""
+    """Ids of the instances that this process of the deployer has stopped completely."""
     health: Mapping[str, InstanceHealth] = field(default_factory=dict)
-    """Results of the probes, by instance id."""
+    """Instance id → the results of its probes."""
     routes: Mapping[str, RouteState] | None = None
-    """Routes in the proxy's last answer, by instance id; None if the registry has changed since."""
+    """Instance id → the state of its route in the proxy's last answer; None if the registry has changed since that
+    answer.
+    """
     checked: Mapping[str, str] = field(default_factory=dict)
-    """Result of `Check` by release id: the reason why instances cannot be started, empty if they can."""
+    """Release id → result of `Check`: the reason why its instances cannot be started, empty if they can."""
     away: str = ""
-    """The part of the platform that does not answer, in words for people; empty if none is known to be away."""
+    """Name of a part of the platform that does not answer, and why, in words for people; empty if all parts answer."""
     cpu_waited_s: float = 0.0
-    """Seconds, since this deployer process first saw instances of the starting release run, in which processes of this
-    machine waited for a CPU.
+    """Seconds in which processes of this machine waited for a CPU, since this process of the deployer first saw
+    instances of the starting release.
     """
     waits_for: str = ""
-    """Reason why the proxy's answer is missing or the rollout is not open yet; else empty."""
+    """Reason why the proxy has not answered, or why the rollout is not yet open; else empty."""
     refused: str = ""
-    """Reason why the proxy refuses the route, so that waiting does not help; else empty."""
+    """Reason why the proxy refuses the route, so that waiting does not help; empty if it does not."""
     fixed_memory: frozenset[str] = frozenset()
-    """Ids of the instances whose memory limit the engine cannot change."""
+    """Ids of the instances whose memory limit the driver cannot change while they run."""
     memory_refused: Mapping[str, int] = field(default_factory=dict)
-    """Memory limit, in bytes, that the engine refused within the last 30 s, by instance id."""
+    """Instance id → memory limit in bytes that the driver refused within the last 30 s."""
     facts_digest: str = ""
-    """Digest of the platform facts that a new instance would receive (`AppFacts.digest`)."""
+    """Digest of the variables that the platform gives to new instances (`AppFacts.digest`)."""
     may_replace: bool = True
-    """False while the environment must wait with replacements that the platform decides on (`plan.to_replace`)."""
+    """False if the environment must not now replace instances that the platform itself wants to replace
+    (`plan.to_replace`).
+    """
 
     def route(self, instance_id: str) -> RouteState | None:
-        """Returns the instance's route: ABSENT if the proxy's answer lacks it, None if there is no answer."""
+        """Returns the state of the instance's route: ABSENT if the proxy's answer does not name it, None if there is no
+        answer.
+        """
         return None if self.routes is None else self.routes.get(instance_id, RouteState.ABSENT)
 
     def only(self, state: ReleaseState) -> Release | None:
-        """Returns the release in that state, or None; at most one is starting, and one live."""
+        """Returns the environment's release in `state`, which must be a state that one release at most can have, such
+        as live; None if there is none.
+        """
         return next((release for release in self.releases.values() if release.state is state), None)
 
     def of(self, release: Release) -> list[Instance]:
@@ -97,7 +111,9 @@ class World:
         return [instance for instance in self.instances.values() if instance.release == release.id]
 
     def last_seen(self, instance: Instance) -> str:
-        """Returns what was last seen of an instance that is not ready yet, in words for people."""
+        """Returns what is known of an instance that is not ready yet, in words for people: the result of its last
+        probe.
+        """
         if instance.id not in self.statuses:
             return "the engine has not started it yet"
         health = self.health.get(instance.id)
@@ -110,7 +126,7 @@ class World:
 
 
 def observe(world: World, limits: ObservationLimits, now: datetime) -> list[Change]:
-    """Returns changes that happened to instances by themselves: crashes, health, new addresses, completed stops."""
+    """Returns the changes that happened to instances by themselves: crashes, health, new addresses, completed stops."""
     return [change for instance in world.instances.values() for change in _of_one(world, instance, limits, now)]
 
 
@@ -136,7 +152,9 @@ def _of_one(world: World, instance: Instance, limits: ObservationLimits, now: da
 def _new_state(
     world: World, instance: Instance, limits: ObservationLimits, now: datetime
 ) -> tuple[InstanceState, str] | None:
-    """Returns the instance's new state and the reason; None if unchanged. `plan.py` decides about readiness."""
+    """Returns the instance's new state and the reason; None if the state stays. `plan.py` decides when an instance
+    becomes ready.
+    """
     status, health = world.statuses.get(instance.id), world.health.get(instance.id)
     if instance.id in world.start_errors:
         return S.FAILED, world.start_errors[instance.id]
@@ -163,8 +181,8 @@ def _new_state(
 def _not_ready(
     world: World, instance: Instance, health: InstanceHealth, now: datetime
 ) -> tuple[InstanceState, str] | None:
-    """Returns the end of an instance that starts for too long, else None. One of a starting release is not judged here:
-    that has a clock of its own (`ready_deadline.py`).
+    """Returns the state `failed` and the reason for an instance of a live release that has not become ready in time;
+    else None. For instances of a starting release `ready_deadline.py` decides.
     """
     release = world.releases[instance.release]
     limit_s, age_s = release.manifest.run.ready_within, (now - instance.created_at).total_seconds()
@@ -175,20 +193,24 @@ def _not_ready(
 
 
 def discount_s(cpu_waited_s: float, waited_s: float) -> float:
-    """Returns the seconds that do not count: a second in which processes of this machine waited for a CPU counts a
-    quarter, so a wait is at most four times as long.
+    """Returns the seconds of a wait of `waited_s` that do not count: three quarters of `cpu_waited_s`, the seconds in
+    which processes of this machine waited for a CPU. A wait is thus at most four times as long.
     """
     return CROWDED_DISCOUNT * min(cpu_waited_s, waited_s)
 
 
 def over_time(what: str, limit_s: float, seen: str, more_s: float) -> str:
-    """Returns the reason of the end of an instance that was not `what` in time; `seen` is what was seen last."""
+    """Returns the reason for the end of an instance that was not `what` ("ready") within `limit_s` seconds. `seen` is
+    the result of its last probe; `more_s` are the seconds that did not count.
+    """
     more = f"; it was given {more_s:.0f} s more, as the CPU was short" if more_s >= 1.5 else ""
     return f"not {what} within {limit_s:g} s: {seen}{more}"
 
 
 def _memory_after_kill(world: World, instance: Instance) -> int | None:
-    """Returns the replacement's memory limit in bytes after an OOM kill; None without one, or at the maximum."""
+    """Returns the memory limit in bytes for the replacement of an instance that was killed at its own limit; None if it
+    was not killed so, or its limit is the highest allowed.
+    """
     status = world.statuses.get(instance.id)
     was_killed = status is not None and status.oom_killed
     return memory_after_kill(instance.memory, _max_memory(world, instance)) if was_killed else None
@@ -199,7 +221,9 @@ def _max_memory(world: World, instance: Instance) -> int:
 
 
 def _counts_against_release(world: World, instance: Instance, limits: ObservationLimits, now: datetime) -> bool:
-    """Returns True if a failure now makes the release faulty: while it starts, and for `watch_s` after going live."""
+    """Returns True if a failure of the instance now counts against its release: while the release starts, and for
+    `watch_s` after it went live.
+    """
     release = world.releases[instance.release]
     if release.state is ReleaseState.LIVE and release.live_at is not None:
         return now - release.live_at <= timedelta(seconds=limits.watch_s)

@@ -1,8 +1,8 @@
-"""Decides the next changes of one environment from stored and observed facts. Pure: no I/O, no clock.
-
-A release goes through these conditions: all new instances are ready → the proxy routes to them → (canary: the rollout
-is open) → switch → old instances drain → the proxy does not route to them → SIGTERM. With volumes, the old ones are
-stopped first (`stop_first.py`). After a restart at any point, the deployer continues from the facts.
+"""Decides the next changes of one environment from stored and observed facts. Pure: no I/O, no clock. A release goes
+through these conditions: all new instances are ready → the proxy routes to them → (of a canary: the rollout is open) →
+the switch is stored → old instances drain → the proxy no longer routes to them → they are stopped. With volumes, the
+old ones are stopped first (`stop_first.py`). A new process of the deployer continues from the facts, wherever the old
+one ended.
 """
 
 from collections.abc import Iterable, Iterator
@@ -27,14 +27,17 @@ ENDED_KEPT = 5
 
 
 def plan(world: World, limits: ObservationLimits, now: datetime) -> list[Change]:
-    """Returns observed changes of instances or, if there are none, decided ones. Call it again after storing them,
-    until it returns none; then `plan_work` yields the background work.
+    """Returns the changes that instances have undergone by themselves; if there are none, the changes that the deployer
+    decides. The caller stores them and calls again, until none are returned; then `plan_work` yields the background
+    work.
     """
     return observe(world, limits, now) or decide(world, limits, now)
 
 
 def decide(world: World, limits: ObservationLimits, now: datetime) -> list[Change]:
-    """Returns the changes of the first decider that has any; the next call, with these applied, asks later deciders."""
+    """Returns the changes of the first rule that has any. The rules are asked in a fixed order; the caller applies the
+    changes and calls again, so that later rules see their effect.
+    """
     if not world.override.lifecycle.runs:
         ends = [end_releases(world), end_instances(world), record_stopped(world)]
         return _first([*ends, drop_instances(world), _drop_ended(world)])
@@ -64,8 +67,8 @@ def _first(deciders: Iterable[Iterable[Change]]) -> list[Change]:
 
 
 def _start_newest(world: World, starting: Release | None) -> Iterator[Change]:
-    """Retires all pending releases but the newest, which starts unless another release is starting. It takes the place
-    of one none of whose instances is routable.
+    """Retires all pending releases but the newest. That one starts, unless another release is starting. It replaces a
+    starting release of which no instance gets visitors yet.
     """
     pending = [release for release in world.releases.values() if release.state is ReleaseState.PENDING]
     if not pending:
@@ -83,8 +86,9 @@ def _start_newest(world: World, starting: Release | None) -> Iterator[Change]:
 
 
 def _may_be_superseded(world: World, starting: Release) -> bool:
-    """Returns True if no instance of the release is in the route, as far as is known. (If one is after all, it drains
-    before it stops.) An automatic rollback stays: production needs it now, and a newer release may fail.
+    """Returns True if a newer release may replace this starting one: it is no automatic rollback, which production
+    needs at once, and as far as is known the proxy routes to none of its instances. (One that does get visitors is
+    drained before it is stopped.)
     """
     routes = {world.route(instance.id) for instance in world.of(starting)}
     return starting.switched_at is None and starting.takes_back is None and RouteState.ROUTABLE not in routes
@@ -130,9 +134,10 @@ def _running(world: World, release: Release) -> list[Instance]:
 
 
 def to_replace(world: World, limits: ObservationLimits, now: datetime) -> list[Instance]:
-    """Returns the live release's running instances that the platform replaces of its own accord: those that are
-    unhealthy for `unhealthy_kept_s` or have outdated platform facts. Many environments may need that at once, so each
-    does it in its turn (`World.may_replace`), one instance after the other.
+    """Returns those running instances of the live release that the platform itself wants to replace: because they have
+    been unhealthy for `unhealthy_kept_s`, or because the variables that the platform gives them are outdated. The
+    environment replaces them one after the other, and only while it may (`World.may_replace`), since many environments
+    may need this at the same time.
     """
     live = world.only(ReleaseState.LIVE)
     if live is None:
@@ -150,8 +155,8 @@ def to_replace(world: World, limits: ObservationLimits, now: datetime) -> list[I
 
 
 def _is_as_ordered(world: World, live: Release, instance: Instance) -> bool:
-    """Returns True if it has the current configuration and memory limit (unless that can be changed in place), and
-    people have not restarted the environment since it was added.
+    """Returns True if the instance has the current configuration and memory limit, and was created after the last
+    restart of the environment. A limit that the driver can change while the instance runs does not matter.
     """
     wanted = desired(world.override, live.manifest.resources)
     has_memory = instance.memory == wanted.memory or instance.id not in world.fixed_memory
@@ -160,8 +165,8 @@ def _is_as_ordered(world: World, live: Release, instance: Instance) -> bool:
 
 
 def _add_missing(world: World, release: Release, have: list[Instance], now: datetime) -> Iterator[Change]:
-    """Adds instances that are missing besides those in `have`; a failed one is replaced after its back-off. Adds none
-    while another instance must end first (`blockers`).
+    """Yields the instances that the release lacks besides those in `have`. A failed instance is replaced only after its
+    back-off. Yields none while other instances must end first (`blockers`).
     """
     if blockers(world, release):
         return
@@ -205,8 +210,8 @@ def _end_replaced(live: Release, by: Release) -> MoveRelease:
 
 
 def _postponed(world: World, live: Release, fresh: list[Instance], due: list[Instance]) -> list[Instance]:
-    """Returns those instances of `due` in whose place none may be added yet: all but one, and that one too while
-    there is one more than wanted, or if it is not the environment's turn.
+    """Returns those instances of `due` for which no replacement may be added yet. All instances of `due` but one have
+    to wait. That one waits too if the environment may not replace now, or already has one instance more than it wants.
     """
     wanted = desired(world.override, live.manifest.resources).replicas
     allowed = int(world.may_replace and len(fresh) + len(due) <= wanted)
@@ -215,8 +220,8 @@ def _postponed(world: World, live: Release, fresh: list[Instance], due: list[Ins
 
 
 def _maintain_live(world: World, live: Release, fresh: list[Instance], due: list[Instance]) -> Iterator[Change]:
-    """Maintains the live release: makes started instances ready, drains surplus and outdated ones, and those that are
-    `due` to be replaced as soon as there is one for each.
+    """Yields the next changes of the live release's instances. Started instances become ready. Surplus ones drain.
+    Those in `due`, which must be replaced, drain once there is a replacement for them.
     """
     ready_by_now = [i for i in fresh if i.state is S.STARTING and world.passes(i)]
     if ready_by_now:
@@ -253,7 +258,9 @@ def _draining(world: World) -> int:
 
 
 def _drain(leaving: list[Instance], room: int, reason: str) -> Iterator[Change]:
-    """Takes instances out of the route: starting ones at once, and at most `room` others, so that enough stay ready."""
+    """Yields the changes that take instances out of the route: starting ones at once, of all others at most `room`, so
+    that enough instances stay ready.
+    """
     in_route = [instance for instance in leaving if instance.state is not S.STARTING]
     for instance in leaving:
         if instance.state is S.STARTING or instance in in_route[: max(0, room)]:
@@ -261,7 +268,9 @@ def _drain(leaving: list[Instance], room: int, reason: str) -> Iterator[Change]:
 
 
 def _drop_ended(world: World) -> Iterator[Change]:
-    """Drops ended instances that are not needed any more, except the newest five, whose logs are kept."""
+    """Yields the deletion of the records of ended instances that are not needed any more. The newest five stay, because
+    people may want their logs.
+    """
     over = [
         instance
         for instance in world.instances.values()

@@ -1,4 +1,4 @@
-"""Derives the background work from the facts; each item of work is idempotent. Pure."""
+"""Derives the background work of an environment from the facts about it. Each item of work is idempotent. Pure."""
 
 from collections.abc import Iterator
 
@@ -42,9 +42,8 @@ def plan_work(world: World) -> Iterator[Work]:
 
 
 def is_at_rest(world: World) -> bool:
-    """Returns True if the environment has what it wants, so that the passing of time alone changes nothing: no release
-    is waiting or starting, each instance is ready and up to date or has ended completely, and the live release has
-    enough of them.
+    """Returns True if the environment needs no further change unless something happens: no release is pending or
+    starting, each instance is ready and up to date or has ended completely, and the live release has enough instances.
     """
     if any(release.state in (ReleaseState.PENDING, ReleaseState.STARTING) for release in world.releases.values()):
         return False
@@ -64,7 +63,9 @@ def _is_as_wanted(world: World, instance: Instance) -> bool:
 
 
 def _new_memory(world: World, instance: Instance) -> int | None:
-    """Returns a running instance's new memory limit in bytes; None if it needs none, or the engine refused it."""
+    """Returns the new memory limit in bytes of a running instance; None if it needs no new one, or the driver cannot or
+    will not change it.
+    """
     release, status = world.releases[instance.release], world.statuses.get(instance.id)
     if instance.state not in RUNNING or release.state in RELEASE_ENDED or status is None or not status.running:
         return None
@@ -74,17 +75,21 @@ def _new_memory(world: World, instance: Instance) -> int | None:
 
 
 def is_settled(world: World, starting: Release) -> bool:
-    """Returns True if the old instances may go: all new ones are in the route, and a canary's rollout is open."""
+    """Returns True if the old instances may leave: all new ones get visitors and, for a canary, the rollout is open."""
     return _is_routable(world, starting) and _has_rollout(starting)
 
 
 def _needs_check(world: World, starting: Release) -> bool:
-    """Returns True for a stop-first release that was not checked yet and has not taken out the old instances."""
+    """Returns True if the release is stop-first, has not been checked yet, and has not begun to drain the old
+    instances.
+    """
     return starting.strategy == "stop-first" and starting.room_at is None and starting.id not in world.checked
 
 
 def _is_routable(world: World, release: Release) -> bool:
-    """Returns True if all running instances of the release are ready and in the route, and enough for `replicas`."""
+    """Returns True if all running instances of the release are ready and in the route, and there are as many as the
+    environment's `replicas`.
+    """
     running = [i for i in world.of(release) if i.state in (S.STARTING, S.READY, S.UNHEALTHY)]
     routable = [i for i in running if i.state is S.READY and world.route(i.id) is RouteState.ROUTABLE]
     return len(routable) == len(running) >= desired(world.override, release.manifest.resources).replicas
@@ -95,7 +100,9 @@ def _has_rollout(release: Release) -> bool:
 
 
 def _is_confirmed(world: World) -> bool:
-    """Returns True if the proxy's last answer agrees with the states in the registry."""
+    """Returns True if the proxy's last answer fits the states of the instances: it routes to ready ones and not to
+    draining ones.
+    """
     expected = {S.READY: RouteState.ROUTABLE, S.DRAINING: RouteState.ABSENT}
     return world.routes is not None and all(
         world.route(i.id) is expected.get(i.state, world.route(i.id)) for i in world.instances.values()
@@ -103,8 +110,8 @@ def _is_confirmed(world: World) -> bool:
 
 
 def _needs_rollback(world: World, live: Release) -> bool:
-    """Returns True if the live release must be rolled back automatically: it is faulty, in production, not itself an
-    automatic rollback, not rolled back before, and no other release is pending or starting.
+    """Returns True if the live release must be rolled back automatically: it is faulty, it is in production, it is not
+    itself an automatic rollback, was not rolled back before, and no other release is pending or starting.
     """
     is_faulty = (
         live.failure is not None and live.environment is Environment.PRODUCTION and world.override.lifecycle.runs

@@ -1,8 +1,7 @@
-"""Bounds the wait of a release for its instances: to be ready, and to be in the proxy's route. Pure.
-
-The clock (`Release.clock_from`) runs from the time at which the release's oldest running instance was added. It stands
-while a part of the platform is away: the proxy or its Envoy, the engine, or Redis. If that takes 10 minutes in all,
-the release fails as a fault of the platform.
+"""Limits how long a release waits for its instances to become ready and to get into the proxy's route. Pure. The time
+counts from the moment at which the release's oldest running instance was added (`Release.clock_from`). It does not
+count while a part of the platform is unavailable: the proxy or its Envoy, the driver's engine, or Redis. If that takes
+10 minutes in all, the release fails, marked as a fault of the platform.
 """
 
 from collections.abc import Iterator
@@ -21,8 +20,9 @@ LEFT_S = 15.0
 
 
 def keep_clock(world: World, starting: Release, now: datetime) -> Iterator[Change]:
-    """Yields the change that stops the release's clock, or lets it run on, as parts of the platform go and come. Fails
-    the release if they were away for too long, unless it is switching already: then it waits on.
+    """Yields the change that stops or resumes the counting of the release's waiting time, when a part of the platform
+    becomes unavailable or available. Fails the release if such parts were unavailable for too long, unless its
+    instances already get visitors; then it waits on.
     """
     if world.away and starting.away_since is None:
         yield StopClock(starting.id, awaited_part(world.away))
@@ -36,13 +36,15 @@ def keep_clock(world: World, starting: Release, now: datetime) -> Iterator[Chang
 
 
 def awaited_part(away: str) -> str:
-    """Returns the reason of a release that waits for a part of the platform; `away` says which, and why."""
+    """Returns the reason to store for a release that waits for a part of the platform. `away` names the part, and why
+    it is unavailable.
+    """
     return f"{away}; the clock stands meanwhile"
 
 
 def end_overdue(world: World, starting: Release, now: datetime) -> Iterator[Change]:
-    """Yields the end of each instance for which the release has waited for too long. One that is ready drains, as Envoy
-    may have begun to send it visitors since the proxy's last answer.
+    """Yields the end of each instance for which the release has waited too long. An instance that is ready drains
+    rather than stops, because Envoy may have begun to send it visitors.
     """
     if starting.switched_at is not None or world.away:
         return
@@ -60,10 +62,11 @@ def end_overdue(world: World, starting: Release, now: datetime) -> Iterator[Chan
 
 
 def credit_after_restart(world: World, starting: Release, now: datetime) -> Iterator[Change]:
-    """Yields the time that a release gets back at the first look of a new deployer process, which may have been away
-    for long: all, if it has an instance that was never started, else as much as leaves 15 s for a probe and the proxy's
-    answer. It counts as absence of the platform, so restarts in a row give no endless time; the first
-    may have been long, or was a clock that was set forward.
+    """Yields the change that gives a starting release waiting time back when a new process of the deployer sees it
+    first, as the deployer may have been down for long. If an instance was never started, that is all of its waiting
+    time; else so much that 15 s are left for a probe and the proxy's answer. The time counts as absence of the
+    platform, which is limited, so that repeated restarts do not extend the wait without end. The first absence has no
+    limit: it may have been long, or a clock that was set forward.
     """
     if starting.away_since is not None or starting.clock_from is None:
         return

@@ -9,8 +9,9 @@ from shared.proxy_models import RouteState
 
 
 def to_put(world: World, entries: Sequence[InstanceRecord]) -> list[InstanceRecord]:
-    """Returns the registry entries to write: new or changed ones, without starting instances. An ended instance keeps
-    its entry with the new state, since the proxy removes an endpoint only for an explicit state.
+    """Returns the registry entries to write: those of instances that are new or have changed. An instance that is still
+    starting gets none. An ended one keeps its entry, with its new state, because the proxy stops routing to an instance
+    only if an entry says so.
     """
     published = {entry.id: entry for entry in entries}
     wanted = [
@@ -22,7 +23,9 @@ def to_put(world: World, entries: Sequence[InstanceRecord]) -> list[InstanceReco
 
 
 def to_delete(world: World, entries: Sequence[InstanceRecord]) -> list[str]:
-    """Returns the ids of the entries to delete: of instances that have ended and that the proxy does not route to."""
+    """Returns the ids of the registry entries to delete: those of ended instances to which the proxy no longer
+    routes.
+    """
     return [
         entry.id
         for entry in entries

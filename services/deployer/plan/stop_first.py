@@ -1,8 +1,7 @@
-"""Plans stop-first releases, for apps with volumes: two instances must never write to one volume, so the old one stops
-before the new one starts, and the app is down in between. Pure.
-
-All checks that are possible while the old instance serves → `MakeRoom` is stored → the old one leaves the route, as the
-proxy confirms, and is stopped → the new one starts. If that fails, the live release is started again.
+"""Plans stop-first releases, for apps with volumes. Two instances must never write to one volume, so the old one stops
+before the new one starts, and the app is down in between. Pure. The order is: check all that can be checked while the
+old instance serves; store `MakeRoom`; drain the old instance, and stop it once the proxy no longer routes to it; start
+the new one. If the new one fails, the live release is started again.
 """
 
 from collections.abc import Iterator
@@ -24,8 +23,8 @@ def is_stop_first(release: Release, live: Release | None) -> bool:
 
 
 def blockers(world: World, release: Release) -> list[Instance]:
-    """Returns the instances that must have ended before another instance of the release is started. A failed one counts
-    until all its processes have ended for certain.
+    """Returns the instances that must have ended before an instance of the release may be started. A failed instance is
+    among them until all its processes have ended.
     """
 
     def clashes(instance: Instance) -> bool:
@@ -37,12 +36,16 @@ def blockers(world: World, release: Release) -> list[Instance]:
 
 
 def is_ready_for_room(world: World, starting: Release) -> bool:
-    """Returns True if the engine could start the release and the proxy accepts its route, as far as is known."""
+    """Returns True if the checks have found, as far as is known, that the driver can start the release and that the
+    proxy accepts its route.
+    """
     return world.checked.get(starting.id) == "" and (world.routes is not None or not world.published)
 
 
 def make_room(world: World, starting: Release) -> Iterator[Change]:
-    """Yields `MakeRoom` once all checks have passed; after it is stored, the changes that drain the old instances."""
+    """Yields `MakeRoom` once all checks have passed. After that is stored, yields the changes that drain the old
+    instances.
+    """
     if starting.room_at is None:
         if is_ready_for_room(world, starting):
             yield MakeRoom(starting.id)
@@ -53,12 +56,16 @@ def make_room(world: World, starting: Release) -> Iterator[Change]:
 
 
 def take_out(instance: Instance, reason: str) -> MoveInstance:
-    """Returns the change that takes an instance out: to draining, or to stopped if it is only starting."""
+    """Returns the change that takes an instance out of the route: it drains, or is stopped at once if it is still
+    starting.
+    """
     return MoveInstance(instance.id, S.STOPPED if instance.state is S.STARTING else S.DRAINING, reason)
 
 
 def record_downtime(world: World) -> Iterator[Change]:
-    """Yields the end of an outage, once an instance of the release serves or, if it has ended, any instance."""
+    """Yields the end of a release's downtime once an instance of it gets visitors or, if the release has ended, any
+    instance of the environment does.
+    """
     serving = [i for i in world.instances.values() if i.state is S.READY and world.route(i.id) is RouteState.ROUTABLE]
     for release in world.releases.values():
         if release.is_down and any(i.release == release.id or release.state in ENDED for i in serving):
@@ -66,7 +73,7 @@ def record_downtime(world: World) -> Iterator[Change]:
 
 
 def awaited_condition(world: World, starting: Release) -> str:
-    """Returns the condition that a stop-first release waits for after `MakeRoom`, for people; else empty."""
+    """Returns what a stop-first release waits for after `MakeRoom` was stored, in words for people; empty before."""
     if starting.room_at is None:
         return ""
     leaving = [i.id for i in blockers(world, starting) if i.release != starting.id or i.state not in RUNNING]

@@ -1,4 +1,4 @@
-"""Says what a starting release waits for, in words for people. Pure."""
+"""Words what a starting release waits for. Pure."""
 
 from services.deployer.plan.observe import WAITS_FOR_PROXY, World
 from services.deployer.plan.ready_deadline import awaited_part
@@ -10,7 +10,7 @@ S = InstanceState
 
 
 def wait_reason(world: World, starting: Release) -> str:
-    """Returns the reason of the release, which changes as soon as it waits for something else."""
+    """Returns what the release waits for now, in words for people."""
     if world.away:
         return awaited_part(world.away)
     if starting.switched_at is not None:

@@ -1,15 +1,16 @@
-"""Recognises probes that time out together, which is evidence about the machine and not about an app. No I/O."""
+"""Recognises when probes of several apps time out together, which is evidence against the machine and not against an
+app. No I/O.
+"""
 
 LONGEST_S = 30.0
 BETWEEN_S = 1.0  # from the end of one probe to that of the next
 
 
 class CommonStall:
-    """Holds when apps last answered a probe, and when they last did not in time. `now` is in monotonic seconds.
-
-    If several apps time out while no instance of any app answers, they have the cause in common: the machine, its
-    network, or something that all of them use. Another copy of an app would be as slow, so no app is blamed. After
-    30 s the time-outs count again: people must hear of an outage, also of one that has a common cause.
+    """Remembers when each app last answered a probe, and when its probe last timed out. `now` and `begun` are monotonic
+    seconds. If probes of several apps time out while none succeeds, the cause is common to them: the machine, its
+    network, or something that all of them use. A replacement would be as slow, so no app is blamed. After 30 s the
+    time-outs count nevertheless, since people must hear of an outage.
     """
 
     def __init__(self) -> None:
@@ -18,16 +19,18 @@ class CommonStall:
         self._since: float | None = None
 
     def answered(self, app: str, now: float) -> None:
-        """Records an answer, with any status; also a refused connection, since that takes a machine on time."""
+        """Records that the app answered, with any status. A refused connection is an answer too, because only a
+        responsive machine sends it.
+        """
         self._answered_at, self._since = now, None
         self._late_at.pop(app, None)
 
     def timed_out(self, app: str, now: float) -> None:
-        """Records a time-out of an instance that was well before."""
+        """Records that a probe of an instance timed out whose last probe had succeeded."""
         self._late_at[app] = now
 
     def covers(self, app: str, begun: float, now: float) -> bool:
-        """Returns True if a probe of `app` that began at `begun`, and timed out, must not count as a miss."""
+        """Returns True if a probe of `app` that began at `begun`, and timed out, must not count as a failure."""
         others_late = any(at >= begun - BETWEEN_S for other, at in self._late_at.items() if other != app)
         if self._answered_at >= begun or not others_late:
             return False
@@ -35,7 +38,7 @@ class CommonStall:
         return now - self._since < LONGEST_S
 
     def problem(self, now: float) -> str | None:
-        """Returns the reason, for `/ready`, why probes cannot tell anything now, or None."""
+        """Returns the reason why probes now say nothing about apps, to be shown by `GET /ready`; None if they do."""
         is_recent = any(now - at < LONGEST_S for at in self._late_at.values())  # else these apps are gone
         if self._since is None or not is_recent:
             return None

@@ -1,4 +1,4 @@
-"""Reconciles one environment: observes, stores the planned changes, updates the registry, starts the work."""
+"""Reconciles one environment: observes it, stores planned changes, updates the registry, and starts background work."""
 
 import asyncio
 import contextlib
@@ -42,7 +42,7 @@ ROUNDS = 50
 
 @dataclass(frozen=True)
 class ReconcileContext:
-    """Holds what all reconcilers need in addition to the `WorkContext`."""
+    """Holds what all reconcilers share in addition to the `WorkContext`."""
 
     registry: Registry
     prober: Prober
@@ -52,10 +52,11 @@ class ReconcileContext:
 
 
 class EnvironmentReconciler:
-    """Reconciles one environment, and holds `lock` while it reads and changes releases and instances. The next `step`
-    is due at `due_at` (monotonic seconds); set it to infinity before a step, so that a wake-up during the step is not
-    lost. Events wake it (`wake`). Without one, an environment that is at rest has a step after 20 to 30 s, in case an
-    event was lost, and any other one after 1 s, as a time limit may have passed.
+    """Reconciles one environment; holds `lock` while it reads and changes releases and instances. Its next `step` is
+    due at `due_at` (monotonic seconds). The caller sets that to infinity before it calls `step`, so that a wake-up
+    during the step is not lost. Events wake the reconciler (`wake`). Without an event, an environment that needs no
+    change is looked at again after 20 to 30 s, in case an event was lost, and any other one after 1 s, because time
+    limits may have passed.
     """
 
     def __init__(
@@ -88,7 +89,9 @@ class EnvironmentReconciler:
         )
 
     async def step(self) -> None:
-        """Does a step (`_step`), and remembers since when Redis is away: that time is given back to what starts."""
+        """Reconciles the environment once (see `_step`). If Redis does not answer, remembers since when, so that a
+        starting release gets the time back.
+        """
         try:
             await self._step()
         except RedisError:
@@ -97,7 +100,7 @@ class EnvironmentReconciler:
 
     async def _step(self) -> None:
         """Stores planned changes until there are none, then starts the background work. Raises RedisError, and
-        DriverError if the engine does not tell its statuses.
+        DriverError if the driver cannot tell the statuses of instances.
         """
         if self.instance_ids is None:
             self.instance_ids = (await self._work_context.store.load(self.environment_id)).instances.keys()
@@ -128,11 +131,11 @@ class EnvironmentReconciler:
         self.due_at = min(self.due_at, time.monotonic() + wait_s, self._executor.next_try_at())
 
     def sync_again(self) -> None:
-        """Has the next step tell the proxy the app's hosts, and ask for its routes, anew."""
+        """Makes the next step send the app's hosts to the proxy again, and ask for its routes."""
         self._executor.registry_changed()
 
     async def close(self) -> None:
-        """Ends the background work; the instances go on running."""
+        """Ends the background work; instances go on running."""
         await self._executor.close()
 
     async def _observe(self, statuses: Mapping[str, InstanceStatus]) -> tuple[World, list[InstanceRecord]]:
@@ -168,7 +171,9 @@ class EnvironmentReconciler:
         return cpu_waited_s() - self._pressure[1]
 
     async def _wait_for_engine(self, error: DriverError) -> None:
-        """Stops the clock of a starting release; nothing else is decided without the statuses."""
+        """Records that a starting release waits for the driver's engine, so that its time does not count. Nothing else
+        can be decided without the statuses of instances.
+        """
         async with self._lock:
             stored = await self._work_context.store.load(self.environment_id)
             world = replace(stored, away=f"waits for the engine: {error}")
@@ -178,7 +183,9 @@ class EnvironmentReconciler:
                 await self._commit(changes, world)
 
     async def _give_time_back(self, statuses: Mapping[str, InstanceStatus]) -> None:
-        """Gives a starting release the time back in which Redis was away, or before this process's first look."""
+        """Gives waiting time back to a starting release: the time in which Redis did not answer, or in which no
+        deployer ran.
+        """
         if self._has_looked and self._redis_away_since is None:
             return
         if not self._has_looked:
@@ -194,19 +201,13 @@ class EnvironmentReconciler:
         self._has_looked, self._redis_away_since = True, None
 
     async def _correct_times(self) -> None:
-        """Stores, at the first look, no time as ahead of now: the clock may have been set back, and a back-off or a
-        time-out would last as long again.
-        """
+        """Sets stored times that lie ahead to now: the clock was set back, and a back-off would last as long."""
         stored, now = await self._work_context.store.load(self.environment_id), self._context.now()
-        releases = {each.id: none_ahead(each, now) for each in stored.releases.values()}
-        instances = {each.id: none_ahead(each, now) for each in stored.instances.values()}
-        commit = Commit(
-            releases={name: each for name, each in releases.items() if each != stored.releases[name]},
-            instances={name: each for name, each in instances.items() if each != stored.instances[name]},
-        )
-        if commit.releases or commit.instances:
+        releases = {name: new for name, each in stored.releases.items() if (new := none_ahead(each, now)) != each}
+        instances = {name: new for name, each in stored.instances.items() if (new := none_ahead(each, now)) != each}
+        if releases or instances:
             log.warning("%s: times that lie ahead are set to now", self.environment_id)
-            await self._work_context.store.commit(self.environment_id, commit)
+            await self._work_context.store.commit(self.environment_id, Commit(releases, instances))
 
     async def _commit(self, changes: Sequence[Change], world: World) -> None:
         faults = [change for change in changes if isinstance(change, MoveInstance) and change.fault]
@@ -239,7 +240,7 @@ class EnvironmentReconciler:
             await self._context.registry.delete_instance(self.environment_id.app, self._track, instance_id)
 
     def _log_problem(self, problem: str) -> None:
-        """Logs a new problem once; without that, it would show only at the next start of an instance."""
+        """Logs a problem if it differs from the last one."""
         if problem and problem != self._problem:
             log.error("%s: %s", self.environment_id, problem)
         self._problem = problem
@@ -290,7 +291,9 @@ class EnvironmentReconciler:
 
 
 def _own(stored: World, statuses: Mapping[str, InstanceStatus]) -> dict[str, InstanceStatus]:
-    """Returns the statuses of the recorded instances: nothing else that runs under their ids is taken for them."""
+    """Returns the statuses of recorded instances, without those of other processes or containers that run under their
+    ids.
+    """
     found = {each: status for each, status in statuses.items() if each in stored.instances}
     releases = {each: stored.releases[stored.instances[each].release] for each in found}
     return {each: status for each, status in found.items() if status.is_of(releases[each].id, releases[each].artifact)}

@@ -1,4 +1,4 @@
-"""Answers from memory what the registry holds, while the deployer has not changed it."""
+"""Keeps the content of the registry in memory, as long as the deployer has not changed it."""
 
 from functools import cached_property
 
@@ -8,8 +8,9 @@ from shared.registry import Registry
 
 
 class KeptRegistry(Registry):
-    """The registry for the deployer, the only service that writes instances: all of them, which the monitor asks for
-    twice a second, are read again only after this object has written one, or after 5 s.
+    """Reads the registry for the deployer, which alone writes instances. It keeps the list of all instances, which the
+    monitor requests twice a second. The list is read from Redis again after this object has written an instance, and
+    after 5 s.
     """
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Sends one probe to an instance, as a visitor would: by the app's own host, over a connection of its own."""
+"""Sends one health probe to an instance, as a visitor would: with the app's host name, over a new connection."""
 
 import asyncio
 import contextlib
@@ -32,15 +32,18 @@ ENDLESS = (
 
 @dataclass(frozen=True)
 class ProbeTarget:
-    """An instance to probe."""
+    """Describes an instance to be probed."""
 
     address: str
     """`host:port`."""
     check: HealthCheck
+    """Path and accepted statuses of the health check."""
     host: str
-    """The `Host` that the request names."""
+    """Host name for the `Host` header of the request."""
     is_new: bool
-    """True until it is ready. Interval and time-out are 0.25 s and 5 s for a new instance, later 0.9 s both."""
+    """True until the instance is ready. A new instance is probed every 0.25 s with a time-out of 5 s; later, interval
+    and time-out are 0.9 s.
+    """
 
     @property
     def every_s(self) -> float:
@@ -51,12 +54,12 @@ class ProbeTarget:
         return 5.0 if self.is_new else 0.9
 
     def is_well(self, status: int) -> bool:
-        """Returns True if an answer with this status is well."""
+        """Returns True if an answer with this HTTP status counts as success."""
         return 200 <= status < self.check.below
 
 
 class ProbeOutcome(StrEnum):
-    """Names the outcomes of a probe. Only the app itself causes `failed`; `late` may also be due to the machine."""
+    """Names the outcomes of a probe. Only the app itself can cause `failed`; `late` may also be due to the machine."""
 
     ANSWERED = "answered"  # well
     FAILED = "failed"  # another status, a refused or broken connection
@@ -68,14 +71,15 @@ class ProbeOutcome(StrEnum):
 class ProbeResult:
     outcome: ProbeOutcome
     detail: str
-    """The outcome in words for people."""
+    """Outcome in words for people."""
     lag_s: float
-    """The seconds by which this process was late meanwhile; they are not part of the time-out."""
+    """Seconds by which this process itself was late during the probe; they do not count for the time-out."""
 
 
 async def send_probe(target: ProbeTarget) -> ProbeResult:
-    """Probes the instance. A new one must also end its answer, and answer while another connection is open, unless it
-    closes connections itself: Envoy keeps one for its own health check, and those of visitors.
+    """Probes the instance. A new instance must also send its answer to the end, and must answer on a second connection
+    while the first is open, unless it closes connections after each answer. Envoy needs this, since it keeps a
+    connection for its own health check besides those for visitors.
     """
     limit = PunctualTimeout(target.timeout_s)
     try:
@@ -119,7 +123,7 @@ async def _answer(target: ProbeTarget) -> tuple[ProbeOutcome, str]:
 
 
 async def _fault_of_another(target: ProbeTarget) -> str:
-    """Returns the reason why the instance does not answer on another connection; empty if it does."""
+    """Returns the reason why the instance does not answer on a second connection; empty if it does."""
     request = _request(target.check.path, target.host, may_keep=False)
     with contextlib.suppress(TimeoutError):
         async with PunctualTimeout(SECOND_S), _connection(target, request, reset=True) as connection:
@@ -132,7 +136,9 @@ async def _fault_of_another(target: ProbeTarget) -> str:
 async def _connection(
     target: ProbeTarget, request: bytes, *, reset: bool, most_bytes: int = HEAD_BYTES
 ) -> AsyncIterator[ProbeConnection]:
-    """Opens a connection, and ends it at the end of the block. Raises OSError."""
+    """Opens a connection for the block and closes it afterwards. With `reset`, closing resets it. Reads at most about
+    `most_bytes` of the answer. Raises OSError.
+    """
     host, _, port = target.address.rpartition(":")
     loop = asyncio.get_running_loop()
     _, connection = await loop.create_connection(

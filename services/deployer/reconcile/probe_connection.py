@@ -1,7 +1,6 @@
-"""Implements the connection of one probe: sends a request, and reads the head of the answer.
-
-httptools is a C parser, and a probe has no task of its own: that takes a third of the CPU that h11 over asyncio's
-streams took. Most of it is the kernel's for a connection (decision 30 says why it is not kept).
+"""Implements the connection of one probe: sends a request and reads the head of the answer. The parser (httptools) is
+written in C and a probe needs no task of its own, so it takes a third of the CPU that h11 over asyncio's streams took.
+Most of the rest is the kernel's work for the connection itself; decision 30 says why the connection is not kept open.
 """
 
 import asyncio
@@ -18,11 +17,11 @@ TCP_REMEDY = "`health: tcp` checks the open port only"
 
 
 class ProbeConnection(asyncio.Protocol):
-    """A connection with one request and its answer. Nothing of the answer is kept but the status."""
+    """Sends one request over one connection and reads the answer, of which only the status is kept."""
 
     def __init__(self, request: bytes, *, reset: bool, most_bytes: int = HEAD_BYTES) -> None:
-        """With `reset`, the end of the connection resets it. An empty `request` is not sent, for a connection alone.
-        About `most_bytes` of the answer are read: what an app streams without end costs no more.
+        """Prepares the connection. With `reset`, closing resets it. With an empty `request`, nothing is sent. About
+        `most_bytes` of the answer are read, so that an endless answer costs no more.
         """
         loop = asyncio.get_running_loop()
         self.answered: asyncio.Future[None] = loop.create_future()
@@ -78,7 +77,7 @@ class ProbeConnection(asyncio.Protocol):
         self._end(f"{type(error).__name__}: {error}" if error else "the connection was closed")
 
     def _end(self, fault: str) -> None:
-        """Reads no more. `fault` is the reason for it if there is no status yet."""
+        """Stops reading. `fault` is the reason to store if there is no status yet."""
         if not self.answered.done():
             self.fault = fault
             self.answered.set_result(None)

@@ -1,7 +1,6 @@
-"""Probes the health path of instances: 4 times a second until they are ready, then every 0.9 s.
-
-A hanging instance is detected after 2.7 to 3.6 s: after three time-outs, and up to 0.9 s before the first. With an
-interval of 1 s this would be 4 s. It takes longer by the time for which this process itself is late.
+"""Probes the health path of instances: 4 times a second until they are ready, then every 0.9 s. A hanging instance is
+detected after 2.7 to 3.6 s: three time-outs of 0.9 s, and up to 0.9 s before the first. If this process itself is late,
+it takes that much longer.
 """
 
 import asyncio
@@ -27,10 +26,9 @@ LAG_LOGGED_EVERY_S = 60.0
 
 
 class Prober:
-    """Probes each instance in a task. `on_change` is called when a probe succeeds after a failure or fails after a
-    success, and at the third failure in a row.
-
-    A probe that cannot tell (`CommonStall`) changes nothing: it is neither a failure nor a success.
+    """Probes each instance in a task of its own. `on_change` is called when a probe succeeds after a failure or fails
+    after a success, and at the third failure in a row. A probe that says nothing about the instance (see `CommonStall`)
+    counts neither as failure nor as success.
     """
 
     def __init__(self, on_change: Callable[[EnvironmentId], None]) -> None:
@@ -47,7 +45,9 @@ class Prober:
         self._lag_logged_s, self._lag_logged_at = 0.0, float("-inf")
 
     def follow(self, environment_id: EnvironmentId, targets: Mapping[str, ProbeTarget]) -> None:
-        """Probes exactly `targets` (by instance id) in this environment from now on; forgets its other instances."""
+        """Probes exactly the instances in `targets` (instance id → target) of this environment from now on. Forgets all
+        other instances of the environment.
+        """
         for gone in self._targets.get(environment_id, {}).keys() - targets.keys():
             self._tasks.pop(gone).cancel()
             self._health.pop(gone, None)
@@ -56,11 +56,13 @@ class Prober:
             self._tasks[instance_id] = asyncio.create_task(self._probe(environment_id, instance_id))
 
     def health(self) -> Mapping[str, InstanceHealth]:
-        """Returns the health, by id, of the instances of which a probe could tell something."""
+        """Returns instance id → health, for each instance of which a probe has succeeded or failed."""
         return self._health
 
     async def check(self) -> str | None:
-        """Returns, for `/ready`, the reason why probes cannot tell anything, or None."""
+        """Returns the reason why probes now say nothing about instances, to be shown by `GET /ready`; None if they
+        do.
+        """
         unsent_at, why = self._unsent
         now = time.monotonic()
         return f"a probe could not be sent: {why}" if now - unsent_at < UNSENT_KEPT_S else self._stall.problem(now)
@@ -88,7 +90,9 @@ class Prober:
             await asyncio.sleep(max(0.0, due - time.monotonic()))
 
     def _tells(self, app: str, instance_id: str, target: ProbeTarget, outcome: ProbeOutcome, begun: float) -> bool:
-        """Returns False if the outcome says nothing about the instance. A new one may be slow, and has a deadline."""
+        """Returns False if the outcome says nothing about the instance, because the machine may be the cause. For a new
+        instance, a late answer does count; its time to become ready is limited separately.
+        """
         now = time.monotonic()
         if outcome is ProbeOutcome.UNSENT:
             return False

@@ -1,4 +1,4 @@
-"""Calls the proxy service: syncs routes, opens and aborts rollouts."""
+"""Calls the proxy service: syncs routes, opens and aborts rollouts, removes routes."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
@@ -11,7 +11,7 @@ SYNC_TIMEOUT_S = 10.0  # the proxy itself answers within 5 s
 
 
 class ProxyRefused(Exception):
-    """Raised if the proxy refuses the call and a retry does not help; the message says why."""
+    """Reports that the proxy refuses a call and that a retry would not help; the message says why."""
 
     def __init__(self, detail: str, *, is_conflict: bool = True) -> None:
         super().__init__(detail)
@@ -20,7 +20,7 @@ class ProxyRefused(Exception):
 
 
 class NotYet(Exception):
-    """Raised if the proxy does not answer, or the call has no effect yet; repeat the call."""
+    """Reports that the proxy does not answer, or that a call has no effect yet; the caller should repeat it."""
 
     def __init__(self, detail: str, unhealthy: Iterable[str] = ()) -> None:
         super().__init__(detail)
@@ -34,28 +34,30 @@ class Proxy(Protocol):
     """Defines the interface to the proxy service. Every call is idempotent and raises ProxyRefused or NotYet."""
 
     async def sync(self, app: str, body: Mapping[str, Any]) -> dict[str, RouteState]:
-        """Makes the proxy read the registry. `body` holds hosts and health path (`SyncRequest`). Returns the state of
-        each instance in Envoy's routes, by id; an instance that is missing there gets no visitors.
+        """Makes the proxy read the registry. `body` is the JSON of a `SyncRequest`, with the hosts and the health path.
+        Returns instance id → the state of its route in Envoy; an instance that is missing there gets no visitors.
         """
         ...
 
     async def open_rollout(self, app: str, release: str, weight: int, notify: list[str]) -> None:
-        """Opens the rollout of a canary release; `weight` is the percentage of new visitors, `notify` the addresses for
-        messages about it. Raises ProxyRefused if the release was aborted meanwhile.
+        """Opens the rollout of a canary release. `weight` is the percentage of new visitors; `notify` holds the
+        addresses that get messages about it. Raises ProxyRefused if the rollout has been aborted.
         """
         ...
 
     async def abort_rollout(self, app: str, release: str, reason: str) -> None:
-        """Aborts the rollout of a release. Raises ProxyRefused if it has no current rollout."""
+        """Aborts the rollout of a release. Raises ProxyRefused if the release has no open rollout."""
         ...
 
     async def remove_route(self, app: str) -> None:
-        """Removes all that the proxy holds of the app. Raises ProxyRefused while the registry has its instances."""
+        """Removes the app's route and everything else that the proxy stores for the app. Raises ProxyRefused while the
+        registry has instances of the app.
+        """
         ...
 
 
 class ProxyService:
-    """`Proxy` over the proxy's REST API."""
+    """Implements `Proxy` with calls of the proxy's REST API."""
 
     def __init__(self, client: ServiceClient) -> None:
         self._client = client

@@ -1,4 +1,4 @@
-"""Runs the deployer's background loops: reconciles all environments, removes old artifacts, limits logs."""
+"""Runs the deployer's background loops: they reconcile all environments, remove old artifacts, and limit logs."""
 
 import asyncio
 import contextlib
@@ -29,8 +29,8 @@ SEAL_WITHIN_S = 1.0
 
 
 class Reconciler:
-    """Reconciles each environment when it is due, at most 32 at once, those first that have waited longest. One that is
-    slow, hangs or fails delays no other.
+    """Reconciles each environment when it is due, at most 32 at the same time, longest due first. A slow or failing
+    environment delays no other.
     """
 
     def __init__(self, store: Store, make_reconciler: Callable[[EnvironmentId], EnvironmentReconciler]) -> None:
@@ -44,32 +44,34 @@ class Reconciler:
         self._are_loaded = False
 
     def wake(self, environment_id: EnvironmentId) -> None:
-        """Makes the environment due at once."""
+        """Makes the environment due now."""
         _make_due(self._reconciler(environment_id))
         self.loop.wake()
 
     async def forget(self, environment_id: EnvironmentId) -> None:
-        """Drops what this process knows of the environment, as a restart would. Hold the environment's lock."""
+        """Drops what this process remembers of the environment, as a restart would. The caller must hold the
+        environment's lock.
+        """
         self.problems.pop(environment_id, None)
         if (reconciler := self._reconcilers.pop(environment_id, None)) is not None:
             await reconciler.close()
 
     def sync_again(self, environment_id: EnvironmentId) -> None:
-        """Has the environment, if it is there, tell the proxy the app's hosts anew."""
+        """Makes the environment, if this process knows it, send the app's hosts to the proxy again."""
         if (reconciler := self._reconcilers.get(environment_id)) is not None:
             reconciler.sync_again()
             self.wake(environment_id)
 
     def instance_ended(self, instance_id: str | None) -> None:
-        """Makes the environment of the instance due at once; with None, every environment."""
+        """Makes the environment of the instance due now; with None, every environment."""
         for reconciler in self._reconcilers.values():
             if instance_id is None or instance_id in (reconciler.instance_ids or ()):
                 _make_due(reconciler)
         self.loop.wake()
 
     async def step(self) -> float:
-        """Starts reconciling the environments that are due; one that is woken meanwhile is due again afterwards.
-        Returns the seconds until the next one is due.
+        """Starts to reconcile the environments that are due. One that is woken while it is being reconciled becomes due
+        again. Returns the seconds until the next one is due.
         """
         if not self._are_loaded:
             for environment_id in await self._store.environments():
@@ -87,13 +89,15 @@ class Reconciler:
         return math.inf
 
     async def check(self) -> str | None:
-        """Returns, for `/ready`, which environments cannot be reconciled, and why; None if there are none."""
+        """Returns which environments cannot be reconciled, and why, to be shown by `GET /ready`; None if there are
+        none.
+        """
         ages = {each: time.monotonic() - begun_at for each, begun_at in self._begun_at.items()}
         hanging = {each: f"its round still runs after {age:.0f} s" for each, age in ages.items() if age > HANGS_S}
         return "; ".join(f"{each}: {why}" for each, why in (self.problems | hanging).items()) or None
 
     async def close(self) -> None:
-        """Ends reconciling and the background work; the instances go on running."""
+        """Ends reconciling and all background work; instances go on running."""
         await self._rounds.close()
         await asyncio.gather(*(reconciler.close() for reconciler in self._reconcilers.values()))
 
@@ -124,10 +128,10 @@ def _make_due(reconciler: EnvironmentReconciler) -> None:
 
 
 class Housekeeping:
-    """Removes unneeded artifacts and records of releases, and limits the size of logs. It reads the releases of an app
-    only after they have changed, and after each start. Once after each start, it also encrypts each environment's
-    stored variables and secrets again, in case they are in plain text or use an older key. If an environment's lock is
-    taken, a later step does its work.
+    """Removes artifacts and records of releases that are no longer needed, and limits the size of logs. It reads the
+    releases of an app only after they have changed, and after each start of the service. Once after each start, it also
+    encrypts each environment's stored variables and secrets again, in case they are in plain text or use an older key.
+    If the lock of an environment is taken, its work is left for a later step.
     """
 
     def __init__(
@@ -169,9 +173,9 @@ class Housekeeping:
                 self._sealed.add(environment_id)
 
     async def _remove_unneeded(self, app: str) -> None:
-        """Finds out which artifacts the app needs, and removes the folders of the others: renames them while the locks
-        prevent new releases, and removes them afterwards. (An image may vanish while a release of it is created; that
-        release then fails and says so.)
+        """Determines which artifacts the app needs, and deletes the folders of the others. It renames them while it
+        holds the locks, which prevent new releases, and deletes them afterwards. (An image may be deleted while a
+        release of it is created; that release then fails and says so.)
         """
         environment_ids = [EnvironmentId(app, environment) for environment in Environment]
         async with self._locked(environment_ids, 0) as is_locked:
@@ -190,8 +194,8 @@ class Housekeeping:
 
     @contextlib.asynccontextmanager
     async def _locked(self, environment_ids: Sequence[EnvironmentId], within_s: float) -> AsyncIterator[bool]:
-        """Holds all the locks and yields True; if one is not free within `within_s` seconds, holds none and yields
-        False. For several locks `within_s` must be 0: waiting for one while holding another would block that
+        """Holds all the locks and yields True. If one is not free within `within_s` seconds, holds none and yields
+        False. With several locks `within_s` must be 0, because waiting for one while holding another would block that
         environment.
         """
         async with contextlib.AsyncExitStack() as held:

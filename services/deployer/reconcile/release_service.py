@@ -1,5 +1,5 @@
-"""Accepts requests of people and services: releases, rollbacks, retirements, changes of an environment. Each is stored
-first; then the environment's reconciler carries it out.
+"""Accepts requests of people and services: releases, rollbacks, retirements, changes of an environment. It stores each
+request, which the environment's reconciler then carries out.
 """
 
 import asyncio
@@ -23,8 +23,8 @@ WAITING = (ReleaseState.PENDING, ReleaseState.STARTING)
 
 
 class ReleaseService:
-    """Stores requests. `locks` are the environments' locks, shared with their reconcilers; `wake` makes an
-    environment's reconciler step at once.
+    """Stores requests about releases and environments. `locks` are the environments' locks, shared with their
+    reconcilers; `wake` makes the reconciler of an environment act at once.
     """
 
     def __init__(
@@ -44,10 +44,10 @@ class ReleaseService:
         self._now = now
 
     async def release(self, environment_id: EnvironmentId, build_id: str) -> tuple[Release, bool]:
-        """Creates a release of the build; returns it and False. Idempotent: if one of this build is pending or
-        starting, returns that and False; if the live one runs the same commit and artifact, returns that and True.
-        Raises Conflict if the build may not be released, Unavailable if the build service or the engine does not
-        answer.
+        """Creates a release of the build; returns it and False. If a release of this build is pending or starting,
+        returns that one and False. If the live release runs the same commit and artifact, returns that one and True.
+        Raises Conflict if the build may not be released, and Unavailable if the build service or the driver's engine
+        does not answer.
         """
         build = BuildView.model_validate(await self._builds.get(f"/builds/{build_id}"))
         artifact, manifest = _releasable(build, environment_id)
@@ -64,17 +64,18 @@ class ReleaseService:
         return existing, existing.state is ReleaseState.LIVE
 
     async def check_promotion(self, release_id: str) -> None:
-        """Raises Conflict if the release's build may not be released to production, Unavailable if the build service
-        does not answer, NotFound.
+        """Checks that the build of a canary release may be released to production. Raises Conflict if it may not,
+        NotFound if there is no such release, and Unavailable if the build service does not answer.
         """
         release = await self._get(release_id)
         build = BuildView.model_validate(await self._builds.get(f"/builds/{release.build}"))
         _releasable(build, EnvironmentId(release.app, Environment.PRODUCTION))
 
     async def rollback(self, environment_id: EnvironmentId, to: str | None) -> Release:
-        """Creates a release of what `to` ran, or else of the last good release before the live one; if the pending or
-        starting release runs the same, returns that. Raises NotFound if the environment has no release `to`, Conflict
-        if there is no earlier release, `to` runs already, or the artifact is gone.
+        """Creates a release of the same build as release `to`; without `to`, as the last good release before the live
+        one. If a pending or starting release runs the same artifact, returns that one. Raises NotFound if the
+        environment has no release `to`. Raises Conflict if there is no earlier release, if `to` runs already, or if its
+        artifact is gone.
         """
         async with self._locks[environment_id]:
             stored = await self._store.load(environment_id)
@@ -98,8 +99,8 @@ class ReleaseService:
             return await self._again(target, f"rolled back by hand to {target.id}")
 
     async def auto_rollback(self, release_id: str) -> None:
-        """Creates a release of the last good build to replace the faulty live release, or stores in that release the
-        reason why there is none. Does nothing if another release is pending, starting or live.
+        """Creates a release of the last good build, to replace the faulty live release. If that is not possible, stores
+        the reason in the faulty release. Does nothing if another release is pending, starting or live.
         """
         faulty = await self._get(release_id)
         environment_id = faulty.environment_id
@@ -124,8 +125,8 @@ class ReleaseService:
             await self._again(target, f"rolled back from {live.id}: {live.failure.reason}", taking_back=live)
 
     async def retire(self, release_id: str, state: ReleaseState, reason: str) -> Release:
-        """Ends a release, whose instances drain and stop; one that has ended is returned unchanged. Raises NotFound,
-        and Conflict for a release that serves production.
+        """Ends a release: its instances drain and stop. A release that has ended already is returned unchanged. Raises
+        NotFound, and Conflict for a release that serves production.
         """
         environment_id = (await self._get(release_id)).environment_id
         async with self._locks[environment_id]:
@@ -142,9 +143,9 @@ class ReleaseService:
         return commit.releases[release_id]
 
     async def patch(self, environment_id: EnvironmentId, patch: EnvironmentPatch) -> None:
-        """Changes replicas, memory, variables or secrets of the environment. Raises Invalid for a wrong value or one
-        out of bounds, Conflict if replicas or memory are given while no release is live or starting, whose manifest
-        sets the bounds.
+        """Changes replicas, memory limit, variables or secrets of the environment. Raises Invalid for a value that is
+        wrong or out of bounds. The bounds of replicas and memory are in the manifest of the live or starting release;
+        without one, raises Conflict if one of these is given.
         """
         async with self._locks[environment_id]:
             stored = await self._store.load(environment_id)
@@ -161,7 +162,7 @@ class ReleaseService:
         self._wake(environment_id)
 
     async def _run(self, environment_id: EnvironmentId) -> None:
-        """Starts the environment if it is stopped: who releases a build wants it to run."""
+        """Starts the environment if it is stopped, since releasing a build to it means that it should run."""
         async with self._locks[environment_id]:
             override = (await self._store.load(environment_id)).override
             if not override.lifecycle.runs:
@@ -169,7 +170,9 @@ class ReleaseService:
         self._wake(environment_id)
 
     def _running(self, environment_id: EnvironmentId, override: Override) -> Override:
-        """Returns the override of an environment that runs. Raises Conflict if it is being removed."""
+        """Returns `override` with the environment's state set to running. Raises Conflict if the environment is being
+        removed.
+        """
         _check_stays(environment_id, override)
         lifecycle = override.lifecycle.moved(EnvironmentState.RUNNING, "a build was released", self._now())
         return override.model_copy(update={"lifecycle": lifecycle})
@@ -181,7 +184,9 @@ class ReleaseService:
         return release
 
     async def _verify(self, artifact: Artifact, of: str) -> None:
-        """Raises Conflict if the artifact is missing or has changed, Unavailable if the engine does not answer."""
+        """Checks the artifact of a build or release, which `of` names. Raises Conflict if the artifact is missing or
+        has changed, and Unavailable if the driver's engine does not answer.
+        """
         try:
             await self._driver.verify(artifact)
         except ArtifactGone as error:
@@ -209,7 +214,7 @@ class ReleaseService:
         reason: str,
         taking_back: Release | None = None,
     ) -> Release:
-        """Stores a new pending release, which starts a stopped environment, and wakes the reconciler; the caller must
+        """Stores a new pending release and wakes the reconciler; a stopped environment starts again. The caller must
         hold the environment's lock. Raises Conflict if the environment is being removed.
         """
         override = self._running(environment_id, (await self._store.load(environment_id)).override)
@@ -244,8 +249,9 @@ def _check_stays(environment_id: EnvironmentId, override: Override) -> None:
 
 
 def _existing(stored: World, build: BuildView, artifact: Artifact) -> Release | None:
-    """Returns a release that makes a new one of this build unnecessary, or None: the newest pending or starting one if
-    it is of this build; if there is no such release, the live one if it runs the same commit and artifact.
+    """Returns the release because of which the build needs no new one; None if there is none. That is the newest
+    pending or starting release if it is of this build. If none is pending or starting, it is the live release if it
+    runs the same commit and artifact.
     """
     waiting = sorted((r for r in stored.releases.values() if r.state in WAITING), key=lambda r: -r.number)
     if waiting:

@@ -1,4 +1,6 @@
-"""Lets few environments at a time replace running instances, so that a busy machine does not get even more work."""
+"""Lets only few environments at a time replace running instances, so that a busy machine gets little additional
+work.
+"""
 
 from collections.abc import Hashable
 from dataclasses import dataclass
@@ -14,21 +16,22 @@ LONGEST_WAIT_S = 600.0
 class Turn:
     begun: float
     number: int
-    """Number of turns in a row, this one included."""
+    """Number of turns of this environment in a row, with this one."""
     is_over: bool = False
 
 
 class ReplacementTurns:
-    """Gives environments their turns. At most two have one at a time. A turn ends when nothing is left to replace, at
-    the latest after 60 s; the next turn of that environment begins 60 s after the last began at the earliest, 120 s
-    after the second in a row, and so on to 10 min. `now` is in monotonic seconds.
+    """Gives environments turns, in which they may replace running instances. At most two have a turn at the same time.
+    A turn ends when nothing is left to replace, or after 60 s. The next turn of the same environment begins at least 60
+    s after the start of its last one, 120 s after the second turn in a row, and so on up to 10 minutes. `now` is in
+    monotonic seconds.
     """
 
     def __init__(self) -> None:
         self._turns: dict[Hashable, Turn] = {}
 
     def may_replace(self, environment: Hashable, is_needed: bool, now: float) -> bool:
-        """Returns True if it is the environment's turn, which begins now if it `is_needed` and can."""
+        """Returns True if it is the environment's turn. If `is_needed` and a turn is free, its turn begins now."""
         turn = self._turns.get(environment)
         if turn is not None and not turn.is_over:
             turn.is_over = not is_needed or now - turn.begun >= TURN_S

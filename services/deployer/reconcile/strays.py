@@ -1,4 +1,4 @@
-"""Looks from the engine to the records: ends what runs with the stack's marks of an instance and is not recorded."""
+"""Ends processes and containers that carry this stack's marks of an instance but belong to no recorded instance."""
 
 import asyncio
 import logging
@@ -18,11 +18,10 @@ AGAIN_S = 2.0
 
 
 class Strays:
-    """Ends strays (`is_stray`) that two looks in a row find, 2 s apart. A stray is left alone if neither its release
-    nor a serving instance of its app is recorded: a store that lost its content must take nothing from visitors.
-
-    An instance is stored before it is started, and each look reads the engine before the store, so that an instance
-    that is just being started is never a stray.
+    """Ends strays (see `is_stray`) that two checks, 2 s apart, have both found. A stray keeps running if neither its
+    release nor a serving instance of its app is recorded: if the store has lost its content, the instances that
+    visitors use must not be ended. An instance that is just being started is never a stray, because it is stored before
+    it is started and each check reads what runs before it reads the store.
     """
 
     def __init__(self, driver: Driver, store: Store, grace_s: float) -> None:
@@ -34,8 +33,8 @@ class Strays:
         self._left_alone: frozenset[RunningInstance] = frozenset()
 
     async def step(self) -> float | None:
-        """Returns the seconds until the next look, if it is to be soon. Raises RedisError, and DriverError if the
-        engine does not tell what runs.
+        """Checks once. Returns the seconds until the next check, or None if it need not be soon. Raises RedisError, and
+        DriverError if the driver cannot tell what runs.
         """
         running = await self._driver.running()
         instances, releases = await self._store.all_instances()
@@ -64,8 +63,8 @@ class Strays:
 
 
 def is_stray(running: RunningInstance, recorded: Instance | None, releases: Mapping[str, Release]) -> bool:
-    """Returns True if no living instance is recorded as what runs. One that is recorded as starting under that id is
-    left to the driver, whose `start` replaces what is not the instance.
+    """Returns True if no living instance is recorded for what runs. If the instance of that id is recorded as starting,
+    returns False: the driver's `start` then replaces whatever runs under the id.
     """
     if recorded is None or running.is_copy:
         return True

@@ -1,4 +1,4 @@
-"""Carries out the background work of one environment, and keeps the results as facts for the next plan."""
+"""Carries out the background work of one environment, and keeps the results as facts for its next plan."""
 
 import asyncio
 import logging
@@ -40,31 +40,31 @@ SYNC = "sync"
 
 @dataclass(frozen=True)
 class WorkContext:
-    """Holds the dependencies and settings of the background work."""
+    """Holds the clients and settings for the background work of all environments."""
 
     store: Store
     driver: Driver
     proxy: Proxy
     facts: AppFacts
     grace_s: float
-    """Seconds from SIGTERM to SIGKILL."""
+    """Seconds between SIGTERM and SIGKILL when an instance is stopped."""
     domain: str
-    """Domain of every app's default host, `<app>.<domain>`."""
+    """Domain under which each app has its default host, `<app>.<domain>`."""
     auto_rollback: Callable[[str], Awaitable[None]]
-    """Creates a release of the last good build to replace the faulty release with the given id."""
+    """Function that creates a release of the last good build, to replace the faulty release with the given id."""
     poll_s: float = 0.05
-    """Seconds between two syncs of the proxy, if it answers."""
+    """Seconds between two syncs of the proxy while it answers."""
     memory_retry_s: float = 30.0
-    """Seconds until a refused memory limit is tried again."""
+    """Seconds until a refused change of a memory limit is tried again."""
     short_retry_s: float = 3.0
-    """Seconds until a start is tried again for which there was no room."""
+    """Seconds until a start is tried again for which the machine had no room."""
 
 
 class WorkExecutor:
-    """Runs each item of work, at most once at a time. `on_opened(release, refusal)` and `on_aborted(release)` store the
-    proxy's answer about a rollout, `on_resized(instance, memory, refusal)` the result of a changed memory limit (in
-    bytes); an empty refusal means success. `wake` is called after each item, to plan again.
-    """
+    """Runs each item of background work, never twice at the same time. Three callbacks store results:
+    `on_opened(release, refusal)` and `on_aborted(release)` the proxy's answer about a rollout, `on_resized(instance,
+    memory, refusal)` the result of changing a memory limit (in bytes). An empty `refusal` means success. `wake` is
+    called after each item, so that the environment is planned again."""
 
     def __init__(
         self,
@@ -94,14 +94,16 @@ class WorkExecutor:
         self._registry_version = 0
 
     def registry_changed(self) -> None:
-        """Discards the proxy's last answer and cancels a running sync, as both are about the previous registry."""
+        """Discards the proxy's last answer and cancels a running sync, since both belong to an older state of the
+        registry.
+        """
         self._registry_version += 1
         self._tasks.cancel(SYNC)
         self.routes, self.refused = None, ""
 
     @property
     def away(self) -> str:
-        """Returns which part of the platform does not answer, and why, in words for people; empty if none is known."""
+        """Returns which part of the platform does not answer, and why, in words for people; empty if all do."""
         if self.engine_away:
             return f"waits for the engine: {self.engine_away}"
         return self.waits_for if self.proxy_is_away else ""
@@ -113,14 +115,13 @@ class WorkExecutor:
         self._memory_refused.pop(instance_id, None)
 
     def memory_refused(self) -> dict[str, int]:
-        """Returns the memory limits refused within the last `memory_retry_s` seconds, in bytes by instance id."""
+        """Returns instance id → memory limit in bytes, if it was refused within the last `memory_retry_s` seconds."""
         late = time.monotonic() - self._context.memory_retry_s
         return {each: memory for each, (memory, at) in self._memory_refused.items() if at > late}
 
     def next_try_at(self) -> float:
-        """Returns the time (monotonic seconds) at which paused work or a refused memory limit can be tried again;
-        infinity if there is neither.
-        """
+        """Returns the time (monotonic seconds) at which work that pauses after a failure, or a refused memory limit,
+        can be tried again; infinity if there is neither."""
         now = time.monotonic()
         refused = (at + self._context.memory_retry_s for _, at in self._memory_refused.values())
         return min(self._tasks.next_pause_end(), *(at for at in refused if at > now), math.inf)
@@ -129,7 +130,7 @@ class WorkExecutor:
         await self._tasks.close()
 
     def start(self, work: Iterable[Work], world: World) -> None:
-        """Begins each item of work, unless it is running already or its pause between tries is not over."""
+        """Starts each item of work, unless it already runs or pauses after a failure."""
         for item in work:
             match item:
                 case action.Check(release_id):
@@ -182,14 +183,13 @@ class WorkExecutor:
         self.engine_away = ""
 
     async def _wait_for_engine(self, error: NoAnswer) -> NoReturn:
-        """Raises the error: it says nothing about the release."""
         self.engine_away = str(error)
         if isinstance(error, MachineShort):  # of which each try costs something
             await asyncio.sleep(self._context.short_retry_s)
         raise error
 
     def _spec(self, release: Release, instance_id: str, memory: int, world: World) -> InstanceSpec:
-        """Returns the spec of an instance of the release; `memory` is in bytes."""
+        """Returns the description of an instance of the release, for the driver. `memory` is its limit in bytes."""
         app, environment = self._environment_id.app, self._environment_id.environment
         return InstanceSpec(
             id=instance_id,
@@ -247,9 +247,9 @@ class WorkExecutor:
             self.proxy_is_away = is_away
 
     async def _sync_body(self, world: World) -> dict[str, Any] | None:
-        """Returns the body of the proxy's sync, with production's hosts or else its own; None without releases. An app
-        of which no release is starting or live claims no host but its own.
-        """
+        """Returns the body of a sync request for the proxy; None if the environment has no release. It names the hosts
+        of production's release; if production has none, those of this environment's. If neither is starting or live, it
+        names only the app's default host."""
         own = leading(world.releases.values())
         production = None
         if self._environment_id.environment is not Environment.PRODUCTION:
@@ -286,9 +286,9 @@ class WorkExecutor:
 
 
 def _routes_but(unhealthy: Collection[str], world: World) -> dict[str, RouteState] | None:
-    """Returns the routes of an app all of whose ready instances get visitors but the unhealthy ones, so that an ill
-    instance does not hold up a new release; None if there are none. One that drains may still have requests.
-    """
+    """Returns instance id → state of its route, if the proxy answers that the instances `unhealthy` alone get no
+    visitors; all other ready instances count as routable, so that an unhealthy instance does not delay a release.
+    Draining instances count as still having requests. Returns None if `unhealthy` is empty."""
     if not unhealthy:
         return None
     routes = {}

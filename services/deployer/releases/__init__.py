@@ -1,5 +1,3 @@
-"""Models the domain of the deployer: environments, releases, instances, and the overrides that people set.
-
-May import shared only, no other package of the deployer. Imported by `plan`, `failures`, `reconcile`, `api`,
-`store` and `main`.
+"""Defines environments, releases and instances of apps, with their states, and the settings that people override. May
+import only `shared`. Imported by `plan`, `failures`, `reconcile`, `api`, `store` and `main`.
 """

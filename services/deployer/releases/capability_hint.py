@@ -1,4 +1,4 @@
-"""Recognises that a container ended because it lacks a capability, and says so for people. Pure."""
+"""Recognises that a container ended because it lacks a Linux capability, and words a hint for people. Pure."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -8,9 +8,9 @@ REFUSED = re.compile(r"operation not permitted|\bEPERM\b", re.IGNORECASE)
 
 
 def capability_hint(lines: Iterable[str], kept: Sequence[str] | None) -> str | None:
-    """Returns why the kernel may have refused something to an instance, and the remedy, if its last `lines` say that it
-    was refused; else None. `kept` are the capabilities that the instance kept (`InstanceStatus.capabilities`); None if
-    none were taken.
+    """Returns a hint with the reason and the remedy if `lines`, the end of an instance's log, say that the kernel
+    refused an operation; else None. `kept` holds the capabilities that the instance kept
+    (`InstanceStatus.capabilities`). If it is None, no capability was taken away, and the result is None.
     """
     if kept is None or not any(REFUSED.search(line) for line in lines):
         return None

@@ -1,4 +1,6 @@
-"""Models an environment of an app: settings that override its manifest, and its instances' environment variables."""
+"""Defines an environment of an app: settings that override its manifest, and the environment variables of its
+instances.
+"""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -19,7 +21,7 @@ NOTHING = "44136fa355b3678a"
 
 @dataclass(frozen=True)
 class EnvironmentId:
-    """An environment of one app, the target of releases; `str()` gives `<app>/<environment>`."""
+    """Identifies an environment of one app. `str()` gives `<app>/<environment>`."""
 
     app: str
     environment: Environment
@@ -29,14 +31,14 @@ class EnvironmentId:
 
 
 class SecretOverride(BaseModel):
-    """A secret, whose value only the app receives; `set_at` is the time of its last change."""
+    """Holds a secret, whose value only the app receives. `set_at` is the time of its last change."""
 
     value: SecretStr
     set_at: datetime
 
 
 class Locked(BaseModel):
-    """An encrypted value of a variable or secret. `set_at` is the time of a secret's last change, and None for a
+    """Holds the encrypted value of a variable or secret. `set_at` is the time of a secret's last change; None for a
     variable.
     """
 
@@ -45,7 +47,9 @@ class Locked(BaseModel):
 
 
 class EnvironmentState(StrEnum):
-    """States what people want of an environment: that it runs, has no instances, or is removed with all that it has."""
+    """Names what people want of an environment: that it runs, that it has no instances, or that it is removed with
+    everything that belongs to it.
+    """
 
     RUNNING = "running"
     STOPPED = "stopped"
@@ -60,25 +64,25 @@ ENVIRONMENT_TRANSITIONS: Table[EnvironmentState] = {
 
 
 class Lifecycle(BaseModel):
-    """The state in which people want the environment, with reason and time, and when they last had it restarted."""
+    """Records the state in which people want the environment, with reason and time, and when they last restarted it."""
 
     state: EnvironmentState = EnvironmentState.RUNNING
     reason: str = ""
     since: datetime | None = None
-    """Time of the last change of `state`; None: it runs since its first release."""
+    """Time of the last change of `state`; None if the environment was never stopped or removed."""
     has_ended: bool = False
-    """True if it is stopped and no instance is left, which an event has said."""
+    """True if the environment is stopped, no instance is left, and an event has reported that."""
     restarted_at: datetime | None = None
-    """Instances that were added earlier are replaced; None: it was never restarted."""
+    """Time of the last restart, at which older instances are replaced; None if there was none."""
     volumes: list[str] | None = []
-    """Names of the volumes that its removal also removes; None: all."""
+    """Names of the volumes that the removal of the environment also deletes; None stands for all."""
 
     @property
     def runs(self) -> bool:
         return self.state is EnvironmentState.RUNNING
 
     def moved(self, state: EnvironmentState, reason: str, now: datetime) -> "Lifecycle":
-        """Returns it in the new state, unchanged if it is in that state. Raises IllegalTransition."""
+        """Returns the record with the new state; unchanged if it is already in that state. Raises IllegalTransition."""
         if state is self.state:
             return self
         transition(ENVIRONMENT_TRANSITIONS, self.state, state)
@@ -86,7 +90,9 @@ class Lifecycle(BaseModel):
 
 
 class Override(BaseModel):
-    """Settings of an environment that override its manifest; with None, the manifest's value is used."""
+    """Holds settings of an environment that override its manifest. For a setting that is None, the manifest's value is
+    used.
+    """
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
@@ -96,9 +102,9 @@ class Override(BaseModel):
     variables: dict[str, str] = Field({}, repr=False)
     secrets: dict[str, SecretOverride] = {}
     locked: dict[str, Locked] = {}
-    """Variables and secrets that the present key cannot decrypt, by name."""
+    """Variables and secrets whose values cannot be decrypted with the present key, by name."""
     configuration: str = NOTHING
-    """Digest of variables and secrets; an instance with another digest is replaced."""
+    """Digest of variables and secrets. An instance that was started with another digest is replaced."""
     lifecycle: Lifecycle = Lifecycle()
 
     def all_variables(self) -> dict[str, str]:
@@ -107,7 +113,7 @@ class Override(BaseModel):
 
     @property
     def problem(self) -> str:
-        """Returns the reason why no instance can be started with this override, and the remedy; empty if one can."""
+        """Returns the reason why no instance can be started with this override, with the remedy; empty if one can."""
         if not self.locked:
             return ""
         return (
@@ -117,7 +123,9 @@ class Override(BaseModel):
 
 
 def desired(override: Override, resources: Resources) -> Desired:
-    """Returns the desired settings: the override, limited to the manifest's bounds, which a commit may have changed."""
+    """Returns the desired settings: those of the override, or else of the manifest's resources. Overridden values are
+    limited to the manifest's bounds, which a later commit may have changed.
+    """
     return Desired(
         replicas=_within(override.replicas, resources.replicas, resources.max_replicas),
         memory=_within(override.memory, resources.memory, resources.max_memory),
@@ -131,7 +139,7 @@ def _within(asked: int | None, least: int, most: int) -> int:
 
 @dataclass(frozen=True)
 class AppFacts:
-    """Addresses and secrets of the platform that all apps of an environment receive."""
+    """Holds the addresses and secrets of the platform that all apps of an environment receive."""
 
     ofrep_endpoint: str
     redis_url: str = field(repr=False)
@@ -140,7 +148,9 @@ class AppFacts:
     def environment_of(
         self, environment_id: EnvironmentId, release: str, commit: str, variables: Mapping[str, str]
     ) -> dict[str, str]:
-        """Returns an instance's environment variables; its driver adds PORT, for processes PATH, HOME and TMPDIR."""
+        """Returns the environment variables of an instance. Its driver adds PORT and, for processes, PATH, HOME and
+        TMPDIR.
+        """
         return {
             **variables,
             "SLIPWAY_APP": environment_id.app,
@@ -154,14 +164,16 @@ class AppFacts:
         }
 
     def digest(self, environment: Environment) -> str:
-        """Returns a digest of these facts, 16 hex digits; an instance with another digest is replaced."""
+        """Returns a digest (16 hex digits) of the addresses and secrets. An instance that was started with another
+        digest is replaced.
+        """
         text = "\n".join((self.ofrep_endpoint, self.redis_url, self.flags_tokens[environment]))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def sync_body(hosts: Sequence[str], health_of: Manifest, app: str, domain: str) -> dict[str, Any]:
-    """Returns the request body of the proxy's `sync` for the app: its host names (`hosts` and its own), and how to
-    check its health.
+    """Returns the request body of the proxy's `sync` for the app: its host names (`hosts` and the default one), and how
+    to check the health of its instances.
     """
     return {
         "hosts": [*hosts, f"{app}.{domain}"],
@@ -171,5 +183,5 @@ def sync_body(hosts: Sequence[str], health_of: Manifest, app: str, domain: str) 
 
 
 def health_host(manifest: Manifest, app: str, domain: str) -> str:
-    """Returns the `Host` of the health checks: what the manifest says, else the app's own first host."""
+    """Returns the `Host` header of the health checks: the one in the manifest, else the app's default host name."""
     return manifest.run.health_host or f"{app}.{domain}"

@@ -1,4 +1,4 @@
-"""Makes the mask that hides an environment's secrets in texts that leave the deployer. Pure."""
+"""Creates the mask that hides an environment's secrets in texts that leave the deployer. Pure."""
 
 from urllib.parse import urlsplit
 
@@ -9,8 +9,8 @@ from shared.security.secret_mask import mask_of
 
 
 def environment_mask(override: Override, facts: AppFacts, environment: Environment) -> Mask:
-    """Returns the mask of the present secrets, the password in REDIS_URL, FLAGS_TOKEN, and passwords in variables that
-    are URLs.
+    """Returns the mask for the environment's secrets, the password in REDIS_URL, FLAGS_TOKEN, and the passwords in
+    variables that hold URLs.
     """
     secrets = [secret.value.get_secret_value() for secret in override.secrets.values()]
     urls = [facts.redis_url, *override.variables.values()]

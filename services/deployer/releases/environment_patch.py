@@ -22,7 +22,7 @@ ALL_BYTES = 256 * KIB
 
 class EnvironmentPatch(Model):
     """Request body of `PATCH /apps/{app}/environments/{env}`. It changes only the given fields; null removes a variable
-    or secret. Setting a secret under a variable's name removes the variable, and vice versa.
+    or secret. A secret with the name of a variable replaces that variable, and the other way round.
     """
 
     model_config = ConfigDict(hide_input_in_errors=True)
@@ -54,8 +54,8 @@ class EnvironmentPatch(Model):
                 )
 
     def applied(self, to: Override, now: datetime) -> Override:
-        """Returns the override with this patch applied. Raises Invalid for a wrong name, or a value that is too long or
-        not allowed in an environment; the message never contains the value.
+        """Returns the override with this patch applied. Raises Invalid for a wrong name, and for a value that is too
+        long or not allowed in an environment variable; the message never contains the value.
         """
         variables = {name: value for name, value in self.variables.items() if value is not None}
         secrets = {

@@ -1,4 +1,4 @@
-"""Models an instance, one running copy of a release: its states, and the restart back-off after a crash."""
+"""Defines an instance, one running copy of a release: its states, and the back-off before a crashed one is replaced."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -29,7 +29,7 @@ WELL_AFTER_S = 60.0
 
 
 class Instance(BaseModel):
-    """The stored record of an instance, one running copy of a release."""
+    """Holds the stored record of an instance, one running copy of a release."""
 
     model_config = ConfigDict(validate_by_name=True, serialize_by_alias=True)
 
@@ -44,24 +44,26 @@ class Instance(BaseModel):
     changed_at: datetime
     ready_at: datetime | None = None
     ended_at: datetime | None = None
-    """Time at which it was certain that all its processes had ended."""
+    """Time at which all its processes had ended for certain."""
     address: str = ""
     memory: int
     """Memory limit in bytes; `memory_at` is the time of its last change."""
     memory_at: datetime | None = None
     memory_refusal: str = ""
-    """Reason why the engine refused the last change of the limit; else empty."""
+    """Reason why the driver refused the last change of the memory limit; else empty."""
     configuration: str
     facts_digest: str = Field("", alias="told")
-    """Digest of the platform facts that it received (`AppFacts.digest`); empty in old records."""
+    """Digest of the platform's addresses and secrets that the instance received (`AppFacts.digest`); empty in old
+    records.
+    """
     restarts: int = 0
-    """Number of failed predecessors, each replaced by the next instance."""
+    """Number of failed instances before this one, each of which was replaced by the next."""
     crashes: int = 0
-    """Number of predecessors that crashed in a row, for the back-off."""
+    """Number of instances before this one that crashed in a row, from which the back-off follows."""
     oom_kills: int = 0
-    """Number of kills at the memory limit, of its predecessors and, once it has failed, its own."""
+    """Number of kills at the memory limit: of the instances before this one and, once it has failed, of itself."""
     oom_killed: bool = False
-    """True if a kill at its memory limit ended it."""
+    """True if a kill at its memory limit ended the instance."""
     replaced: bool = False
     """True if another instance was started to replace it."""
 
@@ -71,7 +73,7 @@ class Instance(BaseModel):
 
 
 def moved(instance: Instance, state: InstanceState, reason: str, now: datetime) -> Instance:
-    """Returns the instance in its new state. Raises IllegalTransition if the table does not allow it."""
+    """Returns the instance in its new state. Raises IllegalTransition if that transition is not allowed."""
     transition(INSTANCE_TRANSITIONS, instance.state, state)
     changes: dict[str, Any] = {"state": state, "reason": reason, "changed_at": now}
     if state is S.READY and instance.ready_at is None:
@@ -85,7 +87,9 @@ def resized(instance: Instance, memory: int, now: datetime) -> Instance:
 
 
 def crashes_in_a_row(failed: Instance) -> int:
-    """Returns the number of crashes in a row, this one included; 1 if it failed a minute or more after it was ready."""
+    """Returns the number of crashes in a row, with this one; 1 if the instance failed a minute or more after it was
+    ready.
+    """
     was_well = failed.ready_at is not None and (failed.changed_at - failed.ready_at).total_seconds() >= WELL_AFTER_S
     return 1 if was_well else failed.crashes + 1
 
@@ -97,7 +101,7 @@ def is_helped_by(failed: Instance, memory: int) -> bool:
 
 def may_restart_at(failed: Instance, memory: int) -> datetime:
     """Returns the time from which an instance with `memory` bytes may replace `failed`. The back-off begins at 0.5 s
-    and doubles with each crash in a row, up to 30 s; there is none if more memory helps (`is_helped_by`).
+    and doubles with each crash in a row, up to 30 s. There is none if more memory helps (`is_helped_by`).
     """
     if is_helped_by(failed, memory):
         return failed.changed_at

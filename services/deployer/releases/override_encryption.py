@@ -1,4 +1,4 @@
-"""Encrypts overrides for the store: each value of a variable or secret is encrypted separately."""
+"""Encrypts overrides for the store: the value of each variable and secret separately."""
 
 import hashlib
 import hmac
@@ -14,7 +14,9 @@ from shared.security.vault import fernet_of
 
 
 class _Stored(BaseModel):
-    """The JSON of an override in the store; a variable in plain text is from a version without encryption."""
+    """Holds an override in the form in which it is stored as JSON. A variable in plain text comes from a version
+    without encryption.
+    """
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
@@ -27,7 +29,9 @@ class _Stored(BaseModel):
 
 
 class OverrideEncryption:
-    """Encrypts overrides with the first of `keys`, decrypts them with any. Raises ValueError without keys."""
+    """Encrypts overrides with the first of `keys`, and decrypts them with any of them. Raises ValueError if there are
+    no keys.
+    """
 
     def __init__(self, keys: Sequence[str]) -> None:
         if not keys:
@@ -36,7 +40,9 @@ class OverrideEncryption:
         self._digest_key = derived_secret(keys[0], "deployer:configuration").encode()
 
     def seal(self, override: Override) -> str:
-        """Returns the override as JSON with encrypted values; values that no key decrypts are kept as they are."""
+        """Returns the override as JSON with encrypted values. Values that none of the keys could decrypt are stored as
+        they were.
+        """
         variables = {name: Locked(sealed=self._encrypt(value)) for name, value in override.variables.items()}
         secrets = {
             name: Locked(sealed=self._encrypt(secret.value.get_secret_value()), set_at=secret.set_at)
@@ -54,8 +60,9 @@ class OverrideEncryption:
         ).model_dump_json()
 
     def open(self, text: str) -> Override:
-        """Decrypts JSON from `seal`, and computes `configuration`. If some value cannot be decrypted, the stored
-        `configuration` stays, so that no instance is replaced. Raises pydantic.ValidationError for any other text.
+        """Returns the override from JSON that `seal` made, with its `configuration` computed anew. If a value cannot be
+        decrypted, the stored `configuration` stays, so that no instance is replaced. Raises pydantic.ValidationError
+        for any other text.
         """
         stored = _Stored.model_validate_json(text)
         override = Override(
@@ -81,8 +88,8 @@ class OverrideEncryption:
         return override
 
     def _configuration(self, variables: Mapping[str, str]) -> str:
-        """Returns a keyed digest of variables and secrets, 16 hex digits. It is stored unencrypted, and without the key
-        guessed values cannot be tested against it.
+        """Returns a digest (16 hex digits) of variables and secrets, which is stored unencrypted. It depends on a key,
+        so that guessed values cannot be tested against it.
         """
         if not variables:
             return NOTHING
@@ -93,7 +100,7 @@ class OverrideEncryption:
         return self._fernet.encrypt(value.encode()).decode()
 
     def _decrypt(self, sealed: str) -> str | None:
-        """Returns the plain text; None if another key encrypted it or it was changed."""
+        """Returns the plain text; None if `sealed` was encrypted with another key or was changed."""
         try:
             return self._fernet.decrypt(sealed).decode()
         except InvalidToken:

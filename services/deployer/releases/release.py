@@ -1,4 +1,6 @@
-"""Models a release, one build in one environment: its states, rollback targets, and which artifacts are needed."""
+"""Defines a release, one build in one environment: its states, the target of a rollback, and which artifacts are
+needed.
+"""
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
@@ -25,7 +27,7 @@ ENDED = frozenset({S.RETIRED, S.FAILED, S.ROLLED_BACK})
 
 
 class ReleaseTransition(BaseModel):
-    """A transition that the release has made, with reason and time."""
+    """Records a transition that the release has made, with reason and time."""
 
     state: ReleaseState
     reason: str
@@ -33,7 +35,7 @@ class ReleaseTransition(BaseModel):
 
 
 class Release(BaseModel):
-    """The stored record of a release: one build in one environment."""
+    """Holds the stored record of a release: one build in one environment."""
 
     id: str
     number: int
@@ -54,35 +56,39 @@ class Release(BaseModel):
     strategy: Literal["start-first", "stop-first"] = "start-first"
     room_at: datetime | None = None
     """Time from which a stop-first release drains the old instances, before it starts its own. If it fails before
-    `switched_at`, the live release is started again.
+    `switched_at`, the live release is started again. None for start-first.
     """
     down_from: datetime | None = None
-    """Start of the outage of a stop-first release."""
+    """Start of the downtime of a stop-first release; None if there was none."""
     down_s: float | None = None
-    """Length of the outage in seconds; None until an instance serves again."""
+    """Length of the downtime in seconds; None until an instance gets visitors again."""
     raised_from: int | None = None
-    """Memory override, in bytes, before the release raised it to `raised_to`; None: there was none."""
+    """Memory limit of the override, in bytes, before the release raised it to `raised_to`; None if the override had
+    none.
+    """
     raised_to: int | None = None
     switched_at: datetime | None = None
-    """Time from which the old instances drain, and only a rollback brings them back."""
+    """Time at which the old instances began to drain; from then on, only a rollback brings them back."""
     rollout_opened: bool = False
     abort_rollout: bool = False
     takes_back: str | None = None
-    """Id of the faulty release that this one was created to replace, in an automatic rollback."""
+    """Id of the faulty release that this one was created to replace, in an automatic rollback; else None."""
     taken_back: str = ""
-    """For a faulty release: id of the release that replaces it automatically, or the reason why there is none."""
+    """Of a faulty release: the id of the release that replaces it automatically, or the reason why there is none."""
     failure: ReleaseFailure | None = None
     clock_from: datetime | None = None
-    """Time from which it waits for its instances: when the oldest running one was added, later by the time for which
-    the clock stood since. None before the first one.
+    """Time from which the wait for instances counts: when the oldest running one was added, moved forward by the time
+    that has not counted since. None before the first instance.
     """
     away_since: datetime | None = None
-    """Time from which a part of the platform is away, so that the clock stands; None while none is."""
+    """Time since which a part of the platform is unavailable, so that the wait does not count; None if all are
+    available.
+    """
     away_s: float = 0
-    """Sum of the seconds for which the clock stood before `away_since`."""
+    """Seconds that have not counted before `away_since`, in all."""
     superseded_by: str | None = None
     platform_fault: bool = False
-    """True if it failed because a part of the platform was away."""
+    """True if the release failed because a part of the platform was unavailable."""
 
     @property
     def environment_id(self) -> EnvironmentId:
@@ -90,20 +96,20 @@ class Release(BaseModel):
 
     @property
     def is_down(self) -> bool:
-        """Returns True while a stop-first release has left the environment without a serving instance."""
+        """Returns True while a stop-first release leaves the environment without an instance that gets visitors."""
         return self.down_from is not None and self.down_s is None
 
 
 class ReleaseDetail(ReleaseView):
-    """A release with its history, as clients see it."""
+    """Response body for a release, with its history."""
 
     instances_made: int
     history: list[ReleaseTransition]
 
 
 def moved(release: Release, state: ReleaseState, reason: str, now: datetime) -> Release:
-    """Returns the release in its new state, with the transition in its history. Raises IllegalTransition if the table
-    does not allow it.
+    """Returns the release in its new state, with the transition in its history. Raises IllegalTransition if that
+    transition is not allowed.
     """
     transition(RELEASE_TRANSITIONS, release.state, state)
     changes: dict[str, Any] = {
@@ -132,20 +138,20 @@ def view(release: Release, now: datetime, *, unchanged: bool = False) -> Release
 
 
 def waited_s(release: Release, now: datetime) -> float:
-    """Returns the seconds for which the release waits for its instances; time in which the clock stood is left out."""
+    """Returns the seconds that the release has waited for its instances, without the time that does not count."""
     if release.clock_from is None:
         return 0.0
     return max(0.0, ((release.away_since or now) - release.clock_from).total_seconds())
 
 
 def away_s(release: Release, now: datetime) -> float:
-    """Returns the seconds, in all, in which the clock stood because a part of the platform was away."""
+    """Returns the seconds, in all, that do not count because a part of the platform was unavailable."""
     running_s = (now - release.away_since).total_seconds() if release.away_since is not None else 0.0
     return release.away_s + running_s
 
 
 def with_credit(release: Release, seconds: float, now: datetime) -> Release:
-    """Returns the release as if the clock had stood for the last `seconds`; it goes on from `now`."""
+    """Returns the release with the last `seconds` of its wait not counted. From `now` on, its wait counts again."""
     since, clock_from = now - timedelta(seconds=seconds), release.clock_from or now
     clock_from += now - max(since, clock_from)
     update = {"clock_from": clock_from, "away_since": None, "away_s": release.away_s + seconds}
@@ -159,7 +165,7 @@ def is_same(release: Release, commit: str, digest: str) -> bool:
 
 def rollback_target(releases: Sequence[Release], live: Release | None) -> Release | None:
     """Returns the newest release that was live, was retired, and ran another commit or artifact than `live`; None if
-    there is none. `releases` are newest first.
+    there is none. `releases` must be sorted newest first.
     """
     for release in releases:
         was_well = release.state is S.RETIRED and release.live_at is not None
@@ -170,7 +176,7 @@ def rollback_target(releases: Sequence[Release], live: Release | None) -> Releas
 
 def kept(releases: Sequence[Release], count: int) -> list[Release]:
     """Returns the releases that retention keeps: those that have not ended, the newest `count`, and the newest `count`
-    that were live, which failed ones must not push out. `releases` are one environment's, newest first.
+    that were live (so that failed ones do not displace them). `releases` holds those of one environment, newest first.
     """
     were_live = [release.id for release in releases if release.live_at is not None][:count]
     newest = [release.id for release in releases][:count]
@@ -179,8 +185,8 @@ def kept(releases: Sequence[Release], count: int) -> list[Release]:
 
 def expired(releases: Sequence[Release], records: int, count: int, in_use: Collection[str]) -> list[Release]:
     """Returns the releases whose records retention deletes. It keeps the newest `records`, those whose artifacts are
-    kept (`kept`, with `count`), those that have instances (`in_use`, release ids), the rollback target, and the newest
-    one with a rollout, which may be active. `releases` are one environment's, newest first.
+    kept (see `kept`, with `count`), those with instances (`in_use` holds their ids), the target of a rollback, and the
+    newest one with a rollout, which may be active. `releases` holds those of one environment, newest first.
     """
     live = next((release for release in releases if release.state is S.LIVE), None)
     with_rollout = next((release for release in releases if release.rollout_opened), None)
@@ -190,15 +196,15 @@ def expired(releases: Sequence[Release], records: int, count: int, in_use: Colle
 
 
 def needed_artifacts(releases: Sequence[Release], count: int, in_use: Collection[str]) -> list[Artifact]:
-    """Returns the artifacts of the releases that retention keeps, or that have instances (`in_use`, release ids).
-    `releases` are one environment's, newest first.
+    """Returns the artifacts of the releases that retention keeps and of those with instances (`in_use` holds their
+    ids). `releases` holds those of one environment, newest first.
     """
     by_id = {release.id for release in kept(releases, count)} | set(in_use)
     return [release.artifact for release in releases if release.id in by_id]
 
 
 def unneeded_folders(by_environment: Sequence[Sequence[Release]], needed: Collection[Artifact]) -> set[str]:
-    """Returns the paths of artifact directories of an app's releases, except those in `needed`."""
+    """Returns the paths of the artifact folders of an app's releases, except those in `needed`."""
     artifacts = [release.artifact for releases in by_environment for release in releases]
     folders = {artifact.ref for artifact in artifacts if artifact.kind == "directory"}
     return folders - {artifact.ref for artifact in needed}

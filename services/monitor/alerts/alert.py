@@ -1,4 +1,6 @@
-"""Models an alert: one rule about one release, with Prometheus' states, and the state of the abort that it requests."""
+"""Defines an alert: one rule about one release, with the states of Prometheus, and the state of the abort that it
+requests.
+"""
 
 from datetime import datetime
 from enum import StrEnum
@@ -29,9 +31,10 @@ OPEN = frozenset({AlertState.PENDING, AlertState.FIRING})
 
 
 class AbortState(StrEnum):
-    """Names the states of the abort that an alert requests: `wanted` from when the alert fires until the proxy answers,
-    then `confirmed` (the proxy aborted the rollout) or `obsolete` (the release's rollout was not the current one any
-    more)."""
+    """Names the states of the abort that an alert requests. It is `wanted` from the time when the alert fires until the
+    proxy answers; then `confirmed` (the proxy aborted the rollout) or `obsolete` (the rollout of the release was no
+    longer the current one).
+    """
 
     WANTED = "wanted"
     CONFIRMED = "confirmed"
@@ -73,7 +76,7 @@ class Alert(View):
     abort_at: datetime | None = None
 
     def evidence(self) -> dict[str, JsonValue]:
-        """Returns the evidence that the proxy keeps with an aborted rollout: the keys `alert` (its id), `rule`,
+        """Returns the evidence that the proxy stores with an aborted rollout: the keys `alert` (its id), `rule`,
         `metric`, `value`, `threshold`, `words` (the reason), `since` (when the breach began) and `seen`.
         """
         return {
@@ -114,8 +117,8 @@ def new_platform_alert(name: str, rule: str, service: str, now: datetime) -> Ale
 
 def next_alert(alert: Alert, breaching: bool | None, rule: Rule, now: datetime, reading: Reading) -> Alert:
     """Returns the alert after one more reading; unchanged if `breaching` is None (no data). A pending alert fires once
-    the breach has lasted `rule.for_s` seconds. A firing one resolves once there was no breach for
-    `rule.keep_firing_for_s` seconds. (After Prometheus, rules/alerting.go.)
+    the breach has lasted `rule.for_s` seconds. A firing alert resolves after `rule.keep_firing_for_s` seconds without a
+    breach. (Prometheus does the same, in rules/alerting.go.)
     """
     if breaching is None:
         return alert
@@ -141,7 +144,9 @@ def _calmer(alert: Alert, rule: Rule, now: datetime, reading: Reading) -> Alert:
 
 
 def end(alert: Alert, now: datetime, reason: str) -> Alert:
-    """Returns the open alert in the state `gone`. `reason` says which of release, rollout or rule has ended."""
+    """Returns the open alert in the state `gone`. `reason` says what has ended: the release, the rollout or the
+    rule.
+    """
     return _moved(alert, AlertState.GONE, now, reason)
 
 
@@ -150,7 +155,7 @@ def want_abort(alert: Alert, now: datetime) -> Alert:
 
 
 def settle_abort(alert: Alert, state: AbortState, now: datetime, reason: str) -> Alert:
-    """Returns the alert with the proxy's answer to its abort: `state` is confirmed or obsolete."""
+    """Returns the alert with the proxy's answer to its abort: `state` is `confirmed` or `obsolete`."""
     return _with_abort(alert, state, now, reason)
 
 

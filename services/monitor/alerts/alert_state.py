@@ -1,4 +1,4 @@
-"""Holds rules and alerts in memory, where alerts are decided; changes are written to Redis later (write-behind)."""
+"""Holds rules and alerts in memory, where they are changed; changes are written to Redis later (write-behind)."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ FIRST_LOAD_S = 2.0
 
 
 class ActiveAlerts:
-    """Holds rules and alerts. Only changes of rules, the first `load()` and `flush()` wait for Redis."""
+    """Holds rules and alerts. Only changes of rules, the first `load()`, and `flush()` wait for Redis."""
 
     def __init__(self, store: AlertStore) -> None:
         self._store = store
@@ -50,13 +50,13 @@ class ActiveAlerts:
         return list(self._in_order)
 
     async def put_rule(self, rule: Rule) -> None:
-        """Stores the rule, then applies it. If Redis does not answer, raises RedisError and changes nothing."""
+        """Stores the rule, then applies it. Raises RedisError, and changes nothing, if Redis does not answer."""
         await self._store.put_rule(rule)
         self._set_rules(self._rules | {rule.name: rule})
 
     async def delete_rule(self, name: str) -> None:
-        """Deletes the rule, or resets a default rule to its default. If Redis does not answer, raises RedisError and
-        changes nothing.
+        """Deletes the rule; a default rule gets its default values back. Raises RedisError, and changes nothing, if
+        Redis does not answer.
         """
         await self._store.delete_rule(name)
         rules = {kept: rule for kept, rule in self._rules.items() if kept != name}
@@ -88,7 +88,7 @@ class ActiveAlerts:
     def apply(
         self, app: str, environment: Environment, release: str, rule: Rule, reading: Reading, now: datetime
     ) -> bool:
-        """Applies one reading to the rule's alert about the release; returns True if the alert changed."""
+        """Applies one reading to the alert of the rule about the release; returns True if the alert changed."""
         before = self._alerts.get(alert_id(rule, release))
         breaching = is_breaching(rule, reading, firing=before is not None and before.state == AlertState.FIRING)
         if not breaching and (before is None or before.state not in OPEN):
@@ -116,8 +116,8 @@ class ActiveAlerts:
     def end_others(
         self, app: str, environment: Environment, releases: Container[str] | None, now: datetime, reason: str
     ) -> bool:
-        """Ends open alerts of the app's environment: those about releases not in `releases` (unless that is None), with
-        `reason`, and those whose rule no longer applies. Returns True if any was ended.
+        """Ends those open alerts of the app's environment whose rule no longer applies and, unless `releases` is None,
+        with `reason` those about releases that are not in it. Returns True if any was ended.
         """
         ended = False
         for alert in list(self._open.get((app, environment), {}).values()):
@@ -187,8 +187,8 @@ class ActiveAlerts:
     # --- Redis
 
     async def load(self) -> None:
-        """Restores stored rules and alerts, once; alerts changed since the start are kept. Raises RedisError if Redis
-        does not answer.
+        """Restores rules and alerts from the store, once. Alerts that have changed since the start are kept. Raises
+        RedisError if Redis does not answer.
         """
         if self._loaded:
             return
@@ -200,15 +200,17 @@ class ActiveAlerts:
         self._loaded = True
 
     async def load_if_possible(self) -> None:
-        """Calls `load()` once, for at most 2 s, before the first decision; if that fails, there are no alerts yet."""
+        """Calls `load()` before the first reading, once and for at most 2 s. If that fails, there are no earlier alerts
+        for now.
+        """
         if not self._tried:
             self._tried = True
             with contextlib.suppress(RedisError, TimeoutError):
                 await asyncio.wait_for(self.load(), FIRST_LOAD_S)
 
     async def flush(self) -> None:
-        """Stores changed alerts with their events. If Redis does not answer, raises RedisError and keeps them for the
-        next call.
+        """Stores changed alerts with their events. Raises RedisError if Redis does not answer, and then keeps them for
+        the next call.
         """
         async with self._flushing:
             await self.load()

@@ -22,14 +22,14 @@ Kept = TypeVar("Kept", Rule, Alert)
 
 class AlertStore:
     """Stores alert rules and alerts in the hashes `monitor:rules` (by name) and `monitor:alerts` (by id). Writes are
-    atomic. Methods raise `redis.RedisError` when Redis does not answer.
+    atomic. Methods raise `redis.RedisError` if Redis does not answer.
     """
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
     async def load(self) -> tuple[list[Rule], list[Alert]]:
-        """Returns all rules and alerts; an entry that cannot be parsed is logged and left out. No alert has a time that
+        """Returns all rules and alerts. An entry that cannot be parsed is logged and left out. No alert has a time that
         lies ahead.
         """
         async with self._redis.pipeline(transaction=True) as pipe:
@@ -39,7 +39,7 @@ class AlertStore:
         return _readable(Rule, rules), [none_ahead(alert, now()) for alert in _readable(Alert, alerts)]
 
     async def save(self, alerts: Mapping[str, Alert | None], events: Sequence[Event]) -> None:
-        """Stores alerts by id (None deletes the alert) and appends their events, atomically."""
+        """Stores alerts by id (None deletes the alert) and appends their events, in one transaction."""
         async with self._redis.pipeline(transaction=True) as pipe:
             for name, alert in alerts.items():
                 if alert is None:

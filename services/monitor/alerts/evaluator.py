@@ -1,4 +1,4 @@
-"""Evaluates the rules for every release that gets visitors: canaries that are being rolled out, and production."""
+"""Evaluates the alert rules for every release that gets visitors: canaries with a rollout, and production."""
 
 import asyncio
 import logging
@@ -32,8 +32,9 @@ AT_ONCE = 20  # apps that are evaluated until other loops, such as the one that 
 
 
 class Evaluator:
-    """Evaluates rules with figures of deployer and proxy, and updates the alerts. Only its first step waits for Redis.
-    `wake` is called when an alert changed, so that the abort it may request is sent and the alert is stored.
+    """Evaluates alert rules with figures of deployer and proxy, and updates the alerts. Only its first step waits for
+    Redis. `wake` is called when an alert has changed, so that an abort that it requests is sent and the alert is
+    stored.
     """
 
     def __init__(
@@ -67,12 +68,13 @@ class Evaluator:
 
     @property
     def proxy_problem(self) -> str | None:
-        """Returns the reason why the proxy did not answer last time; None if it did, or was not asked."""
+        """Returns the reason why the proxy did not answer last time; None if it did, or was not called."""
         return next(iter(self._unanswered.values()), None)
 
     async def step(self) -> None:
-        """Evaluates the rules for the apps that have a canary or were never evaluated, and every 2 s for all apps. An
-        empty registry ends no alert."""
+        """Evaluates the rules once, for the apps that have a canary or were never evaluated; every 2 s for all apps. If
+        the registry is empty, no alert is ended because of that.
+        """
         await self._alerts.load_if_possible()
         await self._inventory.load_if_possible()
         await self._find_instances()
@@ -92,15 +94,15 @@ class Evaluator:
 
     def expect_change(self) -> None:
         """Makes the next steps read the registry, for 2 s. It is called after an event about an instance, a release or
-        a rollout, since the registry may change a moment later than the event."""
+        a rollout, because the registry may change a moment after the event.
+        """
         self._change_expected_at = self._clock()
 
     async def on_ill_instance(self, app: str, environment: Environment, release: str, reason: str) -> None:
-        """Evaluates the health rules at once, after the event that an instance of the release is unhealthy or has
-        failed.
-
-        Does nothing if the release is neither being rolled out nor live. Raises Unavailable if the proxy does not
-        answer whether it is being rolled out; the event must then be handled again."""
+        """Evaluates the health rules at once, after an event that an instance of the release is unhealthy or has
+        failed. Does nothing if the release neither has an active rollout nor is live. Raises Unavailable if the proxy
+        does not tell whether it has one; the event must then be handled again.
+        """
         if environment == Environment.CANARY:
             problem = await self._read_rollout(app)
             rollout = self._rollouts.get(app)
@@ -117,7 +119,9 @@ class Evaluator:
         self._apply(app, environment, release, ill)
 
     def excuse(self, instance: str) -> None:
-        """Excludes the instance from the health check: it had an OOM kill, and its memory limit can still be raised."""
+        """Excludes the instance from the health check for a time: it was killed at its memory limit, and the limit can
+        still be raised.
+        """
         self._inventory.excuse(instance, self._clock())
 
     def end(self, release: str, reason: str) -> None:
@@ -127,20 +131,24 @@ class Evaluator:
             self._wake()
 
     def forget(self, app: str) -> None:
-        """Stops evaluating the app's production, which was removed."""
+        """Stops evaluating the app's production, because it was removed."""
         self._inventory.forget(app)
 
     def _with_canary(self) -> set[str]:
-        """Returns the apps with a canary: in the registry, in a rollout, in an open alert or in the traffic."""
+        """Returns the apps that have a canary by any sign: in the registry, in a rollout, in an open alert or in the
+        traffic.
+        """
         under_way = {app for app, rollout in self._rollouts.items() if rollout.state in CURRENT}
         alerted = {alert.app for alert in self._alerts.open_alerts() if alert.environment == Environment.CANARY}
         routed = {app for app, window in self._windows.items() if window.release(Track.CANARY)}
         return self._inventory.with_canary() | under_way | alerted | routed
 
     async def _find_instances(self) -> None:
-        """Reads the registry: in every step while there is a canary or the deployer does not answer, else every 2 s and
-        after an event. If it does not answer, the last instances are kept and their health is unknown. After a restart,
-        the release of an open production alert counts as live until the registry names another one."""
+        """Reads the registry: in every step while there is a canary or the deployer does not answer, otherwise every 2
+        s and after an event. If it does not answer, the last instances are kept and their health is unknown. After a
+        restart of the monitor, the release of an open production alert counts as live until the registry names another
+        one.
+        """
         for alert in sorted(self._alerts.open_alerts(), key=lambda alert: alert.since, reverse=True):
             if alert.environment == Environment.PRODUCTION:
                 self._inventory.remember(alert.app, alert.release)
@@ -159,7 +167,7 @@ class Evaluator:
         return not _just_now(self._registry_read_at, now) or _just_now(self._change_expected_at, now)
 
     async def _evaluate_all(self, due: set[str], with_canary: set[str]) -> None:
-        """Evaluates the rules for the apps in `due` with the data that can be read; apps with a canary first. Raises
+        """Evaluates the rules for the apps in `due`, those with a canary first, with the data that can be read. Raises
         the first error, after all apps were evaluated.
         """
         views, problems = await self._read_traffic(due)
@@ -182,7 +190,7 @@ class Evaluator:
 
     def _evaluate(self, app: str, problem: str | None) -> None:
         """Evaluates the rules for the app's canary and production. `problem` is the reason why the app's traffic or
-        rollout could not be read, or None.
+        rollout could not be read; None if they were read.
         """
         self._evaluated.add(app)
         if problem:
@@ -193,7 +201,7 @@ class Evaluator:
         self._evaluate_production(app)
 
     async def _read_traffic(self, due: set[str]) -> tuple[dict[str, AppTraffic], dict[str, str]]:
-        """Reads the traffic of the apps in `due` from the proxy, and records it. Returns app → its traffic, and app →
+        """Reads the traffic of the apps in `due` from the proxy, and records it. Returns app → traffic, and app →
         reason for each app whose traffic could not be read.
         """
         try:
@@ -213,7 +221,9 @@ class Evaluator:
         return readable, dict.fromkeys(views.keys() - readable.keys(), UNREADABLE)
 
     async def _read_rollout(self, app: str) -> str | None:
-        """Reads the app's rollout; without an answer, keeps the last state and returns the reason, else None."""
+        """Reads the app's rollout and returns None. If the proxy does not answer, keeps the last state and returns the
+        reason.
+        """
         try:
             answer = await self._proxy.get(f"/apps/{app}/rollout", timeout_s=CALL_S, repeatable=False)
         except Problem as problem:
@@ -250,7 +260,9 @@ class Evaluator:
         return ReadingSources(self._inventory, self._samples, window, self._clock())
 
     def _apply(self, app: str, environment: Environment, release: str, readings: Readings) -> None:
-        """Evaluates the rules that apply to the release; one that raises an error is logged once and stops no other."""
+        """Evaluates the rules that apply to the release. A rule that raises an error is logged once and does not stop
+        the others.
+        """
         now = self._clock()
         changed = False
         for rule in self._alerts.rules():
@@ -267,8 +279,8 @@ class Evaluator:
 
 
 def _just_now(at: datetime | None, now: datetime) -> bool:
-    """Returns True if `at` and `now` differ by less than 2 s; False for None, and also if `at` lies further ahead,
-    since the clock was then set back.
+    """Returns True if `at` and `now` differ by less than 2 s; False if `at` is None. A time far after `now` also gives
+    False, because the clock was then set back.
     """
     return at is not None and abs(now - at) < PRODUCTION_INTERVAL
 

@@ -1,4 +1,4 @@
-"""Says for each metric how its reading is computed. A new metric gets its line here."""
+"""Defines how the reading of each metric is computed. A new metric gets a line here."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from services.monitor.samples.sample_cache import SampleCache
 from shared.models import Environment, Track
 
 Readings = dict[Metric, Callable[[], Reading]]
-"""Functions that compute a release's readings, by metric: only those that a rule asks for are called."""
+"""Metric → function that computes a release's reading. Only the functions of metrics that a rule uses are called."""
 
 
 @dataclass(frozen=True)
 class ReadingSources:
-    """Holds where the readings of one app come from."""
+    """Holds the sources of one app's readings."""
 
     inventory: Inventory
     samples: SampleCache
@@ -43,7 +43,7 @@ def production_readings(of: ReadingSources, app: str, release: str) -> Readings:
 
 
 def _instance_readings(of: ReadingSources, app: str, environment: Environment, release: str) -> Readings:
-    """Returns the readings that are measured on the release's instances."""
+    """Returns the readings that are measured at the release's instances."""
     ready = of.inventory.ready_instances(app, environment, release)
     unknown = Reading(None, "the deployer does not answer")
     return {

@@ -34,7 +34,7 @@ SILENT = Reading(None, "the proxy gave no traffic figures")
 
 @dataclass(frozen=True)
 class Point:
-    """The proxy's counters of an app's two tracks, read at `at`."""
+    """Holds the proxy's counters of an app's two tracks, read at `at`."""
 
     at: datetime
     tracks: Mapping[Track, TrackTraffic]
@@ -42,7 +42,7 @@ class Point:
 
 @dataclass(frozen=True)
 class TrafficReading:
-    """The traffic of one track between two readings, which are `seconds` apart."""
+    """Holds the traffic of one track between two readings, which are `seconds` apart."""
 
     requests: int
     errors: int
@@ -65,7 +65,9 @@ class TrafficReading:
 
 
 class Window:
-    """Keeps one app's traffic counters for 5 min, or since the proxy began to count from 0 (its epoch)."""
+    """Holds one app's traffic counters of the last 5 minutes, but none from before the proxy last began to count from 0
+    (`epoch`).
+    """
 
     def __init__(self) -> None:
         self._points: deque[Point] = deque()
@@ -73,7 +75,7 @@ class Window:
         self._read_at: datetime | None = None
 
     def add(self, traffic: TrafficView, now: datetime) -> None:
-        """Adds the counters read at `now`, unless one of the tracks is missing."""
+        """Adds the counters that were read at `now`. Ignores them if one of the two tracks is missing."""
         if traffic.tracks.keys() != TRACKS:
             return
         epoch = (traffic.epoch, {track: figures.release for track, figures in traffic.tracks.items()})
@@ -91,11 +93,10 @@ class Window:
         return self._epoch[1].get(track) if self._epoch else None
 
     def canary_errors(self, release: str, now: datetime) -> Reading:
-        """Returns the canary's share of 5xx answers over the last 10 s, or as far back as 20 requests reach.
-
-        The value is 0 if stable has 20 requests too, and its share is at least half as high or the difference may be
-        chance. It is None without a reading in the last 10 s, with fewer than 20 requests, or with one or two errors
-        among fewer than 100.
+        """Returns the canary's share of 5xx answers over the last 10 s; if these had fewer than 20 requests, over so
+        much more time that there are 20. The value is 0 if stable also has 20 requests, and its share is at least half
+        as high or the difference may be chance. The value is None without a reading in the last 10 s, with fewer than
+        20 requests, or with one or two errors among fewer than 100.
         """
         start = self._start(Track.CANARY, release, now)
         if start is None:
@@ -111,9 +112,9 @@ class Window:
         return Reading(None if canary.too_few_errors else share, description, evidence)
 
     def stable_errors(self, release: str, now: datetime) -> Reading:
-        """Returns production's share of 5xx answers over the last 10 s, or as far back as 20 requests reach. The value
-        is None without a reading in the last 10 s, with fewer than 20 requests, or with one or two errors among fewer
-        than 100.
+        """Returns production's share of 5xx answers over the last 10 s; if these had fewer than 20 requests, over so
+        much more time that there are 20. The value is None without a reading in the last 10 s, with fewer than 20
+        requests, or with one or two errors among fewer than 100.
         """
         start = self._start(Track.STABLE, release, now)
         if start is None:
@@ -125,9 +126,9 @@ class Window:
         return Reading(None if stable.too_few_errors else stable.errors / stable.requests, description, evidence)
 
     def slowness(self, release: str, now: datetime) -> Reading:
-        """Returns the canary's p95 as a multiple of stable's over the last 30 s. The value is 1 if the canary is less
-        than 25 ms slower, or if that may be chance: where one answer in twenty is slow, p95 jumps by itself. It is None
-        with fewer than 100 requests on either track.
+        """Returns the canary's p95 latency as a multiple of stable's, over the last 30 s. The value is 1 if the canary
+        is less than 25 ms slower, or if the difference may be chance: if about one answer in twenty is slow, p95 varies
+        widely by itself. The value is None with fewer than 100 requests on either track.
         """
         start = self._latency_start(Track.CANARY, release, now)
         if start is None:
@@ -149,7 +150,7 @@ class Window:
         return Reading(canary_p95 / max(stable_p95, LEAST_MS) if is_slower else 1.0, description, evidence)
 
     def p95_ms(self, track: Track, release: str, now: datetime) -> Reading:
-        """Returns the p95 in milliseconds over the last 30 s; the value is None with fewer than 20 requests."""
+        """Returns the p95 latency in milliseconds over the last 30 s; the value is None with fewer than 20 requests."""
         start = self._latency_start(track, release, now)
         if start is None:
             return SILENT
@@ -171,7 +172,7 @@ class Window:
         )
 
     def _start(self, track: Track, release: str, now: datetime) -> Point | None:
-        """Returns the reading at which the window for errors begins (see `canary_errors`); None if there is none."""
+        """Returns the reading at which the time for errors begins (see `canary_errors`); None if there is none."""
         if not self._is_about(track, release, now):
             return None
         last = self._points[-1].tracks[track].requests
@@ -194,13 +195,15 @@ class Window:
 
 
 def _surely_worse(canary: TrafficReading, stable: TrafficReading) -> bool:
-    """Returns True if the canary's share of errors is more than twice stable's, and too far above it to be chance."""
+    """Returns True if the canary's share of errors is more than twice stable's, and exceeds it by too much to be
+    chance.
+    """
     share, stable_share = canary.errors / canary.requests, stable.errors / stable.requests
     return share > 2 * stable_share and excess_z(share, canary.requests, stable_share, stable.requests) >= SURE_Z
 
 
 def _surely_slower(canary: LatencyHistogram, stable: LatencyHistogram, stable_p95_ms: float) -> bool:
-    """Returns True if too many of the canary's answers lie well above stable's p95 for that to be chance."""
+    """Returns True if too many of the canary's answers are well above stable's p95 latency for that to be chance."""
     share, stable_share = (share_above(each, stable_p95_ms + SLOWER_MS / 2) for each in (canary, stable))
     return excess_z(share, canary.total, stable_share, stable.total) >= SURE_Z
 

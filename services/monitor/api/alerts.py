@@ -21,8 +21,8 @@ AlertsPage = Callable[[Request, Page[Alert] | None], Awaitable[Response]]
 
 
 def alerts_router(alerts: ActiveAlerts, page: AlertsPage) -> APIRouter:
-    """Returns the routes. `page` answers `GET /alerts` for a browser: with an overview, or with the alerts that the
-    query asks for.
+    """Returns the router for requests about rules and alerts. `page` answers `GET /alerts` for a browser: with an
+    overview, or with the alerts that the query selects.
     """
     router = APIRouter(tags=["alerts"])
 
@@ -35,8 +35,8 @@ def alerts_router(alerts: ActiveAlerts, page: AlertsPage) -> APIRouter:
         limit: Limit = 100,
         cursor: TimeCursor = None,
     ) -> Any:
-        """Lists alerts, newest change first: all open ones and the last 500 that have ended. `abort` says whether the
-        proxy has confirmed the abort. The answer is a page if `Accept` begins with `text/html`.
+        """Lists alerts, last changed first: all open ones, and the last 500 that have ended. `abort` says whether the
+        proxy has confirmed the abort. If `Accept` begins with `text/html`, the answer is a page.
         """
         wanted = (
             alert
@@ -50,12 +50,12 @@ def alerts_router(alerts: ActiveAlerts, page: AlertsPage) -> APIRouter:
 
     @router.get("/rules", summary="All rules")
     async def list_rules(limit: Limit = 100, cursor: NameCursor = None) -> Page[Rule]:
-        """Lists the rules by name; default rules exist without being set."""
+        """Lists the rules by name. Default rules are among them even if people have set none."""
         return page_of(alerts.rules(), lambda rule: rule.name, limit, cursor, newest_first=False)
 
     @router.get("/rules/{name}", summary="One rule")
     async def get_rule(name: RuleName) -> Rule:
-        """Returns the rule that is in force under this name."""
+        """Returns the rule of this name: the default rule, or what replaced it. The answer is 404 if there is none."""
         for rule in alerts.rules():
             if rule.name == name:
                 return rule
@@ -63,9 +63,9 @@ def alerts_router(alerts: ActiveAlerts, page: AlertsPage) -> APIRouter:
 
     @router.put("/rules/{name}", summary="Make or replace a rule")
     async def put_rule(name: RuleName, body: Annotated[RuleBody, Body(examples=[EXAMPLE])]) -> Rule:
-        """Creates or replaces the rule. It applies to canaries that are being rolled out and to production, unless
-        `app` or `environment` narrows that; `aborts` affects canaries only. To disable a default rule, replace it by
-        one with `enabled: false`.
+        """Creates or replaces the rule. It applies to canaries with an active rollout and to production, unless `app`
+        or `environment` restricts that; `aborts` affects canaries only. To disable a default rule, replace it by one
+        with `enabled: false`.
         """
         rule = Rule(name=name, **body.model_dump())
         await alerts.put_rule(rule)
@@ -73,7 +73,7 @@ def alerts_router(alerts: ActiveAlerts, page: AlertsPage) -> APIRouter:
 
     @router.delete("/rules/{name}", summary="Delete a rule", status_code=204)
     async def delete_rule(name: RuleName) -> Response:
-        """Deletes the rule and ends its open alerts. A default rule is reset to its default."""
+        """Deletes the rule and ends its open alerts. A default rule gets its default values back."""
         if name not in {rule.name for rule in alerts.rules()}:
             raise _not_found(name)
         await alerts.delete_rule(name)

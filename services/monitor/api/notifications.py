@@ -58,8 +58,8 @@ def notifiers_router(recipients: Recipients, monitor_url: str) -> APIRouter:
 
     @router.put("", summary="Replace the list of notifiers")
     async def put_notifiers(body: Annotated[NotifierList, Body(examples=[NOTIFIERS_EXAMPLE])]) -> Page[NotifierView]:
-        """Replaces all notifiers except those of SLIPWAY_NOTIFY. An item without `url`, or with the redacted one that
-        GET shows, keeps the URL stored under its name.
+        """Replaces all notifiers except those of SLIPWAY_NOTIFY. An item without `url`, or with the URL without secrets
+        that GET shows, keeps the URL that is stored under its name.
         """
         return Page(items=await recipients.replace(body))
 
@@ -104,7 +104,7 @@ def silences_router(store: NotifierStore) -> APIRouter:
 
     @router.delete("/{id}", summary="End a silence", status_code=204)
     async def delete_silence(id: str) -> Response:
-        """Ends the silence. People are notified within 5 min of alerts that still fire."""
+        """Ends the silence. Within 5 minutes, people are notified of alerts that still fire."""
         if not await store.delete_silence(id):
             raise NotFound(f"there is no silence {id}; GET /silences lists those in force")
         return Response(status_code=204)

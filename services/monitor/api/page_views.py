@@ -1,4 +1,4 @@
-"""Builds the view models of the pages of instances and alerts; changes no state."""
+"""Builds the content of the pages of instances and alerts. Changes no state."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,18 +29,18 @@ MESSAGES_SHOWN = 30
 
 @dataclass(frozen=True)
 class Peak:
-    """The highest figures of an instance within the last hour."""
+    """Holds the highest figures of an instance within the last hour."""
 
     working_set: int
-    """Bytes."""
+    """Memory use without page cache that the kernel would drop first, in bytes."""
     cpu: float | None
     """Percent of one core; None if it was never measured."""
 
 
 @dataclass
 class InstanceListRow:
-    """A row of the page of instances: an instance with its last sample, and its highest figures. `runs` says whether it
-    still gives samples.
+    """Describes a row of the page of instances: an instance with its last sample and its highest figures. `runs` is
+    True while it gives samples.
     """
 
     instance: Watched
@@ -50,7 +50,7 @@ class InstanceListRow:
 
 @dataclass
 class EnvironmentRow:
-    """One environment of an app with its instances, running ones first."""
+    """Describes one environment of an app with its instances, running ones first."""
 
     app: str
     environment: Environment
@@ -59,8 +59,9 @@ class EnvironmentRow:
 
 
 def by_environment(instances: Sequence[Watched], now: datetime) -> list[EnvironmentRow]:
-    """Returns a row for each app and environment, production first. Each shows its running instances and the last three
-    that ended. `instances` are ordered last started first."""
+    """Returns a row for each app and environment, production first. Each contains its running instances and the last
+    three that ended. `instances` must be ordered by start, latest first.
+    """
     found: dict[tuple[str, bool, Environment], EnvironmentRow] = {}
     for instance in instances:
         key = (instance.app, instance.environment is not Environment.PRODUCTION, instance.environment)
@@ -74,8 +75,8 @@ def by_environment(instances: Sequence[Watched], now: datetime) -> list[Environm
 
 
 def peak(highest: Mapping[str, float], samples: Sequence[Sample]) -> Peak:
-    """Returns the highest figures of an instance. `highest` are those of its stored rows by name; `samples` are the
-    newest ones, which no row contains yet.
+    """Returns the highest figures of an instance. `highest` holds figure → maximum of its stored rows; `samples` holds
+    the newest samples, which no row contains yet.
     """
     cpus = [highest.get("cpu"), *(sample.cpu for sample in samples)]
     return Peak(
@@ -85,20 +86,22 @@ def peak(highest: Mapping[str, float], samples: Sequence[Sample]) -> Peak:
 
 
 def key_of(alert: Alert) -> str:
-    """Returns the key by which the alert is sorted in the list of alerts: its time and its id."""
+    """Returns the key by which the alert is sorted in the list of alerts: its time, then its id."""
     return time_key(alert.since, alert.id)
 
 
 class MonitorPages:
-    """Renders the HTML pages of instances and alerts. `hostname` is the host in the request's URL, used in links to
-    other services.
+    """Renders the HTML pages of instances and alerts. `hostname` is the host in the request's URL, which links to other
+    services use.
     """
 
     def __init__(self, settings: SharedSettings) -> None:
         self._templates = Templates(Path(__file__).parent / "templates", settings)
 
     def instances(self, shown: Sequence[EnvironmentRow], following: str | None, hostname: str | None) -> str:
-        """Renders one page of the instances; `following` is the cursor of the next page, None on the last one."""
+        """Renders one page of the list of instances. `following` is the cursor of the next page, None on the last
+        one.
+        """
         return self._templates.render(
             "instances.html", here="Instances", hostname=hostname, environments=shown, following=following
         )
@@ -135,8 +138,8 @@ class MonitorPages:
         )
 
     def alert_list(self, found: Page[Alert], query: Iterable[tuple[str, str]], hostname: str | None) -> str:
-        """Renders one page of the list of alerts. `query` are the parameters of the request's URL, repeated in the link
-        to the next page.
+        """Renders one page of the list of alerts. `query` holds the parameters of the request's URL, which the link to
+        the next page repeats.
         """
         same = [(name, value) for name, value in query if name != "cursor"]
         older = urlencode([*same, ("cursor", found.next)]) if found.next else None

@@ -1,4 +1,4 @@
-"""Defines the routes of the pages, which get their content from caches and stores."""
+"""Defines the routes of the HTML pages, whose content comes from caches and stores."""
 
 from datetime import timedelta
 

@@ -19,7 +19,7 @@ def policies_router(store: PolicyStore) -> APIRouter:
 
     @router.get("/{app}/{env}", summary="How an environment's memory is scaled")
     async def get_policy(app: AppName, env: Environment) -> Policy:
-        """Returns the policy in force; the default one, which is enabled, if none was set."""
+        """Returns the policy that applies: the default one, which is enabled, if none was set."""
         key = EnvironmentKey(app, env)
         return next((each for each in await store.policies() if each.key == key), default_policy(key))
 
@@ -27,7 +27,7 @@ def policies_router(store: PolicyStore) -> APIRouter:
     async def put_policy(
         app: AppName, env: Environment, body: Annotated[PolicyBody, Body(examples=[EXAMPLE])]
     ) -> Policy:
-        """Replaces the policy, in force within 2 s; a missing field gets its default. The limit itself stays between
+        """Replaces the policy. It applies within 2 s; a missing field gets its default. The limit itself stays between
         the manifest's `memory` and `max_memory`.
         """
         policy = Policy(app=app, environment=env, **body.model_dump())
@@ -41,8 +41,8 @@ def policies_router(store: PolicyStore) -> APIRouter:
         cursor: NumberCursor = None,
         limit: Limit = 20,
     ) -> Page[Decision]:
-        """Lists the last 500 decisions, newest first, also those that changed nothing; `cause` and `reason` say why.
-        Repetitions share one entry with a `count`; the newest entry may be 10 s old.
+        """Lists the last 500 decisions, newest first, including those that changed nothing; `cause` and `reason` say
+        why. Successive decisions with the same cause share one entry, with a `count`. The newest entry may be 10 s old.
         """
         found = await store.decisions(EnvironmentKey(app, env), limit=limit + 1, before=cursor)
         return cut(found, limit, lambda decision: decision.number)

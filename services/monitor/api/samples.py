@@ -31,7 +31,7 @@ Read = Callable[[str, datetime, datetime], Awaitable[list[Measured]]]
 
 
 class Samples(Page[Item]):
-    """The measurements of a time range, all on one page."""
+    """Response body with the measurements of a time range, all on one page."""
 
     step: int = Field(
         description="Length of the time steps, in seconds; longer than asked for if there would be over 1000."
@@ -43,18 +43,19 @@ def samples_router(cache: SampleCache, store: SampleStore) -> APIRouter:
 
     @router.get("/instances", summary="Instances with their last sample")
     async def list_instances(app: str | None = None, limit: Limit = 100, cursor: TimeCursor = None) -> Page[Watched]:
-        """Lists the instances, last started first. One that gives no samples any more is listed for an hour after its
-        last one.
+        """Lists the instances, last started first. An instance that gives no samples any more is listed for an hour
+        after its last sample.
         """
         found = [item for item in await cache.instances(now()) if app in (None, item.app)]
         return page_of(found, lambda item: time_key(item.started_at, item.id), limit, cursor)
 
     @router.get("/instances/{id}/samples", summary="CPU and memory of an instance over time")
     async def list_samples(id: str, since: From = None, until: To = None, step: Step = 2) -> Samples[SampleItem]:
-        """Lists the highest figures of each time step, newest first; `spread` has minimum, mean and last. Samples are
-        taken every 2 s and kept for an hour; for an earlier start, or steps of a minute and more, the items are made of
-        minutes, which are kept for 24 h. A longer time range is shortened to what is kept. Steps are longer than `step`
-        if there would be more than 1000 items; the answer's `step` is their length.
+        """Lists the highest figures of each time step, newest first; `spread` holds minimum, mean and last. Samples are
+        taken every 2 s and kept for an hour. For an earlier start, or steps of a minute and more, the items are
+        aggregates of minutes, which are kept for 24 h. A longer time range is cut to the time for which data are kept.
+        Steps are longer than `step` if there would be more than 1000 items; the answer's `step` is their length in
+        seconds.
         """
         rows, step = await rows_of(store, store.samples, id, since, until, step)
         return Samples(items=[item_of(row) for row in reversed(rows)], step=step)
@@ -62,7 +63,7 @@ def samples_router(cache: SampleCache, store: SampleStore) -> APIRouter:
     @router.get("/releases/{id}/samples", summary="Requests, errors and latency of a release over time")
     async def list_traffic(id: str, since: From = None, until: To = None, step: Step = 2) -> Samples[TrafficItem]:
         """Lists all requests and errors of each time step, and its highest rates and latencies, newest first; `spread`
-        has minimum, mean and last. Samples are taken and kept, and steps chosen, as for `GET /instances/{id}/samples`.
+        holds minimum, mean and last. Time ranges and steps are treated as in `GET /instances/{id}/samples`.
         """
         rows, step = await rows_of(store, store.traffic, id, since, until, step)
         return Samples(items=[traffic_item_of(row) for row in reversed(rows)], step=step)
@@ -73,10 +74,10 @@ def samples_router(cache: SampleCache, store: SampleStore) -> APIRouter:
 async def rows_of(
     store: SampleStore, read: Read[Measured], of: str, since: datetime | None, until: datetime | None, step_s: int
 ) -> tuple[list[Rollup], int]:
-    """Returns one row for each time step, oldest first, and the length of the steps; `read` reads samples of `of`, an
-    instance or release. The time range is cut to what is kept. The steps are longer than `step_s` if there would be
-    more than 1000, and whole minutes where rows are made of minutes. Raises Invalid if `since` is after `until`,
-    NotFound if nothing was measured.
+    """Returns one row for each time step, oldest first, and the length of the steps in seconds. `read` reads samples of
+    `of`, an instance or a release. The time range is cut to the time for which samples are kept. The steps are longer
+    than `step_s` if there would be more than 1000 of them, and are whole minutes if the rows are made of minutes.
+    Raises Invalid if `since` is after `until`, and NotFound if nothing was measured.
     """
     moment = now()
     oldest = moment - ROWS_KEPT - RAW_KEPT

@@ -1,6 +1,5 @@
-"""Groups the alerts of one release into messages: decides when one is sent, and with which alerts. Pure.
-
-After Alertmanager: dispatch/dispatch.go (group_wait, group_interval) and notify/notify.go (DedupStage.needsUpdate).
+"""Groups the alerts of one release into messages: decides when a message is sent, and with which alerts. Pure. It
+follows Alertmanager: dispatch/dispatch.go (group_wait, group_interval) and notify/notify.go (DedupStage.needsUpdate).
 """
 
 import hashlib
@@ -57,16 +56,17 @@ class AlertGroup(View):
 
 @dataclass(frozen=True)
 class GroupUpdate:
-    """The alerts of a group that one message reports: those that fire, and those that have resolved since the last
-    message."""
+    """Holds the alerts of a group that one message reports: those that fire, and those that have resolved since the
+    last message.
+    """
 
     id: str
-    """Id of the update, the same again if the flush is repeated because its outcome could not be stored."""
+    """Id of the update. It is the same if the flush is repeated because its outcome could not be stored."""
     firing: list[GroupedAlert]
     resolved: list[GroupedAlert]
     """Also those that are gone."""
     muted: bool = False
-    """True if the alerts are silenced: the message is recorded, not sent."""
+    """True if the alerts are silenced, so that the message is recorded but not sent."""
 
     @property
     def event(self) -> str:
@@ -97,7 +97,8 @@ def flushed(
     group: AlertGroup, muted_rules: Collection[str], now: datetime
 ) -> tuple[AlertGroup | None, list[GroupUpdate]]:
     """Returns the group after a due flush (None if it has no alerts left) and the updates to send. An alert that fires
-    by a rule in `muted_rules` is recorded as silenced; people are notified of it after the silence, if it still fires.
+    because of a rule in `muted_rules` is recorded as silenced. If it still fires after the silence, people are notified
+    of it then.
     """
     firing = [alert for alert in group.alerts.values() if alert.firing and alert.rule not in muted_rules]
     muted = [alert for alert in group.alerts.values() if alert.firing and alert.rule in muted_rules]

@@ -1,9 +1,7 @@
-"""Models a delivery: one message to one recipient, with its states and retries. Pure.
-
-A delivery is stored before its event is acknowledged, and the state `sending` is stored before it is sent, so no
-message is lost. If the process dies while it sends, the next one finds `sending` and sends the message again. The
-message contains the delivery's id, so that a person (or a program, by the header X-Slipway-Delivery) can recognise the
-duplicate.
+"""Defines a delivery: one message to one recipient, with its states and retries. Pure. A delivery is stored before its
+event is acknowledged, and the state `sending` is stored before the message is sent, so that no message is lost. If the
+process dies while it sends, the next one finds `sending` and sends the message again. The message contains the
+delivery's id, so that a person can recognise the duplicate; a program can by the header X-Slipway-Delivery.
 """
 
 import hashlib
@@ -42,20 +40,22 @@ ENDED = frozenset(state for state, following in DELIVERY_TABLE.items() if not fo
 
 @dataclass(frozen=True)
 class Patience:
-    """Defines the back-off between tries of a delivery, in seconds."""
+    """Holds the back-off between the tries of a delivery, in seconds."""
 
     first_s: float = 5
-    """Wait after the first failure; doubles with each further one."""
+    """Wait after the first failure; it doubles with each further one."""
     longest_s: float = 300
     """Longest wait between two tries."""
     give_up_s: float = 86400
-    """Age from which a failed try is the last one."""
+    """Age of the delivery from which on a failed try is the last one."""
     least_tries: int = 10
     """Number of tries that are made at any age, as the clock may have been set forward."""
 
 
 class DeliveryView(View):
-    """Item of `GET /deliveries`: one message to one recipient, without secrets, and whether it has been sent."""
+    """Response item of `GET /deliveries`: one message to one recipient, without secrets, and whether it has been
+    sent.
+    """
 
     id: str
     event: str = Field(description="Type of the event, for example `build.failure`.")
@@ -72,8 +72,10 @@ class DeliveryView(View):
 
 
 class MessageDelivery(DeliveryView):
-    """A stored delivery. `server` is the name of the server that it goes to, by which concurrent sends are limited. URL
-    and message are deleted when it has ended, since the URL holds secrets."""
+    """Holds a delivery as it is stored. `server` is the name of the server that gets the message; by it the number of
+    sends at the same time is limited. URL and message are deleted when the delivery has ended, since the URL contains
+    secrets.
+    """
 
     server: str = ""
     url: str | None = None
@@ -85,15 +87,16 @@ class MessageDelivery(DeliveryView):
 
 
 def delivery_id(cause: str, address: Address) -> str:
-    """Returns the idempotency key, 16 hex digits, of a message to a recipient; `cause` is the id of its stream entry or
-    GroupUpdate.
+    """Returns the idempotency key (16 hex digits) of a message to a recipient. `cause` is the id of the stream entry or
+    GroupUpdate that the message reports.
     """
     return hashlib.sha256(f"{cause} {address.key}".encode()).hexdigest()[:16]
 
 
 def new_delivery(cause: str, notification: Notification, address: Address, now: datetime) -> MessageDelivery:
-    """Returns a queued delivery of the notification to the address, or a failed one if nothing can be sent there.
-    `cause` is the id of its stream entry or GroupUpdate, as for `delivery_id`."""
+    """Returns a queued delivery of the notification to the address; a failed one if nothing can be sent there. `cause`
+    is the id of the stream entry or GroupUpdate that the message reports.
+    """
     delivery = MessageDelivery(
         id=delivery_id(cause, address),
         event=notification.event,
@@ -114,12 +117,14 @@ def new_delivery(cause: str, notification: Notification, address: Address, now: 
 
 
 def silenced(delivery: MessageDelivery, reason: str, now: datetime) -> MessageDelivery:
-    """Returns the delivery in the state `silenced` (recorded, not sent); an ended one is returned unchanged."""
+    """Returns the delivery in the state `silenced` (recorded, not sent). One that has ended is returned unchanged."""
     return delivery if delivery.ended else _moved(delivery, S.SILENCED, reason, now)
 
 
 def begun(delivery: MessageDelivery, now: datetime) -> MessageDelivery:
-    """Returns the delivery in `sending`, with one more attempt; also one that a dead process left in `sending`."""
+    """Returns the delivery in the state `sending`, with one more attempt. That includes a delivery that a dead process
+    left in `sending`.
+    """
     if delivery.state is S.SENDING:
         delivery = _moved(delivery, S.QUEUED, "the monitor ended while it was sent", now)
     sending = _moved(delivery, S.SENDING, delivery.reason, now)
@@ -127,7 +132,9 @@ def begun(delivery: MessageDelivery, now: datetime) -> MessageDelivery:
 
 
 def tried(delivery: MessageDelivery, error: str | None, patience: Patience, now: datetime) -> MessageDelivery:
-    """Returns the delivery after a try: delivered if `error` is None, else failed or queued again with back-off."""
+    """Returns the delivery after a try. It is delivered if `error` is None; otherwise it is queued again with back-off
+    or, if it is too old, failed.
+    """
     if error is None:
         return _moved(delivery, S.DELIVERED, "", now)
     is_old = (now - delivery.created_at).total_seconds() >= patience.give_up_s

@@ -1,4 +1,4 @@
-"""Turns events into deliveries: groups alerts, finds recipients, applies silences."""
+"""Turns events into deliveries: groups alerts, finds recipients, and applies silences."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -23,8 +23,8 @@ GROUPS_BLOCK_MS = 1000  # while there is a group of alerts, which may become due
 
 
 class Dispatcher:
-    """Turns events into stored deliveries, in one loop, so that alert groups have one writer. All state is in the
-    store: a restart loses nothing. `wake` is called when there are deliveries to send.
+    """Turns events into stored deliveries. It does so in one loop, so that alert groups have only one writer. All state
+    is in the store, so a restart loses nothing. `wake` is called when there are deliveries to send.
     """
 
     def __init__(
@@ -49,8 +49,8 @@ class Dispatcher:
 
     async def step(self, block_ms: int | None = None) -> None:
         """Handles the next events, waiting up to `block_ms` milliseconds for them (by default 1 s if there are alert
-        groups, else 3 s), and flushes alert groups that are due. Raises RedisError; the next call then reads the
-        current event again.
+        groups, else 3 s), and flushes the alert groups that are due. Raises RedisError; the next call then reads the
+        event again that was being handled.
         """
         if not self._prepared:
             await self._store.prepare(self._now() - FIRST_READS_BACK)
@@ -100,7 +100,7 @@ class Dispatcher:
             return plain_notification(event, self._links)
 
     async def _flush_groups(self) -> bool:
-        """Flushes the groups that are due; returns False if there was none, due or not."""
+        """Flushes the groups that are due; returns False if there are no groups at all."""
         groups = await self._store.groups()
         for group in due(groups, self._now()):
             await self._flush(group)

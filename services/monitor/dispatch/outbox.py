@@ -21,11 +21,10 @@ LEAVE_S = 5.0
 
 
 class Outbox:
-    """Sends due deliveries in background tasks, so that `step` waits for no recipient's server.
-
-    The result of a send is kept in memory until it is stored, so that an outage of Redis causes no second send. On
-    leaving the context, running sends get 5 s to end; those that have not ended by then are sent again after the next
-    start. `wake` is called when a send has ended.
+    """Sends due deliveries in background tasks, so that `step` waits for no recipient's server. The result of a send is
+    held in memory until it is stored, so that an outage of Redis causes no second send. When the context is left,
+    running sends get 5 s to end; those that have not ended then are sent again after the next start. `wake` is called
+    when a send has ended.
     """
 
     def __init__(
@@ -64,8 +63,8 @@ class Outbox:
             log.warning("of %d deliveries the outcome is not stored: %s", len(self._unsaved), lost)
 
     async def step(self) -> float | None:
-        """Stores results and begins due sends, each after its state `sending` was stored. Returns the seconds until
-        another delivery is due; None if none waits for a time. Raises RedisError if Redis does not answer.
+        """Stores results and begins due sends; before each send, its state `sending` is stored. Returns the seconds
+        until the next delivery is due, or None if there is none. Raises RedisError if Redis does not answer.
         """
         await self._save_outcomes()
         for delivery in await self._store.get(await self._next()):
@@ -79,7 +78,9 @@ class Outbox:
         return await self._store.next_due_s(self._now())
 
     async def _next(self) -> list[str]:
-        """Returns the ids of the deliveries to send now, longest due first, within the limits of concurrent sends."""
+        """Returns the ids of the deliveries to send now, longest due first, within the limits for sends at the same
+        time.
+        """
         room, busy = self._at_a_time - len(self._sends), Counter(self._busy)
         chosen: list[str] = []
         for due in await self._store.due(self._now()):

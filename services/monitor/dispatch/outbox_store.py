@@ -1,4 +1,6 @@
-"""Stores deliveries, alert groups and release contexts in Redis; an event is acknowledged together with its outcome."""
+"""Stores deliveries, alert groups and release contexts in Redis. An event is acknowledged in the same transaction that
+stores its outcome.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -28,17 +30,17 @@ LATEST = timedelta(minutes=10)  # no delivery waits for so long
 
 @dataclass
 class SendOutcome:
-    """The records to store after an event, or after the flush of an alert group."""
+    """Holds the records to store after an event, or after the flush of an alert group."""
 
     deliveries: list[MessageDelivery] = field(default_factory=list)
     groups: dict[str, AlertGroup | None] = field(default_factory=dict)
-    """Changed alert groups by name; None for one that has ended."""
+    """Name of a changed alert group → the group; None if it has ended."""
     contexts: dict[str, ReleaseContext] = field(default_factory=dict)
-    """Changed release contexts by `<app>:<environment>`."""
+    """`<app>:<environment>` → changed release context."""
 
 
 class DueDeliveries(NamedTuple):
-    """A delivery that is due, and the server that its message goes to."""
+    """Names a delivery that is due, and the server that gets its message."""
 
     id: str
     server: str
@@ -48,14 +50,14 @@ class OutboxStore:
     """Stores deliveries, alert groups and release contexts. Keys: the hash `monitor:deliveries` (by id), the sorted
     sets `monitor:deliveries:order` (ids by creation time) and `monitor:deliveries:due` (`<id> <server>` by due time in
     ms), and the hashes `monitor:alert-groups` and `monitor:known` (release contexts). There is one writer. Every method
-    raises `redis.RedisError` when Redis is out of reach; writes are atomic and idempotent.
+    raises `redis.RedisError` if Redis is unreachable; writes are atomic and idempotent.
     """
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
     async def prepare(self, since: datetime) -> None:
-        """Creates the consumer group, which reads the events from `since` on; does nothing if it exists."""
+        """Creates the consumer group, which reads the events from the time `since` on; does nothing if it exists."""
         try:
             await self._redis.xgroup_create(STREAM, GROUP, id=f"{_ms(since)}-0", mkstream=True)
         except ResponseError as error:
@@ -63,7 +65,9 @@ class OutboxStore:
                 raise
 
     async def settle(self, outcome: SendOutcome, entry_id: str | None = None) -> None:
-        """Stores the outcome and acknowledges the stream entry, atomically. An existing delivery is not overwritten."""
+        """Stores the outcome and acknowledges the stream entry, in one transaction. A delivery that is already stored
+        is not overwritten.
+        """
         async with self._redis.pipeline(transaction=True) as pipe:
             for delivery in outcome.deliveries:
                 pipe.hsetnx(DELIVERIES, delivery.id, delivery.model_dump_json())
@@ -88,21 +92,21 @@ class OutboxStore:
         return {name: AlertGroup.model_validate_json(text) for name, text in kept.items()}
 
     async def contexts(self, app: str) -> dict[str, ReleaseContext]:
-        """Returns the release contexts of the app's environments by `<app>:<environment>`."""
+        """Returns `<app>:<environment>` → release context, for the app's environments that have one."""
         names = [f"{app}:{environment}" for environment in Environment]
         texts: list[Any] = await self._redis.hmget(CONTEXTS, names)
         return {n: ReleaseContext.model_validate_json(text) for n, text in zip(names, texts, strict=True) if text}
 
     async def due(self, now: datetime) -> list[DueDeliveries]:
-        """Returns the deliveries that are due, longest due first, also those in the state `sending`; then those that
-        are due later than any delivery ever is: the clock was set back since they were stored.
+        """Returns the deliveries that are due, longest due first, including those in the state `sending`; then those
+        that are due later than any delivery ever is: the clock was set back since they were stored.
         """
         members: list[Any] = await self._redis.zrangebyscore(DUE, "-inf", _ms(now))
         members += await self._redis.zrangebyscore(DUE, f"({_ms(now + LATEST)}", "+inf")
         return [DueDeliveries(*member.split(" ", 1)) for member in members]
 
     async def next_due_s(self, now: datetime) -> float | None:
-        """Returns the seconds until the first delivery that is not due yet will be; None if there is none."""
+        """Returns the seconds until the next delivery becomes due that is not due yet; None if there is none."""
         found: Any = await self._redis.zrangebyscore(DUE, f"({_ms(now)}", "+inf", start=0, num=1, withscores=True)
         return (found[0][1] - _ms(now)) / 1000 if found else None
 
@@ -128,8 +132,8 @@ class OutboxStore:
         app: str | None = None,
         state: MessageDeliveryState | None = None,
     ) -> list[MessageDelivery]:
-        """Returns at most `limit` deliveries, newest first, of one app or of all (None), in one state or in any; with
-        `before`, only those after that `time_key`.
+        """Returns at most `limit` deliveries, newest first; only those of `app` and in `state`, if these are given.
+        With `before`, returns only deliveries that come after that sort key (see `time_key`) in this order.
         """
         highest = before.partition("-")[0] if before else "+inf"
         found: list[MessageDelivery] = []
@@ -149,7 +153,7 @@ class OutboxStore:
         return found[:limit]
 
     async def trim(self) -> None:
-        """Deletes ended deliveries that are not among the newest 500; one call considers at most 100 of these."""
+        """Deletes ended deliveries that are not among the newest 500; at most 100 in one call."""
         old: list[Any] = await self._redis.zrevrange(ORDER, KEPT, KEPT + BATCH - 1)
         ended = [delivery.id for delivery in await self.get(old) if delivery.ended]
         if ended:

@@ -1,4 +1,4 @@
-"""Builds the parts that notify people, for main.py."""
+"""Assembles the parts that notify people, for `main.py`."""
 
 import asyncio
 from collections.abc import Callable
@@ -27,7 +27,9 @@ class Notifications:
     recipients: Recipients
     dispatcher: Dispatcher
     outbox: Outbox
-    """A context manager: enter it before the loops start, leave it after they have ended."""
+    """Sends deliveries. As a context manager it must be entered before the loops start, and left after they have
+    ended.
+    """
     loops: list[Loop]
 
 
@@ -40,7 +42,7 @@ def notifications(
     now: Callable[[], datetime],
     patience: Patience | None = None,
 ) -> Notifications:
-    """Builds recipients, dispatcher and outbox; `events` reads in the consumer group `notifications`."""
+    """Returns the parts that notify people. `events` must read in the consumer group `notifications`."""
     recipients = Recipients(notifier_store, notifier, settings.notify.split())
     outside = settings.outside_url
     links = Links(build=outside("build"), proxy=outside("proxy"), monitor=outside("monitor"))

@@ -1,4 +1,4 @@
-"""Tracks the instances in the registry: which release is live in production, and how healthy instances are."""
+"""Tracks the instances in the registry: which release is live in production, and how many instances are healthy."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -15,8 +15,8 @@ Instances = Mapping[str, Mapping[Track, list[InstanceRecord]]]
 
 
 class Inventory:
-    """Holds the instances of every app, as the registry last listed them. A release stays live while the registry is
-    empty or does not answer, until another one is ready or `end()` is called.
+    """Holds the instances of every app, as the registry last listed them. A release stays live, even if the registry is
+    empty or does not answer, until another one has a ready instance or `end()` is called.
     """
 
     def __init__(self, releases: LiveReleases) -> None:
@@ -45,7 +45,7 @@ class Inventory:
         self._excused = {name: at for name, at in self._excused.items() if at > now - EXCUSED_FOR}
 
     def missed(self) -> None:
-        """Records that the registry did not answer: the last instances are kept, and their health is unknown."""
+        """Records that the registry did not answer. The last instances are kept, and their health is unknown."""
         self.answers = False
         self._empty_since.clear()
         self._unready_since.clear()
@@ -76,7 +76,9 @@ class Inventory:
         self._reasons[app] = reason
 
     def excuse(self, instance: str, now: datetime) -> None:
-        """Excludes the instance from `health` for 10 min: it had an OOM kill, and its limit can still be raised."""
+        """Excludes the instance from `health` for 10 minutes: it was killed at its memory limit, and the limit can
+        still be raised.
+        """
         self._excused[instance] = now
 
     def apps(self) -> set[str]:
@@ -88,8 +90,8 @@ class Inventory:
         return {app for app, tracks in self._instances.items() if tracks.get(Track.CANARY)}
 
     def live(self, app: str) -> str | None:
-        """Returns production's live release: the newest one with a ready instance; without one, the last that had one;
-        None if unknown.
+        """Returns production's live release: the newest one with a ready instance; if there is none, the last one that
+        had one; None if unknown.
         """
         return self._live.get(app)
 

@@ -1,14 +1,15 @@
 """Sends messages with apprise (https://github.com/caronc/apprise): mail, chat, SMS, JSON and a hundred more kinds.
 
 These properties of apprise 2.2 explain this module:
-- Its retries (`?retry=`) and its memory of who had a message (`is_delivered`) are in `Apprise.notify`, and end with
-  that call. A plugin's own `notify` tries once; so the outbox retries, also after a restart.
-- A mail to several targets is sent to each on its own, and is reported as failed if one fails: each target becomes a
-  delivery of its own, and so do `cc` and `bcc`, which would otherwise get a copy of each mail.
-- A plugin answers only true or false; the reason is in its log, with URLs. That log is captured, and redacted.
-- `privacy=True` hides passwords and tokens, but neither the path of a webhook nor headers: those are hidden here.
-- Plugins resolve names and follow redirects themselves: what they connect to is checked when they connect.
-- The import takes 0.3 s and 35 MB: it is done in a thread, when it is needed.
+- Its retries (`?retry=`) and its record of who got a message (`is_delivered`) are in `Apprise.notify`, and end with
+  that call. A plugin's own `notify` tries once; therefore the outbox retries, also after a restart.
+- A mail to several targets is sent to each separately, and is reported as failed if one fails. Therefore each target
+  becomes a delivery of its own, and so do `cc` and `bcc`, which would otherwise get a copy of each mail.
+- A plugin answers only true or false; the reason is in its log, with URLs. This module captures that log, and removes
+  secrets from it.
+- `privacy=True` hides passwords and tokens, but neither the path of a webhook nor headers; this module hides those.
+- Plugins resolve names and follow redirects themselves, so addresses are checked when a plugin connects.
+- Importing apprise takes 0.3 s and 35 MB; it is imported in a thread, when it is first needed.
 """
 
 import asyncio
@@ -39,9 +40,10 @@ EXCEPTION = re.compile(r"\w+ Exception: ")  # apprise logs what was raised at DE
 
 
 class AppriseNotifier:
-    """Sends messages in daemon threads, so that the process can end without waiting for a hanging server. `timeout_s`
-    limits one read or write; a whole send takes at most a few of them. `threads` limits concurrent sends. `guard` says
-    which addresses may be called; URLs of `trusted` (SLIPWAY_NOTIFY, which the operator wrote) may lead anywhere.
+    """Sends messages in daemon threads, so that the process can end without waiting for a server that hangs.
+    `timeout_s` limits one read or write; a whole send takes at most a few times as long. `threads` limits the sends at
+    the same time. `guard` decides which addresses may be called. URLs in `trusted` (from SLIPWAY_NOTIFY, which the
+    operator sets) may lead to any address.
     """
 
     def __init__(
@@ -79,7 +81,8 @@ class AppriseNotifier:
 
 async def _in_daemon(call: Callable[[], Answer]) -> Answer:
     """Runs `call` in a daemon thread, which does not keep the process alive. Waits for its end without blocking the
-    event loop, and returns its result or raises its exception."""
+    event loop; returns its result or raises its exception.
+    """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[Answer] = loop.create_future()
 
@@ -105,7 +108,9 @@ async def _in_daemon(call: Callable[[], Answer]) -> Answer:
 
 
 class _LogCapture(logging.Handler):
-    """Collects what apprise logs in each thread, as the reason of a failure, and keeps it out of the monitor's log."""
+    """Collects the lines that apprise logs in each thread, as the reason of a failure, and keeps them out of the
+    monitor's log.
+    """
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
@@ -174,7 +179,7 @@ def _trusted_addresses(url: str) -> list[Address]:
 
 
 def _single_targets(plugin: Any) -> list[Any]:
-    """Returns one plugin for each target; the plugin itself if it does not keep its targets as a list."""
+    """Returns one plugin for each target of the plugin; the plugin itself if it does not hold its targets as a list."""
     targets = getattr(plugin, "targets", None)
     if not isinstance(targets, list) or not targets:
         return [plugin]
@@ -207,7 +212,9 @@ def _address(plugin: Any) -> Address:
 
 
 def _redacted_url(plugin: Any) -> str:
-    """Returns the URL for display, without parameters and a webhook's path, as either may be a token."""
+    """Returns the URL for display. Its parameters, and the path of a webhook, are left out, because either may be a
+    token.
+    """
     parts = urlsplit(str(plugin.url(privacy=True)))
     path = "/****" if parts.scheme in WEBHOOKS and parts.path.strip("/") else unquote(parts.path)
     return cleaned(f"{parts.scheme}://{parts.netloc}{path}".rstrip("/"))
@@ -222,7 +229,7 @@ def _is_mail(plugin: Any) -> bool:
 
 
 def _send(url: str, message: Message, delivery_id: str, timeout_s: float) -> None:
-    """Sends the message, blocking the thread. Raises NotSent if the recipient's server does not accept it."""
+    """Sends the message; blocks the thread. Raises NotSent if the recipient's server does not accept it."""
     apprise, capture = _apprise()
     plugin = _plugin(url)
     if plugin is None:
@@ -255,8 +262,8 @@ def _reason(lines: list[str], plugin: Any) -> str:
 
 
 def redacted(text: str, url: str, shown: str) -> str:
-    """Returns the text, at most 300 characters, without the parts of the URL that are missing in `shown` (secrets).
-    Parameter values of less than 8 characters are kept: they are words like `yes`.
+    """Returns the text, at most 300 characters, without those parts of the URL that are missing in `shown`, as these
+    are secrets. Parameter values of less than 8 characters stay, since they are words like `yes`.
     """
     parts = urlsplit(url)
     path = re.split(r"[/:@]", f"{parts.netloc}{parts.path}")

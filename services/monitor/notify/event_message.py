@@ -1,7 +1,6 @@
-"""Composes messages about events: which events people are notified of, and the text. Pure.
-
-Notified: builds that failed (and the first that recovers), releases that failed or were rolled back, rollouts that were
-aborted or whose promotion failed, every change of scaling. Alerts are grouped first (`dispatch/alert_group.py`).
+"""Decides of which events people are notified, and composes the messages. Pure. People are notified of builds that
+failed (and of the first one that succeeds again), releases that failed or were rolled back, rollouts that were aborted
+or whose promotion failed, and every change of scaling. Alerts are grouped first (`dispatch/alert_group.py`).
 """
 
 from collections.abc import Callable, Mapping
@@ -21,7 +20,7 @@ PLAIN_MOST = 2**20  # from here on, a whole number is taken for bytes
 
 
 class Notification(View):
-    """A message about an app's environment; `event` is the type of the event that it reports."""
+    """Holds a message about an app's environment. `event` is the type of the event that it reports."""
 
     event: str
     app: str
@@ -31,7 +30,7 @@ class Notification(View):
 
 @dataclass(frozen=True)
 class Links:
-    """Base URLs of the services' pages, `http://host:port`."""
+    """Holds the base URLs of the services' pages, `http://host:port`."""
 
     build: str
     proxy: str
@@ -40,7 +39,7 @@ class Links:
 
 @dataclass(frozen=True)
 class Subject:
-    """An event, with the release contexts and links that the message about it needs."""
+    """Holds an event with the release contexts and links that the message about it needs."""
 
     event: Event
     contexts: ReleaseContexts
@@ -65,7 +64,7 @@ class Subject:
 
 
 def notification_of(event: Event, contexts: ReleaseContexts, links: Links) -> Notification | None:
-    """Returns the notification about the event; None if people are not notified of it."""
+    """Returns the notification about the event; None if people are not notified of such an event."""
     compose_for = COMPOSERS.get(event.type)
     message = compose_for(Subject(event, contexts, links)) if compose_for else None
     if message is None:
@@ -74,7 +73,9 @@ def notification_of(event: Event, contexts: ReleaseContexts, links: Links) -> No
 
 
 def plain_notification(event: Event, links: Links) -> Notification | None:
-    """Returns the bare facts of an event whose message cannot be composed; None for types without a message."""
+    """Returns a notification with only the bare facts, for an event whose message could not be composed; None for types
+    of events without a message.
+    """
     if event.type not in COMPOSERS:
         return None
     message = compose(f"{event.app}: {event.type} {event.id}", [event.reason], [], links.build)
@@ -82,8 +83,8 @@ def plain_notification(event: Event, links: Links) -> Notification | None:
 
 
 def _build(subject: Subject) -> Message | None:
-    """Returns the message about a build; None for a failure that its release reports, a success after a success, and a
-    pre-receive build, which git reports to the pusher.
+    """Returns the message about a build. Returns None for a failure that its release reports, for a success after a
+    success, and for a pre-receive build, whose result git shows to the pusher.
     """
     event = subject.event
     if (event.model_extra or {}).get("door") is True:
@@ -107,8 +108,8 @@ def _build(subject: Subject) -> Message | None:
 
 
 def _release(subject: Subject) -> Message | None:
-    """Returns the message about a failed release, or one rolled back in production; else None. The rollback of a canary
-    is reported with its rollout, except if the rollout was refused; that is reported here.
+    """Returns the message about a release that failed, or that was rolled back in production; else None. The rollback
+    of a canary is reported with its rollout. Only if the proxy refused the rollout, it is reported here.
     """
     event = subject.event
     failed = event.type == "release.failed"
@@ -127,7 +128,9 @@ def _release(subject: Subject) -> Message | None:
 
 
 def _aborted(subject: Subject) -> Message | None:
-    """Returns the message about an aborted rollout; None if a newer canary replaced it, or its release reports it."""
+    """Returns the message about an aborted rollout; None if a newer canary replaced it, or if the message about its
+    release reports it.
+    """
     event = subject.event
     if event.reason == SUPERSEDED or event.reason.startswith(RELEASE_FAILED):
         return None
@@ -184,16 +187,17 @@ NOTIFIED = (*COMPOSERS, "alert.firing", "alert.resolved")
 
 
 def figure(value: Any) -> str:
-    """Formats a figure for people: a whole number of at least 2^20 counts as bytes and becomes MiB; a decimal number
-    gets three digits."""
+    """Formats a figure for people. A whole number of at least 2^20 is taken as bytes and shown in MiB; a decimal number
+    gets three digits.
+    """
     if isinstance(value, int) and not isinstance(value, bool) and value >= PLAIN_MOST:
         return size(value)
     return f"{value:.3g}" if isinstance(value, float) and abs(value) < 1000 else "" if value is None else str(value)
 
 
 def _facts(fields: Mapping[str, Any]) -> list[Fact]:
-    """Returns each field as a pair of label and value; a mapping becomes one line (`requests 100, errors 31`), without
-    its null and nested values.
+    """Returns (label, value) of each field. A field that is a mapping becomes one line (`requests 100, errors 31`),
+    without its null and nested values.
     """
     return [(str(name).replace("_", " "), _line(value)) for name, value in fields.items()]
 
@@ -209,7 +213,9 @@ def _line(value: Any) -> str:
 
 
 def _by_instance(inputs: Any) -> dict[str, Any]:
-    """Returns a scaling decision's inputs by instance id; one mapping instead of a list is returned unchanged."""
+    """Returns instance id → figures of a scaling decision. If `inputs` is one mapping instead of a list, returns it
+    unchanged.
+    """
     if not isinstance(inputs, list):
         return _mapping(inputs)
     items = [_mapping(item) for item in inputs]

@@ -16,7 +16,9 @@ Fact = tuple[str, str]
 
 
 class Message(View):
-    """Subject, text and HTML of a message. The HTML uses only tags that chat services know too: p, b, br, pre, a."""
+    """Holds subject, text and HTML of a message. The HTML uses only tags that chat services also support: p, b, br,
+    pre, a.
+    """
 
     subject: str
     text: str
@@ -26,12 +28,11 @@ class Message(View):
 def compose(
     subject: str, texts: Sequence[str], facts: Sequence[Fact], link: str, *, excerpt: str = "", excerpt_of: str = ""
 ) -> Message:
-    """Composes a message from a subject, sentences (one a paragraph), facts (label and value) and a link.
-
-    Facts without a value are left out. `excerpt` holds log lines, which the message shows under the heading
-    `excerpt_of`; after 4096 characters it is cut, and each of `texts` after 2000. The text does not repeat the subject:
-    many services put it above the text. Everything may come from outside: it is escaped in the HTML, and control
-    characters are removed.
+    """Returns a message composed of a subject, sentences (each of `texts` is a paragraph), facts (label and value) and
+    a link. Facts without a value are left out. `excerpt` holds log lines, which the message shows under the heading
+    `excerpt_of`. The excerpt is cut to 4096 characters, each of `texts` to 2000. The text does not repeat the subject,
+    because many services show the subject above it. All arguments may contain text of others, so they are escaped in
+    the HTML, and control characters are removed.
     """
     subject = on_one_line(subject)
     texts = [cleaned(each)[:TEXT_LONGEST] for each in texts if each.strip()]
@@ -56,7 +57,7 @@ def compose(
 
 
 def signed(message: Message, delivery_id: str) -> Message:
-    """Returns the message with the delivery's id appended, by which a person recognises a duplicate."""
+    """Returns the message with the delivery's id appended, by which a person can recognise a duplicate."""
     line = f"Slipway, delivery {delivery_id}"
     return Message(
         subject=message.subject,
@@ -66,11 +67,13 @@ def signed(message: Message, delivery_id: str) -> Message:
 
 
 def on_one_line(text: str) -> str:
-    """Removes line breaks, which would end a mail's header, and cuts the text at 150 characters."""
+    """Returns the text on one line, cut to 150 characters; a line break would end a mail's header."""
     line = " ".join(cleaned(text).split())
     return line if len(line) <= SUBJECT_LONGEST else line[: SUBJECT_LONGEST - 1] + "…"
 
 
 def cleaned(text: str) -> str:
-    """Removes terminal colours and control characters except tab and line feed; broken characters become `?`."""
+    """Returns the text without terminal colours and without control characters, except tabs and line feeds. Characters
+    that UTF-8 cannot encode become `?`.
+    """
     return CONTROL.sub("", text.replace("\r\n", "\n")).encode("utf-8", "replace").decode()

@@ -15,15 +15,14 @@ SILENCES = "monitor:silences"
 
 class NotifierStore:
     """Stores notifiers in the list `monitor:notifiers`, with the secrets in their URLs, and silences in the hash
-    `monitor:silences` (by id). Every method raises `redis.RedisError` when Redis is out of reach; writes are
-    idempotent.
+    `monitor:silences` (by id). Every method raises `redis.RedisError` if Redis is unreachable; writes are idempotent.
     """
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
     async def recipients(self) -> list[Recipient]:
-        """Returns the stored notifiers, in the order in which people gave them."""
+        """Returns the stored notifiers, in the order in which people set them."""
         texts: list[Any] = await self._redis.lrange(NOTIFIERS, 0, -1)
         return [Recipient.model_validate_json(text) for text in texts]
 
@@ -36,12 +35,12 @@ class NotifierStore:
             await pipe.execute()
 
     async def silences(self) -> list[Silence]:
-        """Returns all silences, newest first, expired ones too."""
+        """Returns all silences, newest first, including expired ones."""
         found = [Silence.model_validate_json(text) for text in await self._redis.hvals(SILENCES)]
         return sorted(found, key=lambda each: each.created_at, reverse=True)
 
     async def put_silence(self, silence: Silence, now: datetime) -> None:
-        """Stores the silence and deletes those that have expired by `now`."""
+        """Stores the silence and deletes silences that have expired before `now`."""
         over = [each.id for each in await self.silences() if not each.is_active(now)]
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.hset(SILENCES, silence.id, silence.model_dump_json())

@@ -1,4 +1,4 @@
-"""Models a stored notifier: its name, its URL, and the events that it wants. Pure."""
+"""Defines a stored notifier: its name, its URL, and the events that are sent to it. Pure."""
 
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
@@ -9,7 +9,7 @@ from shared.models import View
 
 
 class Recipient(View):
-    """A notifier as it is stored: a URL, and the events that are sent to it."""
+    """Holds a notifier as it is stored: a URL, and the types of events that are sent to it."""
 
     name: str
     url: str = Field(description="An apprise URL; it may hold secrets and reach several people.")
@@ -18,7 +18,7 @@ class Recipient(View):
 
 
 def wanted(recipients: Iterable[Recipient], event: str) -> list[str]:
-    """Returns the URLs of the enabled recipients that want events of this type."""
+    """Returns the URLs of the enabled recipients to which events of this type are sent."""
     return [
         each.url
         for each in recipients

@@ -1,4 +1,6 @@
-"""Manages the recipients that are not in an app's manifest: those of SLIPWAY_NOTIFY, and those set over REST."""
+"""Manages the recipients that are not named in a manifest: those of SLIPWAY_NOTIFY, and those that people set over
+REST.
+"""
 
 import asyncio
 import contextlib
@@ -25,7 +27,7 @@ REMEDY = "mailto://user:password@smtp.example.com/?to=team@example.com is one; h
 
 
 class NotifierItem(Model):
-    """Item of the request body of `PUT /notifiers`. Without `url`, or with the redacted one that GET shows, the
+    """Item of the request body of `PUT /notifiers`. If it has no `url`, or the one without secrets that GET shows, the
     notifier of that name keeps its URL.
     """
 
@@ -42,7 +44,7 @@ class NotifierList(Model):
 
 
 class NotifierView(View):
-    """Item of `GET /notifiers`: a notifier without its secrets."""
+    """Response item of `GET /notifiers`: a notifier without its secrets."""
 
     name: str
     url: str = Field(description="The URL without its secrets.")
@@ -53,7 +55,9 @@ class NotifierView(View):
 
 
 class TestResult(View):
-    """Item of the answer of `POST /notifiers/test`; `detail` says why the recipient's server refused the message."""
+    """Response item of `POST /notifiers/test`. `detail` says why the recipient's server refused the message; empty if
+    it did not.
+    """
 
     name: str
     recipient: str
@@ -62,7 +66,7 @@ class TestResult(View):
 
 
 class Recipients:
-    """Finds, replaces and tests the recipients. Methods raise RedisError when the store is out of reach."""
+    """Finds, replaces and tests the recipients. Methods raise RedisError if the store is unreachable."""
 
     def __init__(self, store: NotifierStore, notifier: Notifier, platform_urls: Sequence[str]) -> None:
         self._store = store
@@ -79,8 +83,8 @@ class Recipients:
         return [await self._view(each) for each in [*self._platform, *await self._stored()]]
 
     async def replace(self, body: NotifierList) -> list[NotifierView]:
-        """Replaces the notifiers set over REST. If an item cannot be used, raises Invalid with its field and changes
-        nothing.
+        """Replaces the notifiers that people set over REST. Raises Invalid with the field of an item that cannot be
+        used, and then changes nothing.
         """
         before = {each.name: each for each in await self._store.recipients()}
         after: dict[str, Recipient] = {}
@@ -122,8 +126,8 @@ class Recipients:
         return list(found.values())
 
     async def test(self, name: str | None, message: Message, message_id: str) -> list[TestResult]:
-        """Sends the message to the notifier `name`, or to all enabled ones if it is None. Raises NotFound if there is
-        no notifier of this name.
+        """Sends the message to the notifier `name` or, if that is None, to all enabled ones; returns the result for
+        each recipient. Raises NotFound if there is no notifier of this name.
         """
         everyone = [*self._platform, *await self._store.recipients()]
         chosen = [each for each in everyone if (each.enabled if name is None else each.name == name)]

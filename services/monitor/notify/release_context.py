@@ -1,4 +1,4 @@
-"""Remembers facts of release events (addresses, commits), for messages about events that lack them. Pure."""
+"""Remembers facts of release events (addresses, commits), for messages about later events that lack them. Pure."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,7 @@ COMMITS_KEPT = 20
 
 
 class ReleaseContext(View):
-    """Facts of the last releases in one environment of an app, for messages about later events."""
+    """Holds facts of the last releases in one environment of an app, for messages about later events."""
 
     notify: list[str] = Field([], description="Addresses in the last release's manifest.")
     commits: dict[str, str] = Field({}, description="Commits of the last 20 releases, by release id.")
@@ -20,7 +20,7 @@ ReleaseContexts = Mapping[str, ReleaseContext]  # `<app>:<environment>` → what
 
 
 def extra(event: Event, name: str) -> str:
-    """Returns a field that only some events have, as text; empty if it is missing."""
+    """Returns a field that only some events have, as text; empty if the event does not have it."""
     value = (event.model_extra or {}).get(name)
     return "" if value is None else str(value)
 
@@ -33,12 +33,14 @@ def environment_of(event: Event) -> str:
 
 
 def release_of(event: Event) -> str:
-    """Returns the id of the event's release, or empty; the id of a rollout event is that of its release."""
+    """Returns the id of the release that the event is about; empty if there is none. A rollout event has the id of its
+    release.
+    """
     return event.id if event.type.startswith(("rollout.", "release.")) else extra(event, "release")
 
 
 def learned(contexts: ReleaseContexts, event: Event) -> dict[str, ReleaseContext]:
-    """Returns the updated context by its key, if it is a release event that changes one; else an empty mapping."""
+    """Returns key → updated context, if the event is of a release and changes its context; else an empty mapping."""
     environment = extra(event, "environment")
     if not event.type.startswith("release.") or not environment:
         return {}
@@ -50,8 +52,8 @@ def learned(contexts: ReleaseContexts, event: Event) -> dict[str, ReleaseContext
 
 
 def addresses(contexts: ReleaseContexts, event: Event) -> list[str]:
-    """Returns the manifest's addresses: those in the event, else those of the environment's last release. For a build
-    event without an environment, those of any environment of the app that has a release.
+    """Returns the addresses of the manifest: those in the event, else those of the environment's last release. For a
+    build event without an environment, returns those of any environment of the app that has had a release.
     """
     environment = environment_of(event)
     for each in [environment] if environment else list(Environment):
@@ -66,7 +68,7 @@ def addresses_of(contexts: ReleaseContexts, app: str, environment: str) -> list[
 
 
 def commit_of(contexts: ReleaseContexts, app: str, environment: str, release: str) -> str:
-    """Returns the commit of the release, 40 hex digits, or empty."""
+    """Returns the commit of the release (40 hex digits); empty if unknown."""
     return contexts.get(_key(app, environment), ReleaseContext()).commits.get(release, "")
 
 

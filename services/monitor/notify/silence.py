@@ -1,4 +1,6 @@
-"""Models silences: while one is active, matching messages are recorded, not sent; aborts go on. Pure."""
+"""Defines silences. While one is active, messages that match it are recorded but not sent; aborts still happen.
+Pure.
+"""
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -12,8 +14,10 @@ LONGEST_S = 30 * 86400
 
 
 class SilenceBody(Model):
-    """Request body of `POST /silences`. It mutes messages that match every given field (null: matches all); with
-    `rule`, only messages about alerts of that rule. One of `app`, `environment` and `rule` is required."""
+    """Request body of `POST /silences`. The silence mutes messages that match every given field (null matches all).
+    With `rule`, it mutes only messages about alerts of that rule. At least one of `app`, `environment` and `rule` is
+    required.
+    """
 
     app: AppName | None = None
     environment: Environment | None = None
@@ -51,8 +55,8 @@ def new_silence(silence_id: str, body: SilenceBody, now: datetime) -> Silence:
 
 
 def muting(silences: Iterable[Silence], app: str, environment: str, rule: str | None, now: datetime) -> Silence | None:
-    """Returns the active silence that mutes a message about the app's environment, or None. `rule` is the alert's rule,
-    None for a message that is not about alerts.
+    """Returns the active silence that mutes a message about the app's environment; None if there is none. `rule` is the
+    rule of the alert, None for a message that is not about an alert.
     """
     for silence in silences:
         fits = (

@@ -13,18 +13,20 @@ RuleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,62
 
 
 class Metric(StrEnum):
-    """Names the metrics for rules. Each is measured for one release in one environment."""
+    """Names the metrics for alert rules. Each is measured for one release in one environment."""
 
     ERROR_SHARE = "error_share"
-    """Share of answers with a status of 500 and above, 0 to 1; for a canary 0 if stable's share is at least half."""
+    """Share of answers with a status of 500 and above, 0 to 1. For a canary it is 0 if stable's share is at least half
+    as high.
+    """
     LATENCY = "latency"
-    """The canary's p95 as a multiple of stable's; production has no such figure."""
+    """The canary's p95 latency as a multiple of stable's. Production has no such figure."""
     LATENCY_MS = "latency_ms"
-    """p95 in milliseconds."""
+    """p95 latency in milliseconds."""
     HEALTH = "health"
     """Number of instances that are unhealthy or failed."""
     RESTARTS = "restarts"
-    """Number of restarts of all instances together within the last 10 min."""
+    """Number of restarts of all instances together within the last 10 minutes."""
     NO_SAMPLES = "no_samples"
     """Longest time, in seconds, for which a ready instance gave no samples while the deployer answered."""
     CPU = "cpu"
@@ -32,12 +34,14 @@ class Metric(StrEnum):
     MEMORY = "memory"
     """Memory use of the fullest instance, as a share of its limit, 0 to 1."""
     MEMORY_AT_CAP = "memory_at_cap"
-    """The same among instances whose limit is the largest allowed, else 0; 1 for a minute after an OOM kill of one."""
+    """Memory use of the fullest instance among those whose limit is the largest allowed, as a share of its limit; 0 if
+    there are none. 1 for a minute after one of them was killed at its limit.
+    """
 
 
 class RuleBody(Model):
-    """Request body of `PUT /rules/{name}`. An alert is pending while the metric is at or above `threshold`, fires after
-    `for_s` seconds, and resolves after `keep_firing_for_s` seconds at or below `clear`.
+    """Request body of `PUT /rules/{name}`. An alert is pending while the metric is at or above `threshold`. It fires
+    after `for_s` seconds, and resolves once the metric has been at or below `clear` for `keep_firing_for_s` seconds.
     """
 
     metric: Metric
@@ -97,16 +101,16 @@ class Reading:
     """Holds the value of a metric at one moment."""
 
     value: float | None
-    """None if there are no data."""
+    """Value of the metric; None if there are no data."""
     description: str
-    """The value as a sentence for people."""
+    """Description of the value as a sentence for people."""
     evidence: Mapping[str, JsonValue] = field(default_factory=dict)
-    """The figures that the value was computed from, kept as evidence."""
+    """Figures from which the value was computed, to be stored as evidence."""
 
 
 def is_breaching(rule: Rule, reading: Reading, firing: bool) -> bool | None:
-    """Returns True if the reading breaches the rule, None if it has no data. For an alert that is already `firing`,
-    every value above `clear` is a breach.
+    """Returns True if the reading breaches the rule, False if not, and None if it has no data. For an alert that is
+    already `firing`, every value above `clear` is a breach.
     """
     if reading.value is None:
         return None

@@ -1,4 +1,6 @@
-"""Computes the increase of a counter within a time span; a new instance continues its predecessor's count. Pure."""
+"""Computes the increase of a counter within a period of time. The counter of a new instance continues that of the
+instance that it replaces. Pure.
+"""
 
 from collections import deque
 from collections.abc import Collection, Mapping
@@ -8,17 +10,17 @@ from datetime import datetime, timedelta
 
 @dataclass
 class _Counter:
-    """The last reading of one instance's counter."""
+    """Holds the last reading of one instance's counter."""
 
     count: int
     read_at: datetime
     is_replaced: bool = False
-    """True if a newer instance continues the count."""
+    """True if the counter of a newer instance continues this one."""
 
 
 class CounterIncrease:
-    """Sums the increase of a counter over all instances of one release. The first reading only sets the baseline.
-    Increases, and the last counts of instances that have gone, are forgotten after the time `kept`.
+    """Adds up the increases of a counter over all instances of one release. The first reading only sets the baseline.
+    Increases, and the last counts of instances that have ended, are forgotten after the time `kept`.
     """
 
     def __init__(self, kept: timedelta) -> None:
@@ -28,9 +30,9 @@ class CounterIncrease:
         self.read_at: datetime | None = None
 
     def record(self, counts: Mapping[str, int], now: datetime, leaving: Collection[str] = ()) -> list[str]:
-        """Records the counts of all running instances, by id; `leaving` are the ids of unhealthy or draining ones.
-        Returns the ids of the instances whose counters have increased; for a new instance, the id of the one that it
-        replaced.
+        """Records instance id → count, for all running instances. `leaving` holds the ids of unhealthy or draining
+        ones. Returns the ids of the instances whose counters have increased; for a new instance, the id of the one that
+        it replaced.
         """
         first, self.read_at = self.read_at is None, now
         staying = counts.keys() - set(leaving)
@@ -54,7 +56,9 @@ class CounterIncrease:
         return instance in self._counters
 
     def within(self, span: timedelta, now: datetime) -> int:
-        """Returns the sum of all increases in the time `span` before `now`; those older than `kept` are missing."""
+        """Returns the sum of all increases in the period `span` before `now`. Increases that are older than `kept` are
+        missing.
+        """
         return sum(increase for at, increase in self._increases if at > now - span)
 
     def _increase(self, name: str, count: int, staying: Collection[str], first: bool) -> tuple[str, int]:
@@ -70,8 +74,9 @@ class CounterIncrease:
         return predecessor, count - replaced.count
 
     def _predecessor(self, count: int, staying: Collection[str]) -> str | None:
-        """Returns the id of the instance that a new one with `count` most likely replaced, or None. Prefers one that is
-        not in `staying`, with a count one lower (after a failure) or the same (without one).
+        """Returns the id of the instance that a new one with `count` has most likely replaced; None if there is none.
+        It prefers an instance that is not in `staying`, and whose count is one lower (after a failure) or the same
+        (without one).
         """
         free = {name: own.count for name, own in self._counters.items() if own.count <= count and not own.is_replaced}
         for before in (count - 1, count):

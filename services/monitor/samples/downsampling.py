@@ -16,7 +16,7 @@ Measured = TypeVar("Measured", bound="Figures")
 
 
 class Spread(View):
-    """The distribution of one figure over a time step. Averages hide spikes, so the maximum is kept too."""
+    """Holds the distribution of one figure over a time step. It includes the maximum, because averages hide spikes."""
 
     min: float
     max: float
@@ -25,7 +25,7 @@ class Spread(View):
 
 
 class Rollup(View):
-    """A row: the aggregate of `count` samples of one instance or release over a time step."""
+    """Holds a row: the aggregate of `count` samples of one instance or release over a time step."""
 
     of: str = Field(description="Id of the instance or release.")
     at: datetime = Field(description="Start of the time step.")
@@ -35,8 +35,9 @@ class Rollup(View):
 
 
 class Figures(Protocol):
-    """A sample that can be downsampled. `at` is its time; `figures` are its measured values by name, None for one that
-    was not measured; `sums` are what was counted since the previous sample, by name."""
+    """Describes a sample that can be downsampled. `at` is its time. `figures` returns name → measured value, None for
+    one that was not measured. `sums` returns name → what was counted since the previous sample.
+    """
 
     @property
     def at(self) -> datetime: ...
@@ -47,12 +48,16 @@ class Figures(Protocol):
 
 
 def rolled(of: str, samples: Iterable[Measured], step_s: int) -> list[Rollup]:
-    """Returns one row for each time step of `step_s` seconds with samples; samples and rows are oldest first."""
+    """Returns one row for each time step of `step_s` seconds that has samples. Samples must be, and rows are, oldest
+    first.
+    """
     return merged([_row(of, sample) for sample in samples], step_s)
 
 
 def merged(rows: Iterable[Rollup], step_s: int) -> list[Rollup]:
-    """Returns the rows aggregated to time steps of `step_s` seconds; both are ordered oldest first."""
+    """Returns the rows aggregated to time steps of `step_s` seconds. The given rows must be, and the returned ones are,
+    oldest first.
+    """
     steps: dict[datetime, list[Rollup]] = {}
     for row in rows:
         steps.setdefault(start_of(row.at, step_s), []).append(row)
@@ -65,7 +70,7 @@ def start_of(at: datetime, step_s: int) -> datetime:
 
 
 def hours(since: datetime, until: datetime) -> list[int]:
-    """Returns the hours, counted since 1970, that overlap the time from `since` to `until`."""
+    """Returns the hours (counted since 1970) that overlap the period from `since` to `until`."""
     return list(range(hour_of(since), hour_of(until) + 1))
 
 
@@ -74,7 +79,7 @@ def hour_of(at: datetime) -> int:
 
 
 def packed(rows: Iterable[Rollup]) -> str:
-    """Serializes the rows of one hour to text: deflated JSON in base64, as the Redis client reads only text."""
+    """Returns the rows of one hour as text: deflated JSON in base64, because the Redis client reads only text."""
     lines = [
         [int(row.at.timestamp()), row.count, {name: _short(spread) for name, spread in row.figures.items()}, row.sums]
         for row in sorted(rows, key=lambda row: row.at)
@@ -83,7 +88,7 @@ def packed(rows: Iterable[Rollup]) -> str:
 
 
 def unpacked(of: str, text: str | None) -> list[Rollup]:
-    """Deserializes what `packed` wrote for the instance or release `of`, oldest row first; empty for None."""
+    """Returns the rows of the instance or release `of` from a text that `packed` made, oldest first; empty for None."""
     return [
         Rollup(
             of=of,
@@ -97,8 +102,8 @@ def unpacked(of: str, text: str | None) -> list[Rollup]:
 
 
 def highest(texts: Iterable[str | None], since: datetime, until: datetime) -> dict[str, float]:
-    """Returns figure → its maximum in the rows from `since` to `until`. `texts` are results of `packed`, or None for no
-    rows; it is much faster than `unpacked`.
+    """Returns figure → its maximum in the rows from `since` to `until`. `texts` holds results of `packed`, or None for
+    no rows. It is much faster than `unpacked`.
     """
     found: dict[str, float] = {}
     for text in texts:
@@ -114,7 +119,7 @@ def _lines(text: str | None) -> list[Any]:
 
 
 def replaced(old: Iterable[Rollup], new: Iterable[Rollup]) -> list[Rollup]:
-    """Merges old and new rows, oldest first; a new row replaces an old one of the same time step."""
+    """Returns old and new rows together, oldest first. A new row replaces an old one of the same time step."""
     rows = {row.at: row for row in (*old, *new)}
     return [rows[at] for at in sorted(rows)]
 
@@ -147,7 +152,7 @@ def _spread(parts: Sequence[Rollup], name: str) -> Spread:
 
 
 def _short(spread: Spread) -> list[float]:
-    """Returns minimum, maximum, mean and last value, or only one value if all are equal."""
+    """Returns minimum, maximum, mean and last value of the figure, or a single value if all four are equal."""
     values = [_plain(value) for value in (spread.min, spread.max, spread.avg, spread.last)]
     return values[:1] if len(set(values)) == 1 else values
 

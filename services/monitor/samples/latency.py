@@ -1,4 +1,6 @@
-"""Compares latency histograms: requests between two readings, shares of slow ones, a test of two shares. Pure."""
+"""Compares latency histograms: requests between two readings, shares of slow requests, and a test of two shares.
+Pure.
+"""
 
 import math
 
@@ -6,8 +8,8 @@ from shared.proxy_models import LatencyHistogram
 
 
 def since(before: LatencyHistogram, now: LatencyHistogram) -> LatencyHistogram:
-    """Returns the histogram of the requests between two readings of a histogram that only grows. A `before` with other
-    bounds counts as empty.
+    """Returns the histogram of the requests between the readings `before` and `now`. If `before` has other bounds, it
+    counts as empty.
     """
     if before.le_ms != now.le_ms:
         return now
@@ -17,7 +19,9 @@ def since(before: LatencyHistogram, now: LatencyHistogram) -> LatencyHistogram:
 
 
 def share_above(histogram: LatencyHistogram, limit_ms: float) -> float:
-    """Returns the share of requests (at least one) slower than `limit_ms`, interpolated within its bucket."""
+    """Returns the share of requests that were slower than `limit_ms`, interpolated within its bucket. The histogram
+    must have at least one request.
+    """
     low, below = 0.0, 0
     for bound, count in zip(histogram.le_ms, histogram.counts, strict=True):
         if bound is None:
@@ -30,8 +34,9 @@ def share_above(histogram: LatencyHistogram, limit_ms: float) -> float:
 
 
 def excess_z(share: float, of: int, other_share: float, other_of: int) -> float:
-    """Returns how many standard deviations `share` (of `of` requests) lies above `other_share` if both are samples of
-    one distribution (pooled two-proportion z-test). 0 if both are 0 or both are 1.
+    """Returns by how many standard deviations `share` (of `of` requests) exceeds `other_share` (of `other_of`
+    requests), if both are samples of one distribution (pooled two-proportion z-test). Returns 0 if both shares are 0 or
+    both are 1.
     """
     pooled = (share * of + other_share * other_of) / (of + other_of)
     deviation = math.sqrt(pooled * (1 - pooled) * (1 / of + 1 / other_of))

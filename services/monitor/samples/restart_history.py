@@ -1,4 +1,6 @@
-"""Counts the restarts of every release, and records the OOM kills that no higher memory limit could have prevented."""
+"""Counts the restarts of every release, and records kills of instances whose memory limit could not be raised any
+more.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -14,7 +16,9 @@ STAYING = frozenset({InstanceState.STARTING, InstanceState.READY})
 
 
 class RestartHistory:
-    """Counts restarts and OOM kills by release. The first reading of a release only sets the baseline."""
+    """Counts restarts, and kills at the memory limit (OOM kills), by release. The first reading of a release only sets
+    the baseline.
+    """
 
     def __init__(self) -> None:
         self._restarts: dict[str, CounterIncrease] = {}
@@ -40,7 +44,9 @@ class RestartHistory:
         self._forget(now)
 
     def restore(self, past: Sequence[tuple[Watched, Sequence[Sample]]]) -> None:
-        """Restores restarts from stored samples, for releases without a reading since the start."""
+        """Restores restarts from stored samples, for releases that have had no reading since the start of the
+        monitor.
+        """
         counts_at: dict[tuple[datetime, str], dict[str, int]] = {}
         for instance, samples in past:
             if instance.release not in self._restarts:
@@ -50,20 +56,21 @@ class RestartHistory:
             self._restarts.setdefault(release, CounterIncrease(RESTARTS_IN)).record(counts, at)
 
     def note_kill(self, release: str, description: str, at: datetime) -> None:
-        """Records an OOM kill of an instance whose limit was the largest that the manifest allows."""
+        """Records that an instance was killed at its memory limit, which was the largest that the manifest allows."""
         last = self._killed.get(release)
         if last is None or last[0] < at:
             self._killed[release] = (at, description)
 
     def killed(self, release: str, now: datetime) -> Reading | None:
-        """Returns a reading with the value 1 if an instance of the release had an OOM kill at the largest allowed limit
-        within the last minute, else None."""
+        """Returns a reading with the value 1 if, within the last minute, an instance of the release was killed at the
+        largest memory limit allowed; else None.
+        """
         at, description = self._killed.get(release, (now - OOM_COUNTS_FOR, ""))
         return Reading(1.0, description, {"killed_at": at.isoformat()}) if at > now - OOM_COUNTS_FOR else None
 
     def restarts(self, release: str, now: datetime) -> Reading:
-        """Returns the number of restarts of all instances of the release within the last 10 min; no value if none was
-        read.
+        """Returns the number of restarts of all instances of the release within the last 10 minutes. The reading has no
+        value if the release has had no sample.
         """
         increase = self._restarts.get(release)
         if increase is None:
@@ -73,7 +80,7 @@ class RestartHistory:
         return Reading(count, f"restarted {count} times within {minutes} min", {"restarts": count})
 
     def forget(self, app: str) -> None:
-        """Drops what was counted of the app's releases."""
+        """Drops the counts of the app's releases."""
         self._restarts = {name: kept for name, kept in self._restarts.items() if not is_of_app(name, app)}
         self._oom_kills = {name: kept for name, kept in self._oom_kills.items() if not is_of_app(name, app)}
         self._killed = {name: kept for name, kept in self._killed.items() if not is_of_app(name, app)}

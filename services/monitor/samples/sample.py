@@ -19,7 +19,9 @@ def is_of_app(of: str, app: str) -> bool:
 
 
 class Sample(View):
-    """One measurement of an instance. `restarts` and `oom_kills` include those of the instances that it replaced."""
+    """Holds one measurement of an instance. `restarts` and `oom_kills` include those of the instances that it
+    replaced.
+    """
 
     at: datetime
     cpu: float | None = Field(description="Percent of one core; null in the first sample after a start.")
@@ -30,7 +32,7 @@ class Sample(View):
     oom_kills: int = 0
 
     def figures(self) -> dict[str, float | None]:
-        """Returns the sample's figures by name, for downsampling; None for one that was not measured."""
+        """Returns name → figure of the sample, for downsampling; None for one that was not measured."""
         return {
             "cpu": self.cpu,
             "working_set": self.working_set,
@@ -45,7 +47,7 @@ class Sample(View):
 
 
 class Watched(View):
-    """Item of `GET /instances`: an instance with its last sample."""
+    """Response item of `GET /instances`: an instance with its last sample."""
 
     id: str
     app: str
@@ -59,14 +61,16 @@ class Watched(View):
 
 @dataclass(frozen=True)
 class Frame:
-    """The raw counters of an instance at one time; CPU use is computed from two frames."""
+    """Holds the raw counters of an instance at one time. CPU use is computed from two of these."""
 
     at: datetime
     stats: InstanceStats
 
 
 def sample(previous: Frame | None, frame: Frame) -> Sample:
-    """Returns the sample at `frame`; `cpu` is None without a previous frame, or after a restart of the instance."""
+    """Returns the sample at the time of `frame`. `cpu` is None if there is no previous frame, or if the instance was
+    restarted since.
+    """
     stats = frame.stats
     return Sample(
         at=frame.at,
@@ -90,8 +94,8 @@ def _cpu_percent(previous: Frame | None, frame: Frame) -> float | None:
 
 
 class SampleItem(Sample):
-    """Item of `GET /instances/{id}/samples`: the highest figures of a time step. `spread` has their minimum, mean and
-    last by name; null if the time step has one sample.
+    """Response item of `GET /instances/{id}/samples`: the highest figures of a time step. `spread` holds name →
+    minimum, mean and last value; null if the time step has only one sample.
     """
 
     spread: dict[str, Spread] | None = None

@@ -1,4 +1,4 @@
-"""Caches samples of instances: last counters, recent samples, and what Redis has not stored yet."""
+"""Caches samples of instances: the last counters, recent samples, and those that are not stored in Redis yet."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,9 @@ FIRST_LOAD_S = 2.0
 
 
 class SampleCache:
-    """Keeps samples in memory and writes them behind to Redis; only `flush()` and the first `load()` wait for it."""
+    """Holds samples in memory and writes them to Redis later (write-behind). Only `flush()` and the first `load()` wait
+    for Redis.
+    """
 
     def __init__(self, store: SampleStore) -> None:
         self._store = store
@@ -67,7 +69,7 @@ class SampleCache:
 
     @property
     def answers(self) -> bool:
-        """Returns True if the deployer answered the last time."""
+        """Returns True if the deployer answered last time."""
         return self._answered_at is not None
 
     def stats(self) -> list[InstanceStats]:
@@ -75,28 +77,30 @@ class SampleCache:
         return [frame.stats for frame in self._frames.values()] if self.answers else []
 
     def recent(self, instance_id: str) -> list[Sample]:
-        """Returns the instance's samples of the last 5 min, oldest first, with those stored by an earlier process."""
+        """Returns the instance's samples of the last 5 minutes, oldest first, including those that an earlier process
+        stored.
+        """
         series = self._series.get(instance_id)
         return series.recent(self.sampled_at) if series and self.sampled_at else []
 
     async def instances(self, now: datetime) -> list[Watched]:
-        """Returns the instances that gave a sample within the last hour, also to an earlier process; last started
-        first. Raises RedisError if those of an earlier process could not be read yet.
+        """Returns the instances that have given a sample within the last hour, also to an earlier process; last started
+        first. Raises RedisError if samples of an earlier process could not be read yet.
         """
         await self.load(now)
         found = [item for item in self._listed.values() if _is_listed(item, now)]
         return sorted(found, key=lambda item: (item.started_at, item.id), reverse=True)
 
     def missed(self) -> None:
-        """Records that the deployer did not answer. Once it answers again, `silence` begins to count anew."""
+        """Records that the deployer did not answer. Once it answers again, `silence` begins to count from 0."""
         self._answered_at = None
         self._absent.clear()
 
     # --- readings
 
     def silence(self, instances: Iterable[str], now: datetime) -> Reading:
-        """Returns the longest time, in seconds, for which one of the instances is missing in the deployer's answers; no
-        value while the deployer does not answer.
+        """Returns the longest time, in seconds, for which one of the instances has been missing in the deployer's
+        answers. The reading has no value while the deployer does not answer.
         """
         answered_at = self._answered_at
         if answered_at is None:
@@ -111,19 +115,22 @@ class SampleCache:
         return Reading(silent[worst], description, {"instance": worst})
 
     def cpu(self, release: str) -> Reading:
-        """Returns the CPU use of the release's busiest instance, in percent of one core; no value without samples."""
+        """Returns the CPU use of the release's busiest instance, in percent of one core. The reading has no value if
+        there are no samples.
+        """
         return self._highest({name: item.cpu for name, item in self._own(release)}, "uses {:.0f} % of a core")
 
     def memory(self, release: str) -> Reading:
-        """Returns the memory use of the release's fullest instance, as a share of its limit; no value without
-        samples.
+        """Returns the memory use of the release's fullest instance, as a share of its limit. The reading has no value
+        if there are no samples.
         """
         shares = {name: item.memory for name, item in self._own(release)}
         return self._highest(shares, "uses {:.0%} of its memory limit")
 
     def memory_at_cap(self, release: str, now: datetime) -> Reading:
-        """Returns the highest memory use, as a share of the limit, among instances whose limit is the manifest's
-        largest; 0 if there are none, 1 for a minute after an OOM kill of one.
+        """Returns the highest memory use among instances whose limit is the largest that the manifest allows, as a
+        share of the limit; 0 if there are no such instances. It is 1 for a minute after one of them was killed at its
+        limit.
         """
         killed = self.restart_history.killed(release, now)
         if killed is not None:
@@ -133,15 +140,15 @@ class SampleCache:
         return self._highest(shares, "uses {:.0%} of its largest memory limit")
 
     def restarts(self, release: str, now: datetime) -> Reading:
-        """Returns the number of restarts of all instances of the release within the last 10 min; no value while the
-        deployer does not answer.
+        """Returns the number of restarts of all instances of the release within the last 10 minutes. The reading has no
+        value while the deployer does not answer.
         """
         if self._answered_at is None:
             return Reading(None, "the deployer does not answer")
         return self.restart_history.restarts(release, now)
 
     def _own(self, release: str) -> list[tuple[str, Sample]]:
-        """Returns id and last sample of each of the release's instances; empty while the deployer is silent."""
+        """Returns (id, last sample) of each of the release's instances; empty while the deployer does not answer."""
         own = self._of_release.get(release, []) if self._answered_at else []
         return [(name, self._latest[name]) for name in own]
 
@@ -160,8 +167,8 @@ class SampleCache:
     # --- Redis
 
     async def load(self, now: datetime) -> None:
-        """Restores, once, the last minutes of samples that an earlier process stored. Raises RedisError if Redis does
-        not answer.
+        """Restores, once, the last minutes of samples that an earlier process has stored. Raises RedisError if Redis
+        does not answer.
         """
         async with self._loading:
             if self._loaded:
@@ -181,14 +188,16 @@ class SampleCache:
             self._loaded = True
 
     async def load_if_possible(self, now: datetime) -> None:
-        """Calls `load()` once, for at most 2 s, before the first sample; if that fails, the cache starts empty."""
+        """Calls `load()` before the first sample, once and for at most 2 s. If that fails, the cache begins empty."""
         if not self._tried:
             self._tried = True
             with contextlib.suppress(RedisError, TimeoutError):
                 await asyncio.wait_for(self.load(now), FIRST_LOAD_S)
 
     def drop(self, app: str, environment: Environment) -> None:
-        """Drops the last figures of an environment that was removed, before the deployer's next answer lacks them."""
+        """Drops the last figures of an environment that was removed, without waiting until the deployer's next answer
+        lacks them.
+        """
         gone = {
             name
             for name, frame in self._frames.items()
@@ -200,7 +209,7 @@ class SampleCache:
         self._of_release = {release: names for release, names in own.items() if names}
 
     async def forget(self, app: str) -> None:
-        """Deletes the samples of the app's instances and releases, also what is stored. Raises RedisError."""
+        """Deletes the samples of the app's instances and releases, in memory and in the store. Raises RedisError."""
         self._series = {name: series for name, series in self._series.items() if not is_of_app(name, app)}
         self._listed = {name: item for name, item in self._listed.items() if not is_of_app(name, app)}
         self._unsaved.discard(lambda item: is_of_app(item.id, app))
@@ -209,8 +218,8 @@ class SampleCache:
         await self._store.forget(app)
 
     async def flush(self) -> None:
-        """Stores samples and rows (aggregates of a minute) that are not stored yet. If Redis does not answer, raises
-        RedisError and keeps them for the next call.
+        """Stores samples and rows (aggregates of a minute) that are not stored yet. Raises RedisError if Redis does not
+        answer, and then keeps them for the next call.
         """
         if self.sampled_at is not None:
             await self.load(self.sampled_at)

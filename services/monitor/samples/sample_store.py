@@ -1,4 +1,4 @@
-"""Stores samples and their rollups in Redis."""
+"""Stores samples and rows (aggregates of a minute) in Redis."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
@@ -49,7 +49,7 @@ class SampleStore:
         self._put: Any = redis.register_script(_PUT)
 
     async def add(self, batch: Sequence[Watched]) -> None:
-        """Stores samples with their instances; `batch` is ordered oldest first."""
+        """Stores samples with their instances. `batch` must be ordered oldest first."""
         await self._append([(_samples(item.id), item.sample) for item in batch])
         latest = list({item.id: item for item in batch}.values())
         for some in _batches(latest):
@@ -57,7 +57,7 @@ class SampleStore:
             await self._put(keys, [SAMPLES_TTL_S, *(item.model_dump_json() for item in some)])
 
     async def add_traffic(self, batch: Sequence[ReleaseSample]) -> None:
-        """Stores traffic samples of releases; `batch` is ordered oldest first."""
+        """Stores traffic samples of releases. `batch` must be ordered oldest first."""
         await self._append([(_traffic(item.release), item.sample) for item in batch])
 
     async def _append(self, samples: Sequence[tuple[str, Sample | TrafficSample]]) -> None:
@@ -66,8 +66,8 @@ class SampleStore:
             await self._append_all([stream for stream, _ in some], [SAMPLES_TTL_S, SAMPLES_KEPT, *fields])
 
     async def add_rollups(self, batch: Sequence[Rollup]) -> None:
-        """Stores rows, which aggregate one minute each; a row replaces the stored one of the same minute. There must be
-        only one writer.
+        """Stores rows, each of which aggregates one minute. A row replaces the stored one of the same minute. There
+        must be only one writer.
         """
         if not batch:
             return
@@ -81,8 +81,8 @@ class SampleStore:
             await pipe.execute()
 
     async def instances(self) -> list[Watched]:
-        """Returns every instance that gave a sample within the last hour, last started first. It scans all keys of
-        Redis, so call it once.
+        """Returns every instance that has given a sample within the last hour, last started first. It scans all keys of
+        Redis, so it should be called only once.
         """
         keys = [key async for key in self._redis.scan_iter("monitor:instance:*", count=500)]
         values = await self._redis.mget(keys) if keys else []
@@ -105,8 +105,8 @@ class SampleStore:
         return [row for text in texts for row in unpacked(of, text) if since <= row.at <= until]
 
     async def highest(self, names: Sequence[str], since: datetime, until: datetime) -> dict[str, dict[str, float]]:
-        """Returns the highest figures of the instances or releases `names` from `since` to `until`, by one command of
-        Redis: id → name of the figure → value. One without rows has an empty mapping.
+        """Returns id → figure → its highest value from `since` to `until`, for the instances or releases `names`, with
+        one command of Redis. One without rows has an empty mapping.
         """
         span = hours(since, until)
         keys = [_rollups(of, hour) for of in names for hour in span]
@@ -119,7 +119,7 @@ class SampleStore:
         return bool(await self._redis.exists(_samples(of), _traffic(of), *chunks))
 
     async def forget(self, app: str) -> None:
-        """Deletes all that is stored of the app's instances and releases. It scans all keys of Redis."""
+        """Deletes everything that is stored of the app's instances and releases. It scans all keys of Redis."""
         for noun in ("samples", "instance", "traffic", "rollups"):
             async for key in self._redis.scan_iter(f"monitor:{noun}:{app}-r*", count=500):
                 if is_of_app(str(key).split(":")[2], app):

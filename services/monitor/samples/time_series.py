@@ -1,4 +1,4 @@
-"""Keeps the last minutes of one instance's or release's samples, and downsamples each completed minute. Pure."""
+"""Holds the samples of one instance or release of the last minutes, and downsamples each completed minute. Pure."""
 
 from bisect import bisect_left
 from collections import deque
@@ -12,7 +12,7 @@ RECENT = timedelta(minutes=5)
 
 
 class TimeSeries(Generic[Measured]):
-    """Samples of the instance or release `of`, oldest first; a time without samples stays a gap."""
+    """Holds samples of the instance or release `of`, oldest first. A time without samples stays a gap."""
 
     def __init__(self, of: str) -> None:
         self._of = of
@@ -24,7 +24,7 @@ class TimeSeries(Generic[Measured]):
         self._samples.append(sample)
 
     def restore(self, older: Iterable[Measured]) -> None:
-        """Restores samples that an earlier process stored, as far as they precede those of this process."""
+        """Restores samples that an earlier process has stored, if they are earlier than those of this process."""
         begin = self._samples[0].at if self._samples else None
         self._samples.extendleft(reversed([item for item in older if begin is None or item.at < begin]))
 
@@ -34,7 +34,7 @@ class TimeSeries(Generic[Measured]):
         return samples[bisect_left(samples, now - RECENT, key=lambda sample: sample.at) :]
 
     def due(self, now: datetime) -> list[Rollup]:
-        """Returns rows for the minutes completed since the last call; drops samples older than 5 min."""
+        """Returns rows for the minutes completed since the last call; drops samples older than 5 minutes."""
         ended = start_of(now, MINUTE_S)
         rolled_to = self._rolled_to
         self._rolled_to = ended

@@ -1,4 +1,6 @@
-"""Caches traffic samples of releases, computed from the proxy's counters, and what Redis has not stored yet."""
+"""Caches traffic samples of releases, computed from the proxy's counters, and those that are not stored in Redis
+yet.
+"""
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -17,7 +19,7 @@ UNSAVED_MOST = 20_000
 
 
 class TrafficCache:
-    """Keeps traffic samples in memory; `flush()` writes them to Redis."""
+    """Holds traffic samples in memory; `flush()` writes them to Redis."""
 
     def __init__(self, store: SampleStore) -> None:
         self._store = store
@@ -28,9 +30,9 @@ class TrafficCache:
         self._unsaved_rows: WriteBuffer[Rollup] = WriteBuffer(UNSAVED_MOST)
 
     def record(self, readings: Iterable[TrafficView], now: datetime) -> None:
-        """Records the proxy's counters of all apps that were read in this round, and computes a sample of each release
-        every 2 s. The first counters after a restart of Envoy or a release (a new epoch) give no sample; later counters
-        are compared with them.
+        """Records the proxy's counters, and computes a sample of each release every 2 s. `readings` holds the counters
+        of all apps that were read together. When counters have begun at 0 again (a new `epoch`, as after a restart of
+        Envoy or a new release), the first ones give no sample; later ones are compared with them.
         """
         self._before = {release: before for release, before in self._before.items() if now - before.at < GAP}
         for traffic in readings:
@@ -58,15 +60,15 @@ class TrafficCache:
                 del self._series[release]
 
     def forget(self, app: str) -> None:
-        """Drops what is not stored yet of the app's releases."""
+        """Drops samples of the app's releases that are not stored yet."""
         self._before = {release: before for release, before in self._before.items() if not is_of_app(release, app)}
         self._series = {release: series for release, series in self._series.items() if not is_of_app(release, app)}
         self._unsaved.discard(lambda item: is_of_app(item.release, app))
         self._unsaved_rows.discard(lambda row: is_of_app(row.of, app))
 
     async def flush(self) -> None:
-        """Stores samples and rows (aggregates of a minute) that are not stored yet. If Redis does not answer, raises
-        RedisError and keeps them for the next call.
+        """Stores samples and rows (aggregates of a minute) that are not stored yet. Raises RedisError if Redis does not
+        answer, and then keeps them for the next call.
         """
         for release in self._series.keys() - self._restored:
             await self._restore(release)
@@ -75,7 +77,9 @@ class TrafficCache:
         await self._unsaved_rows.flush(self._store.add_rollups)
 
     async def _restore(self, release: str) -> None:
-        """Restores the release's samples of an earlier process, so that the row of the current minute is complete."""
+        """Restores the release's samples of an earlier process, so that the row of the present minute becomes
+        complete.
+        """
         now = self._series[release].last_at
         older = await self._store.traffic(release, start_of(now - RECENT, MINUTE_S), now)
         if release in self._series:

@@ -13,8 +13,8 @@ from shared.proxy_models import LatencyHistogram, TrackTraffic
 
 
 class TrafficSample(View):
-    """The traffic of a release since the previous sample. Latencies (`p50_ms` and so on) are in milliseconds, null
-    without requests; Envoy reports them a moment later than it counts requests.
+    """Holds the traffic of a release since the previous sample. Latencies (`p50_ms` and so on) are in milliseconds,
+    null if there were no requests. Envoy reports latencies a moment later than it counts requests.
     """
 
     at: datetime
@@ -27,7 +27,9 @@ class TrafficSample(View):
     p99_ms: float | None
 
     def figures(self) -> dict[str, float | None]:
-        """Returns the sample's rates and latencies by name, for downsampling; None for a latency without requests."""
+        """Returns name → rate or latency of the sample, for downsampling; None for a latency if there were no
+        requests.
+        """
         return self.model_dump(include={"request_rate", "error_rate", "p50_ms", "p95_ms", "p99_ms"})
 
     def sums(self) -> dict[str, int]:
@@ -35,15 +37,15 @@ class TrafficSample(View):
 
 
 class ReleaseSample(View):
-    """A traffic sample with the release that it belongs to."""
+    """Holds a traffic sample with the release that it belongs to."""
 
     release: str
     sample: TrafficSample
 
 
 class TrafficItem(TrafficSample):
-    """Item of `GET /releases/{id}/samples`: all requests and errors of a time step, its highest rates and latencies.
-    `spread` has their minimum, mean and last by name; null if the time step has one sample.
+    """Response item of `GET /releases/{id}/samples`: all requests and errors of a time step, with its highest rates and
+    latencies. `spread` holds name → minimum, mean and last value; null if the time step has only one sample.
     """
 
     spread: dict[str, Spread] | None = None
@@ -51,7 +53,7 @@ class TrafficItem(TrafficSample):
 
 @dataclass(frozen=True)
 class Counted:
-    """The proxy's counters of one release at one time."""
+    """Holds the proxy's counters of one release at one time."""
 
     at: datetime
     epoch: str
@@ -65,7 +67,7 @@ def counted(traffic: TrackTraffic, epoch: str, now: datetime) -> Counted:
 
 
 def traffic_sample(before: Counted, after: Counted) -> TrafficSample:
-    """Returns the traffic between two readings, which must be of one epoch."""
+    """Returns the traffic between two readings, whose `epoch` must be the same."""
     seconds = (after.at - before.at).total_seconds()
     requests, errors = after.requests - before.requests, after.errors - before.errors
     latency = None if before.latency is after.latency else since(before.latency, after.latency)

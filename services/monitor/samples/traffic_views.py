@@ -10,17 +10,17 @@ from shared.proxy_models import AppTraffic
 
 
 class TrafficViews:
-    """Parses answers of `GET /traffic`. If the figures of an app have not changed since the last answer, the result is
-    the same object as then: a caller that stores many readings stores those of an idle app once, and can compare them
-    by identity.
+    """Parses answers of the proxy's `GET /traffic`. If the figures of an app have not changed since the last answer,
+    returns the same object as then. A caller that stores many readings thus stores those of an idle app once, and can
+    compare objects by identity.
     """
 
     def __init__(self) -> None:
         self._last: dict[str, tuple[dict[str, Any], AppTraffic]] = {}
 
     def of(self, answer: Any, apps: Collection[str]) -> dict[str, AppTraffic | None]:
-        """Returns the figures of those `apps` that the answer has, None for those that cannot be read. Raises
-        ValidationError or KeyError if the answer is none of the proxy's.
+        """Returns app → figures, for those of `apps` that the answer has; None for figures that cannot be read. Raises
+        ValidationError or KeyError if the answer is not in the proxy's format.
         """
         items = {item["app"]: item for item in Page[dict[str, Any]].model_validate(answer).items}
         self._last = {app: last for app, last in self._last.items() if app in items}

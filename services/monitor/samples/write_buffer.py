@@ -1,4 +1,4 @@
-"""Buffers items for a store, up to a limit, while the store is out of reach."""
+"""Buffers items for a store, up to a limit, while the store is unreachable."""
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Generic, TypeVar
@@ -7,7 +7,7 @@ Item = TypeVar("Item")
 
 
 class WriteBuffer(Generic[Item]):
-    """Holds at most `capacity` items; the oldest are dropped first."""
+    """Holds at most `capacity` items. Beyond that, the oldest ones are dropped."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
@@ -21,7 +21,9 @@ class WriteBuffer(Generic[Item]):
         self._items = [item for item in self._items if not is_unwanted(item)]
 
     async def flush(self, write: Callable[[Sequence[Item]], Awaitable[None]]) -> None:
-        """Passes all items to `write`; if it raises, keeps them for the next call, so it must be idempotent."""
+        """Passes all items to `write`, which must be idempotent. If it raises an exception, the items are kept for the
+        next call.
+        """
         batch, self._items = self._items, []
         try:
             await write(batch)

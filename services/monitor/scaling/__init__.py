@@ -1,4 +1,3 @@
-"""Scales memory limits: the input of a decision, the policy that decides, and the loop that applies it.
-
-May import `samples`. Imported by `api`, `main` and `loops`.
+"""Scales memory limits: collects the input of a decision, decides by a policy, and applies the decision. May import
+`samples`. Imported by `api`, `main` and `loops`.
 """

@@ -21,9 +21,9 @@ DECISIONS_KEPT = 500
 class PolicyStore:
     """Stores scaling policies and decisions in three kinds of hashes: `monitor:policies` (`<app>:<environment>` →
     Policy), `monitor:decisions:<app>:<environment>` (number → Decision), `monitor:scaling` (`<app>:<environment>` →
-    numbers of the newest decision and the newest change). Every method raises `redis.RedisError` when Redis is out of
-    reach; a write is atomic. The caller numbers an environment's decisions without a gap: there is one writer, since
-    the monitor locks its home.
+    numbers of the newest decision and the newest change). Every method raises `redis.RedisError` if Redis is
+    unreachable; a write is atomic. The caller numbers the decisions of an environment without a gap. There is only one
+    writer, because the monitor locks its home.
     """
 
     def __init__(self, redis: Redis) -> None:
@@ -54,9 +54,9 @@ class PolicyStore:
         return Past(last, change)
 
     async def add(self, decision: Decision, event: Event | None = None, before: Decision | None = None) -> None:
-        """Stores a new decision with its event, and the final form of the previous one (`before`), atomically.
-        Idempotent: it does nothing if the decision exists, so the event is published once. The last 500 decisions of an
-        environment are kept.
+        """Stores a new decision with its event, and the final form of the previous one (`before`), in one transaction.
+        It does nothing if the decision is already stored, so that the event is published only once. The last 500
+        decisions of an environment are kept.
         """
         key = EnvironmentKey(decision.app, decision.environment)
         name = decisions_key(key)
@@ -80,11 +80,11 @@ class PolicyStore:
         await self._redis.transaction(write, name)  # after a connection lost in the middle, what is stored decides
 
     async def update(self, decision: Decision) -> None:
-        """Replaces an existing decision, for example to add its outcome. Idempotent."""
+        """Replaces a stored decision, for example to add its outcome. Idempotent."""
         await self.update_all([decision])
 
     async def update_all(self, decisions: Iterable[Decision]) -> None:
-        """Replaces existing decisions, by one call. Idempotent."""
+        """Replaces stored decisions, with one call of Redis. Idempotent."""
         async with self._redis.pipeline(transaction=False) as pipe:
             for decision in decisions:
                 name = decisions_key(EnvironmentKey(decision.app, decision.environment))
@@ -100,7 +100,7 @@ class PolicyStore:
         return [decision for decision in found if decision is not None]
 
     async def newest(self, keys: Sequence[EnvironmentKey], *, limit: int) -> dict[EnvironmentKey, list[Decision]]:
-        """Returns at most `limit` decisions of each environment, newest first, by two calls of Redis."""
+        """Returns environment → at most `limit` of its decisions, newest first, with two calls of Redis."""
         texts: Any = await self._redis.hmget(SCALING, [_field(key) for key in keys]) if keys else []
         last = {key: json.loads(text)["last"] for key, text in zip(keys, texts, strict=True) if text}
         async with self._redis.pipeline(transaction=False) as pipe:

@@ -1,4 +1,4 @@
-"""Models a decision about an environment's memory limit: action, cause, inputs and outcome."""
+"""Defines a decision about an environment's memory limit: action, cause, inputs and outcome."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,25 +19,25 @@ class Action(StrEnum):
 
 
 class Cause(StrEnum):
-    """Names why the limit changes (the first five) or stays the same (the others)."""
+    """Names the causes why the limit changes (the first five) or stays the same (the others)."""
 
     FULL = "full"
     """An instance uses at least the policy's `up` of its limit."""
     FULL_SOON = "full_soon"
-    """At its present growth, an instance will reach its limit within the policy's `horizon_s`."""
+    """If its use grows on as at present, an instance will reach its limit within the policy's `horizon_s`."""
     PRESSURE = "pressure"
-    """An instance is under memory pressure (PSI)."""
+    """Processes of an instance have to wait for memory (PSI), at least as much as the policy's `pressure`."""
     OOM_KILL = "oom_kill"
     IDLE = "idle"
-    """The highest use of the last `idle_s` seconds is below the policy's `down` of the halved limit."""
+    """The highest use of the last `idle_s` seconds is below the policy's `down`, as a share of the halved limit."""
     WITHIN_BAND = "within_band"
     """Use is neither high enough to double the limit nor low enough to halve it."""
     COOLDOWN = "cooldown"
-    """The limit would be doubled, but changed too short a time ago."""
+    """The limit would be doubled, but was changed too recently."""
     SETTLING = "settling"
-    """The limit would be halved, but changed too short a time ago."""
+    """The limit would be halved, but was changed too recently."""
     AT_CAP = "at_cap"
-    """The limit would be doubled, but is the manifest's `max_memory` already."""
+    """The limit would be doubled, but is already the manifest's `max_memory`."""
     DISABLED = "disabled"
     """The limit would be changed, but the policy is not enabled."""
     RELEASE_UNDER_WAY = "release_under_way"
@@ -45,7 +45,7 @@ class Cause(StrEnum):
     NO_DATA = "no_data"
     """Samples are missing."""
     USE_TOO_HIGH = "use_too_high"
-    """Use is low enough now to halve the limit, but was not for all of `idle_s`."""
+    """Use is low enough now to halve the limit, but was too high at some time within `idle_s`."""
 
 
 class DecisionState(StrEnum):
@@ -64,7 +64,7 @@ DECISION_TABLE: Table[DecisionState] = {
 
 
 class Input(View):
-    """The figures of one instance that a decision is based on."""
+    """Holds the figures of one instance on which a decision is based."""
 
     id: str
     working_set: int = Field(description="Bytes.")
@@ -78,8 +78,8 @@ class Input(View):
 
 
 class Decision(View):
-    """A decision about an environment's memory limit. Successive ones that change nothing for the same `cause` share
-    one entry, with the latest `inputs`.
+    """Describes a decision about an environment's memory limit. Successive decisions that change nothing for the same
+    `cause` share one entry, with the latest `inputs`.
     """
 
     model_config = ConfigDict(extra="ignore", populate_by_name=True, serialize_by_alias=True)
@@ -110,7 +110,7 @@ class Decision(View):
 
 @dataclass(frozen=True)
 class ScalingVerdict:
-    """The policy's verdict about an environment, before it is numbered and stored."""
+    """Holds the policy's verdict about an environment, before it is numbered and stored as a decision."""
 
     action: Action
     cause: Cause
@@ -125,16 +125,16 @@ class ScalingVerdict:
 
 @dataclass(frozen=True)
 class Past:
-    """The earlier decisions about an environment that a new one depends on."""
+    """Holds the earlier decisions about an environment on which a new one depends."""
 
     last: Decision | None = None
-    """The newest decision."""
+    """The newest decision; None if there is none."""
     change: Decision | None = None
-    """The newest decision that changes the limit."""
+    """The newest decision that changes the limit; None if there is none."""
 
 
 def new_decision(key: EnvironmentKey, past: Past, verdict: ScalingVerdict, now: datetime) -> Decision:
-    """Returns the verdict as a new decision; those of an environment are numbered from 1 without a gap."""
+    """Returns the verdict as a new decision. The decisions of an environment are numbered from 1 without a gap."""
     number = past.last.number + 1 if past.last else 1
     return Decision(
         id=f"{key.app}-{key.environment}-{number}",
@@ -149,7 +149,9 @@ def new_decision(key: EnvironmentKey, past: Past, verdict: ScalingVerdict, now: 
 
 
 def repeated(last: Decision | None, verdict: ScalingVerdict, now: datetime) -> Decision | None:
-    """Returns `last` with one more in `count`, if neither changes the limit and cause and release agree; else None."""
+    """Returns `last` with `count` increased, if neither `last` nor the verdict changes the limit and both have the same
+    cause and release; else None.
+    """
     if last is None or verdict.action is not Action.NONE or last.action is not Action.NONE:
         return None
     if (last.cause, last.release) != (verdict.cause, verdict.release):
@@ -159,8 +161,8 @@ def repeated(last: Decision | None, verdict: ScalingVerdict, now: datetime) -> D
 
 
 def settled(decision: Decision, state: DecisionState, outcome: str, now: datetime) -> Decision:
-    """Returns the decision with its final state and outcome. Raises IllegalTransition if its state is final
-    already, and ValueError if it decided to change nothing.
+    """Returns the decision with its final state and outcome. Raises IllegalTransition if its state is already final,
+    and ValueError if it did not decide on a change.
     """
     if decision.state is None:
         raise ValueError(f"{decision.id} is not a change, so it has no outcome")

@@ -1,4 +1,6 @@
-"""Collects the input of a scaling decision: the instances of an environment's live release, and OOM kills."""
+"""Collects the input of a scaling decision: the instances of an environment's live release, and their kills at the
+memory limit (OOM kills).
+"""
 
 import logging
 from bisect import bisect_left
@@ -22,7 +24,7 @@ GAP_S = 5.0  # samples come every 2 s: a longer pause is a gap, in which anythin
 
 @dataclass(frozen=True)
 class EnvironmentKey:
-    """Identifies one environment of one app: its instances share one memory limit."""
+    """Identifies one environment of one app, whose instances all have the same memory limit."""
 
     app: str
     environment: Environment
@@ -33,14 +35,14 @@ class EnvironmentKey:
 
 @dataclass(frozen=True)
 class ScalingInput:
-    """The figures of one instance, with values derived from them."""
+    """Holds the figures of one instance, and derives others from them."""
 
     stats: InstanceStats
-    """The last counters."""
+    """Last counters of the instance."""
     samples: Sequence[Sample]
-    """Samples of the last 5 min, oldest first."""
+    """Samples of the last 5 minutes, oldest first."""
     ready_at: datetime | None = None
-    """Time of the first reading that found it serving; None if it does not serve."""
+    """Time of the first reading that found the instance serving; None if it does not serve."""
 
     @property
     def id(self) -> str:
@@ -55,7 +57,7 @@ class ScalingInput:
         return self.stats.working_set / self.limit
 
     def last(self, count: int) -> Sequence[Sample]:
-        """Returns the newest samples, at most `count`, oldest first, back to the first gap of more than 5 s."""
+        """Returns the newest samples, at most `count`, oldest first; none from before a gap of more than 5 s."""
         running = self.samples[-1:]
         for sample in reversed(self.samples[-count:-1]):
             if (running[0].at - sample.at).total_seconds() > GAP_S:
@@ -64,7 +66,9 @@ class ScalingInput:
         return running
 
     def growth(self, count: int) -> float | None:
-        """Returns the growth in bytes/s over the newest `count` samples taken while ready; None if there are fewer."""
+        """Returns the growth of memory use in bytes per second over the newest `count` samples that were taken while
+        the instance was ready; None if there are fewer.
+        """
         running = [sample for sample in self.last(count) if self.ready_at and sample.at >= self.ready_at]
         if len(running) < count or running[-1].at <= running[0].at:
             return None
@@ -81,7 +85,7 @@ class ScalingInput:
         return (now - since).total_seconds()
 
     def silent_s(self, now: datetime) -> float:
-        """Returns the seconds since the last sample; infinite without one."""
+        """Returns the seconds since the last sample; infinity if there is none."""
         return (now - self.samples[-1].at).total_seconds() if self.samples else float("inf")
 
     def highest(self, since: datetime) -> int:
@@ -90,13 +94,13 @@ class ScalingInput:
         return max([self.stats.working_set, *[item.working_set for item in self.samples[first:]]])
 
     def killed_since(self, since: datetime) -> bool:
-        """Returns True if the instance had an OOM kill since `since`."""
+        """Returns True if the instance has had a kill at its memory limit since `since`."""
         return any(item.at >= since and item.oom_kills < self.stats.oom_kills for item in self.samples)
 
 
 @dataclass(frozen=True)
 class Kill:
-    """An OOM kill of an instance."""
+    """Describes a kill of an instance at its memory limit."""
 
     instance: str
     release: str
@@ -107,7 +111,9 @@ class Kill:
 
 
 class OomKill(View):
-    """The fields of an `instance.failed` event about an OOM kill; `memory_limit` and `max_memory` are in bytes."""
+    """Holds the fields of an `instance.failed` event about a kill at the memory limit. `memory_limit` and `max_memory`
+    are in bytes.
+    """
 
     oom_killed: bool = False
     environment: Environment
@@ -117,8 +123,8 @@ class OomKill(View):
 
 
 def kill_of(event: Event, now: datetime) -> tuple[EnvironmentKey, Kill] | None:
-    """Returns environment and OOM kill of an `instance.failed` event; None for any other event, and for a kill over a
-    minute ago, which the deployer's counters show by now.
+    """Returns the environment and the kill that an `instance.failed` event reports; None for any other event. Also
+    returns None for a kill more than a minute ago, since the deployer's counters contain it by now.
     """
     if event.type != FAILED or not (event.model_extra or {}).get("oom_killed") or event.at <= now - NEWS:
         return None
@@ -133,13 +139,13 @@ def kill_of(event: Event, now: datetime) -> tuple[EnvironmentKey, Kill] | None:
 
 @dataclass(frozen=True)
 class LiveRelease:
-    """The instances and OOM kills of one environment's live release."""
+    """Holds the instances, and the kills at the memory limit, of one environment's live release."""
 
     release: str
     instances: Sequence[ScalingInput] = ()
-    """Its instances that serve or start."""
+    """Instances of the release that serve or start."""
     under_way: bool = False
-    """True if another release has instances, or no instance of this one serves yet."""
+    """True if another release has instances, or if no instance of this one serves yet."""
     kills: Sequence[Kill] = ()
 
     @property
@@ -148,13 +154,13 @@ class LiveRelease:
 
     @property
     def limit(self) -> int:
-        """Returns the largest memory limit of the release's instances, in bytes; 0 without instances."""
+        """Returns the largest memory limit of the release's instances, in bytes; 0 if it has none."""
         return max((instance.limit for instance in self.instances), default=0)
 
 
 def live_release(instances: Iterable[ScalingInput]) -> LiveRelease:
-    """Returns the live release among all instances of an environment: the oldest release that serves. Instances that
-    drain, have ended or have no memory limit are ignored. If no release serves, it is the oldest one.
+    """Returns the live release among all instances of an environment: the oldest release that serves; if none serves,
+    the oldest one. Instances that drain, have ended or have no memory limit are ignored.
     """
     present = [each for each in instances if each.stats.state in PRESENT and each.limit > 0]
     releases = sorted({each.stats.release for each in present}, key=lambda release: (len(release), release))
@@ -169,7 +175,7 @@ def live_release(instances: Iterable[ScalingInput]) -> LiveRelease:
 
 @dataclass(frozen=True)
 class OomKillCounter:
-    """The last reading of an instance's OOM kill counter."""
+    """Holds the last reading of an instance's counter of kills at its memory limit."""
 
     oom_kills: int
     limit: int
@@ -179,9 +185,9 @@ class OomKillCounter:
 def count_kills(
     earlier: Mapping[str, OomKillCounter], instances: Iterable[ScalingInput]
 ) -> tuple[dict[str, OomKillCounter], list[Kill]]:
-    """Returns the counters by instance id after new readings of one release, and the kills since the `earlier` ones. A
-    new instance continues the counter of one that has gone: the highest that is not above its own. If there is none,
-    its first reading only sets the baseline.
+    """Returns instance id → counter after new readings of one release, and the kills since the `earlier` counters. The
+    counter of a new instance continues that of an instance that has ended: the highest one that is not above its own.
+    If there is none, its first reading only sets the baseline.
     """
     present = {instance.id: instance for instance in instances}
     gone = {name: counter for name, counter in earlier.items() if name not in present}

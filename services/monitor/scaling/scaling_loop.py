@@ -1,8 +1,7 @@
-"""Runs the scaling loop: reads figures, decides, stores the decision, has the deployer apply it, stores the outcome.
-
-Nothing is changed without a stored decision, so nothing is scaled while Redis is out of reach, however urgent. That
-costs at most one instance, which the deployer replaces; an unrecorded change could be neither explained nor resumed
-after a restart. The first step after Redis is back decides on current figures.
+"""Runs the scaling loop: reads figures, decides, stores the decision, lets the deployer apply it, and stores the
+outcome. Each change needs a stored decision, so nothing is scaled while Redis is unreachable, however urgent it is.
+That costs at most one instance, which the deployer replaces, while a change that is not recorded could be neither
+explained nor resumed after a restart. Once Redis is back, the first step decides by current figures.
 """
 
 import asyncio
@@ -50,21 +49,21 @@ WRITTEN_S = 10  # how often an entry that only counts on is stored
 
 @dataclass
 class _EnvironmentState:
-    """The state of the scaling loop for one environment."""
+    """Holds the state of the scaling loop for one environment."""
 
     past: Past | None = None
     """Earlier decisions; None if they must be read from the store again."""
     written_at: datetime | None = None
     """Time at which the last decision was stored."""
     counts_on: bool = False
-    """True if the last decision was repeated since it was stored."""
+    """True if the last decision has been repeated since it was stored."""
     runs: bool = True
-    """True if the deployer's last answer had instances of the environment."""
+    """True if the deployer's last answer contained instances of the environment."""
     release: str = ""
     kill_counters: dict[str, OomKillCounter] = field(default_factory=dict)
-    """OOM kill counters by instance id."""
+    """Instance id → its counter of kills at the memory limit."""
     kills: list[Kill] = field(default_factory=list)
-    """OOM kills that no decision has considered yet."""
+    """Kills at the memory limit that no decision has considered yet."""
 
     @property
     def is_needed(self) -> bool:
@@ -73,7 +72,7 @@ class _EnvironmentState:
 
 class Scaling:
     """Decides about the memory limit of every environment that has instances. A failure in one environment affects no
-    other; a deployer that hangs delays the next step by 1.5 s.
+    other. A deployer that hangs delays the next step by 1.5 s.
     """
 
     def __init__(
@@ -88,11 +87,13 @@ class Scaling:
         self._resumed = False
 
     def killed(self, key: EnvironmentKey, kill: Kill) -> None:
-        """Records an OOM kill from an event for the next step. Repeated reports of one kill have no effect."""
+        """Records a kill at the memory limit, which an event reported, for the next step. Repeated reports of one kill
+        have no effect.
+        """
         self._environments.setdefault(key, _EnvironmentState()).kills.append(kill)
 
     def forget(self, key: EnvironmentKey) -> None:
-        """Drops what is known of an environment that was removed."""
+        """Drops what the loop remembers of an environment that was removed."""
         self._environments.pop(key, None)
 
     async def step(self) -> None:
@@ -122,8 +123,8 @@ class Scaling:
                 raise outcome
 
     async def _store_counts(self) -> None:
-        """Stores decisions of which only the number of repetitions has changed, each at most every 10 s, all by one
-        call.
+        """Stores decisions of which only the number of repetitions has changed: each at most every 10 s, and all with
+        one call.
         """
         now = self._clock()
         due = [
@@ -137,7 +138,7 @@ class Scaling:
                 state.written_at, state.counts_on = now, False
 
     def _by_environment(self) -> dict[EnvironmentKey, list[ScalingInput]]:
-        """Returns the latest figures of all instances, by environment."""
+        """Returns environment → the latest figures of all its instances."""
         found: dict[EnvironmentKey, list[ScalingInput]] = {}
         ready = {}
         for stats in self._samples.stats():
@@ -167,7 +168,9 @@ class Scaling:
             raise
 
     def _count_kills(self, state: _EnvironmentState, live: LiveRelease) -> None:
-        """Adds new OOM kills to `state`; for a release that is new to it, those since the last stored decision."""
+        """Adds new kills at the memory limit to `state`. For a release that `state` does not know yet, these are the
+        kills since the last stored decision.
+        """
         if not live.instances:
             return
         if state.release != live.release:
@@ -179,8 +182,9 @@ class Scaling:
         state.kills += kills
 
     async def _decide(self, key: EnvironmentKey, state: _EnvironmentState, live: LiveRelease, policy: Policy) -> bool:
-        """Decides about the environment and stores the decision. If there are OOM kills and the deployer does not
-        answer, returns False and decides nothing. OOM kills that are reported meanwhile are left to the next step.
+        """Decides about the environment and stores the decision. Returns False, and decides nothing, if there are kills
+        at the memory limit and the deployer does not answer. Kills that are reported during the call are left for the
+        next step.
         """
         assert state.past is not None
         considered = list(state.kills)
@@ -198,9 +202,9 @@ class Scaling:
         return True
 
     async def _unanswered(self, key: EnvironmentKey, kills: Sequence[Kill]) -> list[Kill] | None:
-        """Returns the kills after which the limit has not been raised yet; None if the deployer does not answer. These
-        are kills of the live release at the desired limit or above. Kills of a release that starts are left out, since
-        the deployer itself raises its limit.
+        """Returns the kills after which the limit has not been raised yet: those of the live release at the desired
+        limit or above. Kills of a release that is starting are left out, because the deployer itself raises its limit.
+        Returns None if the deployer does not answer.
         """
         try:
             answer = await self._deployer.get(_path(key), timeout_s=CALL_S, repeatable=False)
@@ -212,8 +216,8 @@ class Scaling:
         return [kill for kill in kills if kill.release == view.release.id and kill.limit >= view.desired.memory]
 
     async def _record(self, key: EnvironmentKey, state: _EnvironmentState, verdict: ScalingVerdict) -> None:
-        """Stores the policy's verdict as a decision, together with its event if it changes the limit. A repetition is
-        only counted in memory (see `_store_counts`).
+        """Stores the policy's verdict as a decision, with an event if it changes the limit. A repetition is only
+        counted in memory (see `_store_counts`).
         """
         assert state.past is not None
         now, past = self._clock(), state.past
@@ -229,7 +233,7 @@ class Scaling:
             log.info("%s: %s", key, verdict.reason)
 
     async def _carry_out(self, state: _EnvironmentState, live: LiveRelease, policy: Policy) -> None:
-        """Applies the environment's open change of the limit, or closes it with a reason if it is outdated. If the
+        """Applies the environment's open change of the limit; closes it with a reason if it is outdated. If the
         deployer does not answer, the next step tries again.
         """
         assert state.past is not None and state.past.change is not None
@@ -245,8 +249,8 @@ class Scaling:
         log.info("%s is %s: %s", decision.id, final, outcome)
 
     async def _apply(self, decision: Decision, policy: Policy) -> tuple[DecisionState, str]:
-        """Has the deployer apply the decision; returns final state and reason. Raises Problem if the deployer does not
-        answer, or answers with a status of 500 and above.
+        """Lets the deployer apply the decision; returns its final state and the reason. Raises Problem if the deployer
+        does not answer, or answers with a status of 500 and above.
         """
         key = EnvironmentKey(decision.app, decision.environment)
         if decision.action is Action.DOWN:

@@ -1,6 +1,6 @@
 """Decides when an environment's memory limit is doubled or halved. Pure. A policy's `up` is a share of the present
-limit, `down` a share of the halved one. `PolicyBody` refuses a `down` of half of `up` or more, since the use that
-halves a limit would then double it again.
+limit, `down` a share of the halved one. `PolicyBody` refuses a `down` that is half of `up` or more, because the use at
+which a limit is halved would then double it again.
 """
 
 from collections.abc import Iterator, Sequence
@@ -100,8 +100,9 @@ def default_policy(key: EnvironmentKey) -> Policy:
 
 @dataclass(frozen=True)
 class _Proposal:
-    """A change of the memory limit that the figures suggest, before obstacles such as a cooldown are checked. `from_`,
-    `to` and `most` (the manifest's `max_memory`) are limits in bytes."""
+    """Holds a change of the memory limit that the figures suggest, before obstacles such as a cooldown are checked.
+    `from_`, `to` and `most` (the manifest's `max_memory`) are limits in bytes.
+    """
 
     action: Action
     cause: Cause
@@ -116,11 +117,10 @@ class _Proposal:
 
 
 def decide(live: LiveRelease, policy: Policy, past: Past, now: datetime) -> ScalingVerdict:
-    """Decides whether the memory limit that the instances of `live` share is doubled, halved or kept.
-
-    It is doubled (at most to the manifest's `max_memory`) after an OOM kill, or when an instance is full, soon full or
-    under memory pressure. It is halved (at least to `min_memory`) when use was low for `idle_s`. `past` holds the
-    earlier decisions about the environment: the last change, also one that the deployer refused, delays the next one.
+    """Decides whether the memory limit that the instances of `live` share is doubled, halved or kept. It is doubled (at
+    most to the manifest's `max_memory`) after a kill at the limit, and if an instance is full, soon full or waits for
+    memory. It is halved (at least to `min_memory`) if use was low for `idle_s`. `past` holds the earlier decisions
+    about the environment: after a change, also one that the deployer refused, the next one has to wait.
     """
     inputs = [_input(instance, policy, now) for instance in live.instances]
 
@@ -145,8 +145,10 @@ def decide(live: LiveRelease, policy: Policy, past: Past, now: datetime) -> Scal
 
 
 def outdated(decision: Decision, live: LiveRelease, policy: Policy, now: datetime) -> tuple[DecisionState, str] | None:
-    """Returns final state and reason for the stored decision if it must not be applied any more (the change is there
-    already, or was decided for figures, a release or a policy of the past); None if it is still to be applied."""
+    """Returns the final state and the reason if the stored decision must not be applied any more: the limit is already
+    changed, or the figures, the release or the policy that it was based on are outdated. Returns None if it is still to
+    be applied.
+    """
     limits = [instance.limit for instance in live.instances if live.release == decision.release]
     if not policy.enabled:
         return DecisionState.SUPERSEDED, "the policy was disabled meanwhile"
@@ -162,8 +164,9 @@ def outdated(decision: Decision, live: LiveRelease, policy: Policy, now: datetim
 
 
 def still_idle(decision: Decision, stats: Sequence[InstanceStats], policy: Policy) -> str | None:
-    """Returns the reason why current use, by the counters `stats` that were read just now, forbids the lower limit of
-    `decision`; None if it does not."""
+    """Returns the reason why the present use forbids the lower limit of `decision`; None if it does not. `stats` holds
+    the counters, which must have been read just before.
+    """
     if not stats:
         return f"no instance of {decision.release} gives figures"
     top = max(stats, key=lambda item: item.working_set)
@@ -198,7 +201,7 @@ def _up(live: LiveRelease, policy: Policy) -> _Proposal | None:
 
 
 def _demands(instance: ScalingInput, policy: Policy) -> Iterator[tuple[Cause, str]]:
-    """Yields cause and reason for each condition that calls for a higher limit of the instance."""
+    """Yields (cause, reason) for each condition that demands a higher limit of the instance."""
     running, growth = instance.last(policy.samples), instance.growth(policy.samples)
     pressure = instance.stats.memory_pressure
     if len(running) == policy.samples and min(sample.working_set for sample in running) >= policy.up * instance.limit:
@@ -246,7 +249,9 @@ def _obstacle(
 def _not_idle(
     proposal: _Proposal, asks: str, live: LiveRelease, inputs: Sequence[Input], policy: Policy, now: datetime
 ) -> tuple[Cause, str] | None:
-    """Returns cause and reason if the last `idle_s` seconds do not prove that use was low; None if they do."""
+    """Returns cause and reason if the samples of the last `idle_s` seconds do not show that use was low; None if they
+    do.
+    """
     within = f"within {policy.idle_s:g} s"
     top = max(inputs, key=lambda item: item.highest)
     if top.highest >= policy.down * proposal.to:

@@ -25,10 +25,9 @@ UNITS = {"latency": " times stable's", "latency_ms": " ms", "cpu": " % of a core
 
 
 def facts(evidence: Mapping[str, Any]) -> list[Fact]:
-    """Returns the evidence as lines for a page, in its order, without `traffic`; nested mappings are flattened.
-
-    The entry `metric` determines the unit of `value` and `threshold`; other units are in the entry's name: `_ms`, `_s`,
-    `_at`, `_share`.
+    """Returns the evidence of an abort as labelled lines for a page, in its order; nested entries are flattened, and
+    `traffic` is left out. The entry `metric` determines the unit of `value` and `threshold`. For other entries, the end
+    of the name does: `_ms`, `_s`, `_at`, `_share`.
     """
     metric = evidence.get("metric")
     found: list[Fact] = []
@@ -43,7 +42,7 @@ def facts(evidence: Mapping[str, Any]) -> list[Fact]:
 
 
 def share(value: float | None) -> str:
-    """Formats a share: 0.333 → `33 %`, below 10 % with two digits (0.0042 → `0.42 %`), None → `-`."""
+    """Formats a share: `33 %` for 0.333; below 10 % with two digits, `0.42 %` for 0.0042; `-` for None."""
     return percent(value) if value is None or value >= 0.1 else f"{value * 100:.2g} %"
 
 
@@ -53,7 +52,7 @@ def share_of(part: int, whole: int) -> float | None:
 
 
 def duration(seconds: float) -> str:
-    """Formats a duration: 61.5 → `1 min 1 s`, 7260 → `2 h 1 min`."""
+    """Formats a duration: `1 min 1 s` for 61.5, `2 h 1 min` for 7260."""
     if seconds < 60:
         return f"{seconds:.3g} s"
     minutes, rest = divmod(int(seconds), 60)

@@ -1,4 +1,4 @@
-"""Prepares and renders the pages about canaries. Reads only."""
+"""Prepares and renders the pages about canaries. Changes no state."""
 
 import hashlib
 from pathlib import Path
@@ -20,9 +20,9 @@ APPS_SHOWN = 50
 
 
 class ProxyPages:
-    """Renders the pages about canaries as HTML; `hostname` is the host in the request's URL, used in links to other
-    services' pages. Figures are from the last periodic reading of Envoy's counters, so a page needs neither Envoy nor
-    Redis.
+    """Renders the HTML pages about canaries. `hostname` is the host in the request's URL, which links to other
+    services' pages use. Figures are from the last periodic reading of Envoy's counters, so a page needs neither Envoy
+    nor Redis.
     """
 
     def __init__(
@@ -34,7 +34,9 @@ class ProxyPages:
         self._templates = Templates(Path(__file__).parent / "templates", settings)
 
     def overview(self, hostname: str | None, cursor: str | None = None) -> str:
-        """Renders 50 apps with their rollouts, active rollouts first; `cursor` is the `next` of the page before."""
+        """Renders a list of 50 apps with their rollouts, active rollouts first. `cursor` is the value `next` of the
+        page before (None: the first page).
+        """
         problem, page = None, Page[Route](items=[])
         try:
             page = page_of(self._control.routes.values(), _order, APPS_SHOWN, cursor, newest_first=False)
@@ -46,9 +48,9 @@ class ProxyPages:
         )
 
     def rollout(self, app: str, hostname: str | None, *, problem: str | None = None, shown: str | None = None) -> str:
-        """Renders one app's rollout. Raises NotFound if the app has no route. `problem` says why a requested change was
-        refused. `shown` is the `key` of the page that the browser has: parts that have not changed since are left out,
-        so that the browser keeps them as they are (opened, or with the focus).
+        """Renders the page of one app's rollout. `problem` is the reason why a requested change was refused. `shown` is
+        the `key` of the page that the browser has: parts that have not changed since are left out, so that the browser
+        keeps them as they are, for example opened. Raises NotFound if the app has no route.
         """
         route = self._control.route(app)
         instances = [(track, one) for track in Track for _, one in sorted(route.endpoints[track].items())]
@@ -78,6 +80,6 @@ def _order(route: Route) -> str:
 
 
 def _key(route: Route) -> str:
-    """Returns a digest of everything that the app's page shows, except traffic figures and instances."""
+    """Returns a digest of everything that the app's page shows, without traffic figures and instances."""
     text = route.model_dump_json(include={"rollout", "earlier", "weight", "enabled"})
     return hashlib.sha256(text.encode()).hexdigest()[:12]

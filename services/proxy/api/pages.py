@@ -1,4 +1,4 @@
-"""Serves the proxy's HTML pages and their forms: every form is answered with a redirect to the app's page."""
+"""Serves the proxy's HTML pages and their forms. Each form is answered with a redirect to the app's page."""
 
 from collections.abc import Awaitable
 from typing import Annotated, Any
@@ -55,7 +55,9 @@ def pages_router(rollouts: RolloutService, pages: ProxyPages) -> APIRouter:
 
     @router.post("/apps/{app}/rollout/weight", status_code=303, summary="Set the share", openapi_extra=FORM)
     async def weight(request: Request, app: App) -> Response:
-        """Handles the form field `weight`: percent of new visitors that get the canary. Redirects to the page."""
+        """Sets the percentage of new visitors that get the canary, from the form field `weight`. Redirects to the app's
+        page.
+        """
         given = parse_qs((await request.body()).decode(errors="replace")).get("weight", [""])[0]
 
         async def set_weight() -> RolloutView:
@@ -67,29 +69,29 @@ def pages_router(rollouts: RolloutService, pages: ProxyPages) -> APIRouter:
 
     @router.post("/apps/{app}/rollout/enable", status_code=303, summary="Switch the split on")
     async def enable(request: Request, app: App) -> Response:
-        """Switches the split on: the canary gets its set share of new visitors. Redirects to the page."""
+        """Gives the canary its set share of new visitors. Redirects to the app's page."""
         return await answer(request, app, rollouts.set(app, True, None))
 
     @router.post("/apps/{app}/rollout/disable", status_code=303, summary="Switch the split off")
     async def disable(request: Request, app: App) -> Response:
-        """Switches the split off: the canary gets no share of visitors. Redirects to the page."""
+        """Takes the share of visitors from the canary, without ending the rollout. Redirects to the app's page."""
         return await answer(request, app, rollouts.set(app, False, None))
 
     @router.post("/rollouts/{release}/abort", status_code=303, summary="Abort, from the page")
     async def abort(request: Request, release: Release) -> Response:
-        """Takes the canary out of every route, for good. Redirects to the page."""
+        """Takes the canary out of every route, for good. Redirects to the app's page."""
         app = _app(release)
         return await answer(request, app, rollouts.abort(app, release, "", {}))
 
     @router.post("/rollouts/{release}/resume", status_code=303, summary="Resume, from the page")
     async def resume(request: Request, release: Release) -> Response:
-        """Resumes the app's paused rollout. Redirects to the page."""
+        """Resumes the app's paused rollout. Redirects to the app's page."""
         app = _app(release)
         return await answer(request, app, rollouts.resume(app, release, ""))
 
     @router.post("/rollouts/{release}/promote", status_code=303, summary="Promote, from the page")
     async def promote(request: Request, release: Release) -> Response:
-        """Starts to release the canary's build to production. Redirects to the page, which shows the progress."""
+        """Starts to release the canary's build to production. Redirects to the app's page, which shows the progress."""
         app = _app(release)
         return await answer(request, app, rollouts.promote(app, release))
 

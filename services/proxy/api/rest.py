@@ -35,14 +35,14 @@ Shown = Annotated[str | None, Query(description="Digest of the page that the bro
 
 
 class RolloutSettings(Model):
-    """Request body of `PUT /apps/{app}/rollout`. A missing field keeps its value."""
+    """Request body of `PUT /apps/{app}/rollout`. A field that is left out keeps its value."""
 
     enabled: bool | None = Field(None, description="False gives the canary no share; its own port still serves it.")
     weight: int | None = Field(None, ge=0, le=100, description="Percent of new visitors that go to the canary.")
 
 
 class EarlierRollout(View):
-    """A rollout that is not the app's current one. It has no `notify`, because addresses contain secrets."""
+    """Describes a rollout before the app's current one. It has no `notify`, because addresses contain secrets."""
 
     release: str
     commit: str | None
@@ -64,8 +64,8 @@ def traffic_router(reader: TrafficReader, rollouts: RolloutService) -> APIRouter
 
     @routes.get("/traffic", tags=["traffic"], summary="The traffic of all apps", response_model=Page[AppTraffic])
     async def all_traffic(request: Request) -> Any:
-        """Returns, for every app, what `GET /apps/{app}/traffic` returns, by one reading of Envoy's counters, and what
-        `GET /apps/{app}/rollout` returns. 503: Envoy does not answer.
+        """Returns, for every app, the data of `GET /apps/{app}/traffic`, by one reading of Envoy's counters, and those
+        of `GET /apps/{app}/rollout`. The answer is 503 if Envoy does not answer.
         """
         return await while_connected(request, answer())
 
@@ -81,25 +81,28 @@ def router(sync: RegistrySync, rollouts: RolloutService, reader: TrafficReader, 
         app: App,
         body: Annotated[SyncRequest, Body(examples=[{"hosts": ["notes.example.com"], "health": "/up"}])],
     ) -> Any:
-        """Stores hosts and health path, reads the app's instances from the registry, and answers when Envoy serves
-        them: ready instances are `routable`, draining ones get no new requests, drained ones are `absent`. 409: another
-        app has one of the hosts. 503: the registry does not answer, and nothing was changed. 504: Envoy has not
-        confirmed within 5 s; the answer names what is missing, and the call can be repeated.
+        """Stores hosts and health check, reads the app's instances from the registry, and answers when Envoy routes to
+        them: ready instances are `routable`, draining ones get no new requests, drained ones are `absent`. The answer
+        is 409 if another app has one of the hosts; 503 if the registry does not answer, and nothing was changed; 504 if
+        Envoy has not confirmed within 5 s. In the last case the answer names what is missing, and the request can be
+        repeated.
         """
         return await while_connected(request, sync.sync(app, body))
 
     @routes.delete("/route", tags=["routes"], summary="Remove the app's route", status_code=204)
     async def delete_route(app: App) -> None:
         """Removes the app's hosts, clusters, rollouts and aborted releases, and answers when Envoy has accepted that.
-        The deployer calls it when the app's last environment is removed. May be repeated. 409: the registry has
-        instances of the app. 504: Envoy has not confirmed within 5 s; repeat the call.
+        The deployer sends this request when the app's last environment is removed. It may be repeated. The answer is
+        409 if the registry has instances of the app, and 504 if Envoy has not confirmed within 5 s; the request should
+        then be repeated.
         """
         await sync.remove(app)
 
     @routes.get("/rollout", tags=["rollouts"], summary="The current rollout", response_model=RolloutView)
     async def get_rollout(request: Request, app: App, shown: Shown = None) -> Any:
-        """Returns the app's current or last rollout. An ended one has its evidence: the measurements, the `traffic` at
-        its end, and `ran_s`, the seconds that it ran. If `Accept` begins with `text/html`, answers with a page.
+        """Returns the app's current or last rollout. A rollout that has ended has its evidence: the measurements, the
+        `traffic` at its end, and `ran_s`, the seconds that it ran. If `Accept` begins with `text/html`, the answer is a
+        page.
         """
         if wants_page(request.headers.get("accept")):
             return HTMLResponse(pages.rollout(app, request.url.hostname, shown=shown))
@@ -113,8 +116,9 @@ def router(sync: RegistrySync, rollouts: RolloutService, reader: TrafficReader, 
 
     @routes.post("/rollout", tags=["rollouts"], summary="Open a rollout")
     async def open_rollout(app: App, body: Annotated[RolloutRequest, OPEN]) -> RolloutView:
-        """Opens the rollout of a canary release, which gets its share of new visitors. May be repeated. An older active
-        rollout is aborted with the reason `superseded`. 409: the release was aborted, or is older than the current one.
+        """Opens the rollout of a canary release, which then gets its share of new visitors. The request may be
+        repeated. An older active rollout is aborted with the reason `superseded`. The answer is 409 if the release was
+        aborted, or is older than the current one.
         """
         return await rollouts.open(app, body.release, body.weight, body.notify)
 
@@ -122,29 +126,32 @@ def router(sync: RegistrySync, rollouts: RolloutService, reader: TrafficReader, 
     async def set_rollout(
         app: App, body: Annotated[RolloutSettings, Body(examples=[{"enabled": True, "weight": 10}])]
     ) -> RolloutView:
-        """Sets the canary's share, or switches the split on or off, at once. Visitors stay with production or canary as
-        far as the new share allows.
+        """Sets the canary's share of new visitors (`weight`), and whether the canary gets a share at all (`enabled`),
+        at once. A visitor who is with production or the canary stays there, as far as the new share allows.
         """
         return await rollouts.set(app, body.enabled, body.weight)
 
     @routes.post("/rollout/abort", tags=["rollouts"], summary="Abort")
     async def abort(app: App, body: Annotated[RolloutAction, ABORT]) -> RolloutView:
-        """Takes the canary out of every route, for good, and answers when Envoy has accepted that. Needs neither Redis
-        nor the deployer, which retires the release as soon as it can. May be repeated; the first call's `evidence` is
-        kept.
+        """Takes the canary out of every route, for good, and answers when Envoy has accepted that. It needs neither
+        Redis nor the deployer; the deployer retires the release later. The request may be repeated; the `evidence` of
+        the first one is kept.
         """
         return await rollouts.abort(app, body.release, body.reason, body.evidence)
 
     @routes.post("/rollout/resume", tags=["rollouts"], summary="Resume")
     async def resume(app: App, body: Annotated[RolloutAction, ACTION]) -> RolloutView:
-        """Resumes a paused rollout. 409: it has ended, or the platform paused it and will also resume it."""
+        """Resumes a paused rollout. The answer is 409 if the rollout has ended, or if the platform has paused it and
+        will also resume it.
+        """
         return await rollouts.resume(app, body.release, body.reason)
 
     @routes.post("/rollout/promote", tags=["rollouts"], summary="Promote", status_code=202)
     async def promote(app: App, body: Annotated[RolloutAction, ACTION]) -> RolloutView:
-        """Answers 202. Then the deployer releases the canary's build to production and retires the canary. `GET
-        rollout` shows the result: state `promoted`, or `paused` with the reason if production refuses the build. 409:
-        the build skipped steps that production asks for; `detail` says which, and what to do.
+        """Requests the promotion and answers 202. Then the deployer releases the canary's build to production and
+        retires the canary. `GET /apps/{app}/rollout` shows the result: state `promoted`, or `paused` with the reason if
+        production refuses the build. The answer is 409 if the build skipped steps that production requires; `detail`
+        says which, and what to do.
         """
         return await rollouts.promote(app, body.release)
 
@@ -156,8 +163,8 @@ def router(sync: RegistrySync, rollouts: RolloutService, reader: TrafficReader, 
     )
     async def traffic(request: Request, app: App) -> Any:
         """Returns the app's counts of requests, for production (`stable`) and `canary`. They only grow within one
-        `epoch`, which changes when Envoy or the proxy service restarts, or one of the two has another release. 503:
-        Envoy does not answer.
+        `epoch`, which changes when Envoy or the proxy service restarts, or when one of the two gets another release.
+        The answer is 503 if Envoy does not answer.
         """
         return await while_connected(request, reader.view(app))
 

@@ -21,8 +21,9 @@ UNBOUND_S = 60.0
 
 
 async def answers(deployer: ServiceClient) -> bool:
-    """Returns True if the deployer's `/health` answers within 1.5 s in which this process was on time. That call needs
-    no Redis on the deployer's side; up to 1 s may go into looking up the deployer's address while the registry is down.
+    """Returns True if the deployer's `/health` answers within 1.5 s, not counting time in which this process was late.
+    The deployer needs no Redis for that answer. Up to 1 s may go into looking up the deployer's address if the registry
+    is unavailable.
     """
     asking = asyncio.create_task(deployer.get("/health", timeout_s=UNBOUND_S, repeatable=False))
     try:
@@ -38,8 +39,9 @@ async def answers(deployer: ServiceClient) -> bool:
 
 
 class AutoPause:
-    """Pauses progressing rollouts while the deployer is silent, and resumes those that it paused. `probe` asks the
-    deployer, and returns True if it answered."""
+    """Pauses progressing rollouts while the deployer does not answer, and afterwards resumes those that it has paused.
+    `probe` sends the deployer a request, and returns True if it answered.
+    """
 
     def __init__(self, control: ControlPlane, probe: Callable[[], Awaitable[bool]]) -> None:
         self._control = control
@@ -49,7 +51,8 @@ class AutoPause:
 
     async def step(self) -> None:
         """Probes the deployer once, and pauses or resumes rollouts as `deployer_liveness` decides. If no rollout is
-        active, does not probe and forgets the results of earlier probes."""
+        active, it does not probe, and forgets the results of earlier probes.
+        """
         if not any(route.active_rollout for route in self._control.routes.busy()):
             self._liveness, self._silent_s = None, SILENT_S
             return

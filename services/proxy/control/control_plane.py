@@ -29,9 +29,8 @@ ENDPOINTS_FIRST_S = 0.1
 
 
 class ControlPlane:
-    """Holds all routes. Changes go through `put`, `abort` and `cut_off`, which change the routes synchronously: other
-    tasks never see half a change, and an abort waits for no other call.
-    """
+    """Holds all routes. They are changed through `put`, `abort` and `cut_off`, which change them without an await.
+    Therefore other tasks never see half a change, and an abort waits for no other call."""
 
     def __init__(
         self,
@@ -45,9 +44,9 @@ class ControlPlane:
         *,
         wake: Callable[[], None],
     ) -> None:
-        """Restores the routes that `snapshot` has on disk; if it has none, `load` reads them from Redis. `wake` is
-        called after each write of changed routes, so that the loop that calls `save` runs at once. `traffic` returns an
-        app's figures, for the evidence of a rollout that ends."""
+        """Restores the routes from the files of `snapshot`; if there are none, `load` reads them from Redis. `wake` is
+        called after each write of changed routes, so that the loop which calls `save` runs at once. `traffic` returns
+        an app's traffic figures, for the evidence of a rollout that ends."""
         self.admin = admin
         self.now = now
         self._files = files
@@ -70,7 +69,7 @@ class ControlPlane:
 
     @property
     def routes(self) -> RouteTable:
-        """Returns all routes by app. Raises Unavailable until they are loaded from disk or Redis."""
+        """Returns app → route, for all apps. Raises Unavailable until the routes are loaded from disk or Redis."""
         if self._routes is None:
             raise Unavailable("the routes are not known: neither is a copy on disk, nor does Redis answer; start Redis")
         return self._routes
@@ -87,34 +86,32 @@ class ControlPlane:
             raise NotFound(f"no release of {app} has been routed yet; release a build of it first") from None
 
     def put(self, route: Route, *events: Event) -> None:
-        """Replaces the app's route, unless it is equal and there are no events.
-
-        When this returns, the route is on disk and in Envoy's files; a loop then stores it with the events in Redis.
-        Make `route` from the result of `route(app)` without an await in between, or another task's change is lost.
-        """
+        """Replaces the app's route; does nothing if it is equal and there are no events. When this returns, the route
+        is on disk and in Envoy's files; a loop then stores it with the events in Redis. The caller must make `route`
+        from the result of `route(app)` without an await in between; otherwise a change by another task may be lost."""
         if self.routes.get(route.app) == route and not events and self._has_written:
             return
         self._set_route(route, events)
         self._write()
 
     def put_rollout(self, app: str, rollout: Rollout, **changes: Any) -> None:
-        """Puts the app's route with this rollout and the `changes` to other fields, and adds the rollout's event."""
+        """Replaces the app's route by one with this rollout and with `changes` to other fields. Adds the event of the
+        rollout."""
         route = self.route(app).model_copy(update={"rollout": rollout, **changes})
         self.put(route, rollout_event(app, rollout, route.weight))
 
     def abort(self, app: str, reason: str) -> Route:
-        """Aborts the app's active rollout for good and returns the route: writes the file `aborted`, then Envoy's
-        files; a loop then stores it in Redis.
-        """
+        """Aborts the app's active rollout for good and returns the route. It writes the file `aborted` first, then
+        Envoy's files; a loop then stores the route in Redis."""
         self._record_abort(app, reason, {})
         self._write()
         return self.routes[app]
 
     async def cut_off(self, app: str, reason: str, given: dict[str, JsonValue]) -> None:
-        """Aborts as `abort` does, but sooner for visitors: writes the endpoints as draining, and the routes once Envoy
-        has accepted those, after 0.1 s at the latest. Envoy accepts endpoints within a few milliseconds, but is busy
-        with new routes for longer the more apps there are. `given` is the evidence from the caller.
-        """
+        """Aborts as `abort` does, but so that visitors leave the canary sooner. It first writes the canary's endpoints
+        as draining, which Envoy accepts within milliseconds, and then the routes, for which Envoy takes longer the more
+        apps there are. Between the two it waits until Envoy has accepted the endpoints, at most 0.1 s. `given` is the
+        evidence from the caller."""
         self._record_abort(app, reason, given)
         try:
             changed = [self.routes[each] for each in self._unwritten]
@@ -125,16 +122,15 @@ class ControlPlane:
             self._write()
 
     def evidence(self, route: Route, given: dict[str, JsonValue]) -> dict[str, JsonValue]:
-        """Returns the evidence of a rollout that ends now: `given`, and the last traffic figures."""
+        """Returns the evidence for a rollout that ends now: `given` with the last traffic figures."""
         assert route.rollout is not None
         return evidence(given, figures(self._traffic(route), route.weight), route.rollout, self.now())
 
     async def confirm(self, app: str, timeout_s: float, *, healthy: bool = False) -> Clusters:
-        """Waits until Envoy has accepted the app's files and, with `healthy`, routes to every ready endpoint; returns
-        Envoy's clusters. After `timeout_s` seconds, raises Timeout that names what is missing. If only health checks
-        are missing, its field `unhealthy` holds the ids of the instances that do not pass them; else the field is
-        empty. Raises OSError if the files cannot be written.
-        """
+        """Waits until Envoy has accepted the app's files and, with `healthy`, routes to every ready endpoint. Returns
+        Envoy's clusters. After `timeout_s` seconds raises Timeout, whose message says what is missing. If only health
+        checks are missing, its field `unhealthy` holds the ids of the instances that fail them; else the field is
+        empty. Raises OSError if the files cannot be written."""
         self.write_again()
         deadline = time.monotonic() + timeout_s
         poll_s = POLL_S
@@ -163,7 +159,7 @@ class ControlPlane:
 
     @property
     def versions(self) -> dict[str, str]:
-        """Returns file name → version that was written last, for each of Envoy's files."""
+        """Returns file name → the version last written, for each of Envoy's files."""
         return dict(self._files.versions)
 
     def version(self, app: str) -> str:
@@ -172,7 +168,8 @@ class ControlPlane:
         return hashlib.sha256(versions.encode()).hexdigest()[:12]
 
     async def unaccepted(self) -> list[str]:
-        """Returns the files of which Envoy has not accepted the newest version. Raises Unavailable."""
+        """Returns the files whose newest version Envoy has not accepted. Raises Unavailable if Envoy does not
+        answer."""
         accepted = await self.admin.versions()
         return [name for name, version in self._files.versions.items() if accepted.get(version_stat(name)) != version]
 
@@ -181,13 +178,13 @@ class ControlPlane:
         self._files.move_again(name)
 
     async def load(self) -> None:
-        """Loads the routes from Redis, unless they were on disk. Raises RedisError."""
+        """Loads the routes from Redis, unless they have been loaded from disk. Raises RedisError."""
         if self._routes is None:
             routes = await self._store.load()
             self._adopt(routes.values())
 
     async def save(self) -> None:
-        """Stores changed routes in Redis. Raises RedisError; the next call then stores what is left."""
+        """Stores changed routes in Redis. Raises RedisError; the next call then stores the rest."""
         await self.load()
         async with self._storing:
             while self._dirty:
@@ -204,8 +201,8 @@ class ControlPlane:
                 self.routes.put(current.model_copy(update={"unsent": current.unsent[len(route.unsent) :]}))
 
     async def remove(self, app: str) -> None:
-        """Removes the app's route and its aborted releases: from disk, Envoy's files, then Redis; nothing if there is
-        none. Call it again if it was interrupted. Raises RedisError."""
+        """Removes the app's route and its aborted releases: from disk, then from Envoy's files, then from Redis. Does
+        nothing if there are none. An interrupted call has to be repeated. Raises RedisError."""
         await self.save()  # the events of its last changes
         async with self._storing:
             self.routes.remove(app)
@@ -218,8 +215,8 @@ class ControlPlane:
             await self._store.remove(app)
 
     async def _until_accepted(self, app: str, name: str, timeout_s: float) -> None:
-        """Waits until Envoy has accepted the app's file `name`. Returns without an error after `timeout_s` seconds at
-        the latest, and as soon as Envoy does not answer."""
+        """Waits until Envoy has accepted the app's file `name`. Returns without an error after at most `timeout_s`
+        seconds, or if Envoy does not answer."""
         with contextlib.suppress(TimeoutError, Unavailable):
             async with asyncio.timeout(timeout_s):
                 while True:

@@ -1,5 +1,6 @@
-"""Has the deployer retire aborted releases and release promoted builds to production. The route stores the intent
-before the first call, so a restart continues it; each step first looks for the result of an earlier call.
+"""Asks the deployer to retire aborted releases, and to release promoted builds to production. A request is stored in
+the route before it is sent, so that it continues after a restart. Each attempt first looks for the result of an earlier
+one.
 """
 
 from services.proxy.control.control_plane import ControlPlane
@@ -16,15 +17,16 @@ ENDED = frozenset({ReleaseState.RETIRED, ReleaseState.FAILED, ReleaseState.ROLLE
 
 
 class DeployerTasks:
-    """Sends the deployer the stored requests of all routes."""
+    """Sends the deployer the requests that are stored in the routes."""
 
     def __init__(self, control: ControlPlane, deployer: ServiceClient) -> None:
         self._control = control
         self._deployer = deployer
 
     async def step(self) -> None:
-        """For each app, tries once what is outstanding: to have aborted releases retired, to have a promotion carried
-        out, and to abort a rollout whose release has ended. After all apps, raises the first error."""
+        """Tries, for each app, once what is still to be done: retire aborted releases, carry out a promotion, and abort
+        a rollout whose release has ended. After all apps, raises the first error.
+        """
 
         async def run_tasks(app: str) -> None:
             await self._retire(app)
@@ -35,7 +37,7 @@ class DeployerTasks:
 
     async def check_promotion(self, release: str) -> None:
         """Raises Conflict if the deployer says that the release's build may not go to production. If the deployer does
-        not answer, the promotion finds out later.
+        not answer, returns; the promotion itself then finds out.
         """
         try:
             await self._deployer.get(f"/releases/{release}/promotion", timeout_s=CHECK_S, repeatable=False)
@@ -79,8 +81,8 @@ class DeployerTasks:
             self._control.put(self._control.route(app).model_copy(update=update))
 
     async def _ask_for_production(self, app: str, rollout: Rollout, promotion: Promotion) -> ReleaseView | None:
-        """Returns the production release of the canary's build, made since the promotion began, or now. If the deployer
-        refuses it (4xx), pauses the rollout and returns None.
+        """Returns the production release of the canary's build. If none was made since the promotion was requested,
+        requests one. If the deployer refuses that (4xx), pauses the rollout and returns None.
         """
         build = (await self._release(rollout.release)).build
         path = f"/apps/{app}/environments/production/releases"
@@ -99,8 +101,8 @@ class DeployerTasks:
             return None
 
     async def _follow(self, app: str) -> None:
-        """Aborts the app's active rollout if its release has ended. Asks the deployer for the release's state, but only
-        if the canary has no instance left.
+        """Aborts the app's active rollout if its release has ended. It asks the deployer for the state of the release
+        only if the canary has no instances left.
         """
         route = self._control.route(app)
         rollout = route.rollout

@@ -1,4 +1,4 @@
-"""Keeps routes and aborted releases on disk in `<home>/envoy`, for a start without Redis."""
+"""Stores routes and aborted releases on disk in `<home>/envoy`, so that the service can start without Redis."""
 
 import logging
 import os
@@ -20,8 +20,8 @@ _ROUTES = TypeAdapter(Routes)
 
 
 class Snapshot:
-    """Keeps each route in the file `routes/<app>.json`; a change is written here before it is stored in Redis. Earlier
-    versions kept all routes in `state.json`.
+    """Stores each route in the file `routes/<app>.json`. A change is written here before it is stored in Redis. Earlier
+    versions of Slipway stored all routes in `state.json`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -31,7 +31,9 @@ class Snapshot:
         """The routes in the folder; None if it does not hold the routes yet."""
 
     def read(self) -> Routes | None:
-        """Returns the routes by app; None if they are missing or unreadable (use the copy in Redis then)."""
+        """Returns app → route. Returns None if the files are missing or unreadable; the caller then reads the routes
+        from Redis.
+        """
         try:
             if not self._folder.exists():
                 return _ROUTES.validate_json(self._earlier.read_bytes())
@@ -46,8 +48,9 @@ class Snapshot:
         return routes
 
     def write(self, routes: Collection[Route]) -> None:
-        """Writes the routes that differ from those on disk; they are there when this returns. The first call must get
-        all routes: it creates the folder complete, so that after a crash it holds all of them or is missing.
+        """Writes the routes that differ from those on disk; when this returns, they are on disk. The first call must
+        get all routes: it creates the whole folder at once, so that after a crash the folder either holds all routes or
+        is missing.
         """
         if self._written is None:
             self._written = self._begin(routes)
@@ -57,7 +60,7 @@ class Snapshot:
                 self._written[route.app] = route
 
     def remove(self, app: str) -> None:
-        """Removes the app's route, if it is there; it is gone from the disk when this returns."""
+        """Removes the app's route, if there is one; when this returns, it is gone from the disk."""
         if self._written is not None:
             self._written.pop(app, None)
             (self._folder / f"{app}.json").unlink(missing_ok=True)
@@ -79,16 +82,16 @@ class Snapshot:
 
 class AbortedReleases:
     """Reads and writes the file `aborted`, with a line `<release> <reason>` for each aborted release. The newest 20 of
-    an app are kept. An older one cannot come back, since the deployer ended it before it made the canaries that
-    followed.
+    each app are kept. An older one cannot get visitors again, because the deployer had ended it before it made the
+    canaries that followed.
     """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "aborted"
 
     def read(self) -> dict[str, str]:
-        """Returns release → reason, and removes all but the newest 20 of each app from the file. Ignores a last line
-        that a crash cut before its newline: it was never confirmed.
+        """Returns release → reason. Removes all but the newest 20 releases of each app from the file. Ignores a last
+        line without a newline: a crash cut it off before the abort was confirmed.
         """
         if not self._path.exists():
             return {}
@@ -106,7 +109,7 @@ class AbortedReleases:
         return {release: reason for release, _, reason in pairs}
 
     def append(self, release: str, reason: str) -> None:
-        """Appends the release; the line is on disk when this returns."""
+        """Appends the release; when this returns, the line is on disk."""
         line = f"{release} {' '.join(reason.split())}\n"
         with self._path.open("ab+") as file:
             file.seek(0)

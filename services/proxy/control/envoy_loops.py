@@ -1,4 +1,4 @@
-"""Steps of the background loops that check Envoy's files and read its counters."""
+"""Checks Envoy's files and reads its counters, in background loops."""
 
 import asyncio
 import time
@@ -18,7 +18,7 @@ CHECKED_S = 10.0
 
 
 async def for_each(apps: Collection[str], action: Callable[[str], Awaitable[None]]) -> None:
-    """Runs the action for every app, eight at a time, also after an error; at the end raises the first error."""
+    """Runs the action for every app, eight at a time. Continues after an error; at the end raises the first one."""
     errors: list[Exception] = []
     left = iter(apps)
 
@@ -37,7 +37,8 @@ async def for_each(apps: Collection[str], action: Callable[[str], Awaitable[None
 
 
 class EnvoyWatch:
-    """Ensures that Envoy runs the newest versions of its files. `ports` are its listeners' ports, by their setting."""
+    """Makes sure that Envoy runs the newest versions of its files. `ports` are its listeners' ports, by their
+    setting."""
 
     def __init__(
         self,
@@ -53,12 +54,11 @@ class EnvoyWatch:
         self._checked_at = float("-inf")
 
     async def step(self) -> None:
-        """Writes what an earlier write could not. Moves a file into place again that Envoy has not accepted for two
-        steps (Envoy may have missed the first move). Waits up to 1 s for the clusters of apps that Envoy had not loaded
-        yet. Raises OSError, Unavailable or Timeout.
-
-        Asks Envoy for the accepted versions only if a file was written since Envoy had accepted all of them, or if 10 s
-        have passed.
+        """Writes what an earlier write could not, and checks once whether Envoy has accepted its files. A file that it
+        has not accepted at two checks is moved into place again, since Envoy may have missed the first move. The
+        versions are requested from Envoy only if a file was written since Envoy had accepted all of them, or if 10 s
+        have passed. Then waits up to 1 s for the clusters of apps that Envoy had not loaded yet. Raises OSError,
+        Unavailable or Timeout.
         """
         self._control.write_again()
         written = self._control.versions
@@ -90,7 +90,8 @@ class EnvoyWatch:
 
 class TrafficReader:
     """Reads Envoy's counters of all apps and adds them to the request counts. `read_at` is the time of the last
-    reading. Callers that ask while a reading runs share the next one, so the cost does not grow with their number.
+    reading. Callers that come while a reading is running share the next one, so that many callers cost no more than
+    one.
     """
 
     def __init__(
@@ -108,25 +109,29 @@ class TrafficReader:
         self._failure: Unavailable | None = None
 
     async def view(self, app: str) -> TrafficView:
-        """Reads Envoy's counters and returns the app's figures. Raises NotFound, or Unavailable (Envoy)."""
+        """Reads Envoy's counters and returns the app's traffic figures. Raises NotFound, and Unavailable if Envoy does
+        not answer.
+        """
         self._control.route(app)
         await self.step()
         return self._counts.view(self._control.route(app))
 
     async def views(self) -> dict[str, TrafficView]:
-        """Returns the current figures of every app. Raises Unavailable when Envoy does not answer."""
+        """Reads Envoy's counters and returns app → traffic figures. Raises Unavailable if Envoy does not answer."""
         await self.step()
         return {app: self._counts.view(route) for app, route in self._control.routes.items()}
 
     async def keep_current(self) -> None:
-        """Reads Envoy's counters, unless a call of `view` or `views` had them read within the last 2.5 s. Raises
-        Unavailable when Envoy does not answer."""
+        """Reads Envoy's counters, unless they were read within the last 2.5 s. Raises Unavailable if Envoy does not
+        answer.
+        """
         if self._clock() - self._ended_at >= FRESH_S:
             await self.step()
 
     async def step(self) -> None:
-        """Reads Envoy's counters, or waits for a reading by another caller that began after this call. Raises
-        Unavailable when Envoy does not answer."""
+        """Reads Envoy's counters. If another caller's reading began after this call, waits for that one instead. Raises
+        Unavailable if Envoy does not answer.
+        """
         earlier = self._begun
         async with self._one_reading:
             if self._ended <= earlier:

@@ -1,4 +1,6 @@
-"""Restarts an Envoy that was started with an earlier bootstrap: after an upgrade, or with another setting of a port."""
+"""Restarts an Envoy that runs with an older bootstrap (its start configuration), as after an upgrade or a change of a
+port.
+"""
 
 import json
 import logging
@@ -13,8 +15,9 @@ log = logging.getLogger(__name__)
 
 
 class EnvoyUpgrade:
-    """Ends, once, an Envoy that was started with an earlier bootstrap; supervisor or the container engine starts it
-    again with the present one. `folder` is `<home>/envoy`."""
+    """Ends, at most once, an Envoy that runs with an older bootstrap; supervisor or the container engine then starts it
+    again with the present one. `folder` is `<home>/envoy`.
+    """
 
     def __init__(self, admin: EnvoyAdmin, folder: Path) -> None:
         self._admin = admin
@@ -22,9 +25,10 @@ class EnvoyUpgrade:
         self._done = False
 
     async def step(self) -> None:
-        """Compares the bootstrap that Envoy was started with with the one on disk, and ends Envoy if they differ. After
-        one comparison, further calls do nothing. Raises Unavailable if Envoy does not answer, and if it would have to
-        be ended while the keeper, without which it does not start, is away; the next call then tries again.
+        """Compares the bootstrap with which Envoy was started to the one on disk, and ends Envoy if they differ. After
+        one comparison, further calls do nothing. Raises Unavailable if Envoy does not answer. Raises it also if Envoy
+        must be ended but the keeper, without which Envoy does not start, is unavailable. The next call then tries
+        again.
         """
         if self._done:
             return

@@ -21,11 +21,10 @@ CONFIRM_S = 3.0
 
 
 class RolloutService:
-    """Changes rollouts. Every method that changes one, except `promote`, returns after Envoy has accepted the change.
-    `check_promotion` raises Conflict if a release's build may not go to production.
-
-    Methods raise NotFound for an app that was never synced, Conflict if the rollout's state does not allow the
-    operation, and Timeout if Envoy has not accepted within 3 s: the change is stored, and Envoy gets it later.
+    """Opens, changes and ends rollouts. Every method that changes one, except `promote`, returns after Envoy has
+    accepted the change. `check_promotion` raises Conflict if a release's build may not go to production. Methods raise
+    NotFound for an app without a route, Conflict if the rollout's state does not allow the operation, and Timeout if
+    Envoy has not accepted the change within 3 s. In the last case the change is stored, and Envoy gets it later.
     """
 
     def __init__(self, control: ControlPlane, check_promotion: Callable[[str], Awaitable[None]]) -> None:
@@ -44,8 +43,9 @@ class RolloutService:
 
     async def open(self, app: str, release: str, weight: int | None, notify: list[str]) -> RolloutView:
         """Opens the rollout of `release`, and aborts an older active one as superseded. `weight` is in percent (None:
-        33); a repeated call does not change it. `notify`: addresses for the rollout's events. Raises Invalid if
-        `release` is no id of this app, Conflict if it was aborted or is older than the current one.
+        33); a repeated call does not change it. `notify` holds addresses for the rollout's events. Raises Invalid if
+        `release` is not the id of a release of this app, and Conflict if it was aborted or is older than the current
+        one.
         """
         if not release.startswith(f"{app}-r") or not release_number(release):
             raise Invalid("release", f"`{release}` is not a release of {app}; its ids look like {app}-r9")
@@ -67,15 +67,17 @@ class RolloutService:
         return await self._confirmed(app)
 
     async def set(self, app: str, enabled: bool | None, weight: int | None) -> RolloutView:
-        """Switches the split on or off, or changes the canary's share in percent; None keeps the current value."""
+        """Changes the canary's share in percent, and whether the canary gets a share at all (`enabled`). None keeps the
+        present value.
+        """
         route = self._control.route(app)
         asked = {"enabled": enabled, "weight": weight}
         self._control.put(route.model_copy(update={key: value for key, value in asked.items() if value is not None}))
         return await self._confirmed(app)
 
     async def abort(self, app: str, release: str, reason: str, evidence: dict[str, JsonValue]) -> RolloutView:
-        """Ends the canary's traffic on every route, for good. For a rollout that is already aborted, only waits until
-        Envoy has accepted it; the first call's evidence stays.
+        """Takes the canary out of every route, for good. For a rollout that is already aborted, only waits until Envoy
+        has accepted that; the evidence of the first call stays.
         """
         rollout = self._current(app, release)
         if rollout.state is RolloutState.PROMOTED:
@@ -85,7 +87,9 @@ class RolloutService:
         return await self._confirmed(app)
 
     async def resume(self, app: str, release: str, reason: str) -> RolloutView:
-        """Resumes a paused rollout. Raises Conflict if the platform paused it, because the platform also resumes it."""
+        """Resumes a paused rollout. Raises Conflict if the platform has paused it, because the platform also resumes
+        it.
+        """
         rollout = self._current(app, release)
         if not rollout.active:
             raise Conflict(f"{release} is {rollout.state} and cannot be resumed; deploy a new build")
@@ -98,9 +102,10 @@ class RolloutService:
         return await self._confirmed(app)
 
     async def promote(self, app: str, release: str) -> RolloutView:
-        """Stores the request to promote, and returns the rollout with its state unchanged. `DeployerTasks` then has the
-        deployer release the build to production, and ends the rollout as promoted, or pauses it if the deployer
-        refuses. Raises Conflict if the build skipped steps that production asks for."""
+        """Stores the request to promote, and returns the rollout with its state unchanged. Afterwards `DeployerTasks`
+        requests the release to production. It then ends the rollout as promoted or, if the deployer refuses, pauses it.
+        Raises Conflict if the build skipped steps that production requires.
+        """
         rollout = self._current(app, release)
         if rollout.active and rollout.promotion is None:
             await self._check_promotion(release)
@@ -129,5 +134,7 @@ class RolloutService:
 
 
 def _text(reason: str) -> str:
-    """Replaces each half of a surrogate pair by `?`: JSON allows them, but UTF-8 cannot encode them."""
+    """Returns the text with each half of a surrogate pair replaced by `?`: JSON may contain them, but UTF-8 cannot
+    encode them.
+    """
     return reason.encode(errors="replace").decode()

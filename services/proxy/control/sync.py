@@ -1,4 +1,4 @@
-"""Applies the registry's instances to the routes: when the deployer calls `sync`, and periodically."""
+"""Applies the registry's instances to the routes, when the deployer calls `sync` and periodically."""
 
 import asyncio
 import contextlib
@@ -38,10 +38,9 @@ Records = dict[Track, list[InstanceRecord]]
 
 
 class RegistrySync:
-    """Applies the registry's instances to the routes. Calls for one app run one after the other.
-
-    `step` reads the apps that the registry names as changed, and every 30th time all, because an earlier version of
-    the deployer does not name them.
+    """Applies the registry's instances to the routes. Calls for one app run one after the other. `step` reads the apps
+    that the registry names as changed and, every 30th time, all apps, because an earlier version of the deployer does
+    not record changes.
     """
 
     def __init__(
@@ -59,11 +58,11 @@ class RegistrySync:
         """Apps whose instances may have changed since they were read."""
 
     async def sync(self, app: str, request: SyncRequest) -> SyncResult:
-        """Stores hosts and health check, applies the registry's instances, and returns when Envoy serves them.
-
-        Raises Conflict if another app has one of the hosts, or for a new app for whose instances Envoy may not open
-        enough files; Invalid for a malformed host, RedisError if the registry does not answer (nothing
-        is changed), and Timeout if Envoy has not accepted within 5 s (call again to wait on).
+        """Stores host names and health check, applies the registry's instances, and returns when Envoy routes to them.
+        Raises Conflict if another app has one of the hosts, and for a new app if Envoy may not open enough files for
+        its instances. Raises Invalid for a malformed host, and RedisError if the registry does not answer; in all these
+        cases nothing is changed. Raises Timeout if Envoy has not accepted the change within 5 s; another call then
+        waits further.
         """
         async with self._locks[app]:
             records = await self._read(app)
@@ -80,10 +79,9 @@ class RegistrySync:
         return self._result(app, records, clusters)
 
     async def remove(self, app: str) -> None:
-        """Removes the app's route, and returns when Envoy has accepted that. Does nothing if there is none.
-
-        Raises Conflict while the registry has instances of the app, RedisError if it does not answer, and Timeout if
-        Envoy has not accepted within 5 s. Call it again then.
+        """Removes the app's route, and returns when Envoy has accepted that. Does nothing if there is none. Raises
+        Conflict while the registry has instances of the app, RedisError if the registry does not answer, and Timeout if
+        Envoy has not accepted the change within 5 s; the caller may then call again.
         """
         async with self._locks[app]:
             if left := [record.id for records in (await self._read(app)).values() for record in records]:
@@ -98,13 +96,15 @@ class RegistrySync:
             await asyncio.sleep(SETTLE_S)
 
     async def limit_warning(self) -> str | None:
-        """Returns a text that says that Envoy may not open enough files for many more instances, and what to do; None
-        if there is room."""
+        """Returns a warning, with the remedy, if Envoy may not open enough files for many more instances; None if it
+        may.
+        """
         return self._limit.warning(self._instances())
 
     async def step(self) -> None:
-        """Applies the registry's changes to the routes. Raises RedisError; the next call then reads the changes
-        again."""
+        """Applies the registry's changes to the routes. Raises RedisError; the next call then reads these changes
+        again.
+        """
         routes = self._control.routes
         changed, self._position = await self._registry.changed_apps(self._position)
         self._steps += 1
@@ -126,7 +126,7 @@ class RegistrySync:
             self._drop_replaced()
 
     async def drain_step(self) -> None:
-        """Removes endpoints that have drained. Needs no Redis."""
+        """Removes endpoints that have drained. It needs no Redis."""
 
         async def drain_app(app: str) -> None:
             await self._control.confirm(app, CONFIRM_S)
@@ -149,7 +149,7 @@ class RegistrySync:
         return sum(len(endpoints) for route in self._control.routes.values() for endpoints in route.endpoints.values())
 
     async def _count_leaving(self, app: str, records: Records) -> None:
-        """Reads the counters of instances that Envoy is about to drop, since their counters are dropped too."""
+        """Reads the counters of instances that Envoy is about to drop, because their counters are lost with them."""
         route = self._control.routes.get(app)
         leaving = {record.id for track in Track for record in records[track] if record.state in GONE}
         if route and any(leaving & route.endpoints[track].keys() for track in Track):
@@ -174,7 +174,9 @@ class RegistrySync:
             self._control.put(route.model_copy(update={"endpoints": endpoints}))
 
     async def _remove_drained(self, app: str) -> bool:
-        """Removes drained endpoints and returns True if there were any. Envoy must have accepted them as draining."""
+        """Removes endpoints that have drained; returns True if there were any. Envoy must have accepted them as
+        draining before.
+        """
         draining = self._control.route(app).draining()
         if not draining:
             return False
@@ -219,7 +221,9 @@ class RegistrySync:
 
 
 def _most_active(readings: list[Clusters], app: str, track: Track) -> dict[str, int]:
-    """Returns address → maximum of requests in flight, for addresses that are in all readings."""
+    """Returns address → the highest number of requests in flight in any of the readings. An address that is missing in
+    one of them is left out.
+    """
     active = [reading.active(cluster_name(app, track)) for reading in readings]
     seen = set.intersection(*(set(reading) for reading in active))
     return {address: max(reading[address] for reading in active) for address in seen}

@@ -1,4 +1,3 @@
-"""Makes Envoy's configuration, writes it to files, and reads Envoy's admin interface.
-
-May import `routes`. Imported by `traffic`, `control` and `main`; `stack` prepares Envoy's files with it too.
+"""Creates Envoy's configuration, writes it to files, and reads Envoy's admin interface. May import `routes`. Imported
+by `traffic`, `control` and `main`; `stack` also prepares Envoy's files with it.
 """

@@ -25,8 +25,9 @@ ROUTE_FILES = tuple(rds_file(listener) for listener in LISTENERS)
 
 @dataclass(frozen=True)
 class Host:
-    """One endpoint (`address` is `host:port`) of one cluster, with counters since it joined the cluster; health checks
-    are not counted. `healthy` is True if the cluster's load balancer may choose it."""
+    """Holds one endpoint of one cluster, with its counters since it joined the cluster, in which health checks do not
+    count. `address` is `host:port`. `healthy` is True if the cluster's load balancer may choose the endpoint.
+    """
 
     cluster: str
     address: str
@@ -34,22 +35,23 @@ class Host:
     active: int
     """Number of requests in flight."""
     answered: int
-    """Number of requests that the endpoint answered, or that failed after it had received them."""
+    """Number of requests that the endpoint answered, or that failed after the endpoint had got them."""
     errors: int
-    """Number of those requests that failed or got a status of 500 and above; included in `answered`."""
+    """Number of requests among `answered` that failed or got a status of 500 and above."""
 
 
 @dataclass(frozen=True)
 class Clusters:
-    """The clusters that Envoy has finished loading (their names), and their endpoints; of one app if `of_all_apps` is
-    False."""
+    """Holds the names of the clusters that Envoy has finished loading, and their endpoints. If `of_all_apps` is False,
+    they are those of one app.
+    """
 
     names: frozenset[str]
     hosts: tuple[Host, ...]
     of_all_apps: bool = True
 
     def active(self, cluster: str) -> dict[str, int]:
-        """Returns the cluster's requests in flight: address → number."""
+        """Returns address → number of requests in flight, for the cluster."""
         return {host.address: host.active for host in self._hosts_of.get(cluster, ())}
 
     def healthy(self, cluster: str) -> frozenset[str]:
@@ -78,7 +80,7 @@ class Clusters:
 
 @dataclass(frozen=True)
 class Latency:
-    """The latency histogram of one cluster since Envoy's start."""
+    """Holds the latency histogram of one cluster since Envoy's start."""
 
     le_ms: tuple[float, ...]
     """Upper bounds of the buckets in milliseconds."""
@@ -89,15 +91,15 @@ class Latency:
 
 
 class EnvoyAdmin:
-    """Reads Envoy's admin interface. Every method raises Unavailable when Envoy does not answer."""
+    """Reads Envoy's admin interface. Every method raises Unavailable if Envoy does not answer."""
 
     def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http
         self._one_look = asyncio.Lock()
 
     async def versions(self, app: str | None = None) -> dict[str, str]:
-        """Returns the accepted version of each file, or of those that determine the app's routing, by the name of its
-        statistic in Envoy (see `version_stat`).
+        """Returns name of a statistic (see `version_stat`) → version of the file that Envoy has accepted: for all files
+        or, given `app`, for those that determine the app's routing.
         """
         names = "|".join(re.escape(version_stat(file)) for file in files_of(app)) if app else ".*version_text"
         text = (await self._get("/stats", type="TextReadouts", filter=f"^({names})$")).text
@@ -105,8 +107,8 @@ class EnvoyAdmin:
         return {name: value.strip('"') for name, _, value in pairs}
 
     async def clusters(self, app: str | None = None) -> Clusters:
-        """Returns clusters and endpoints, of all apps or of one. Calls run one after the other, so counters never go
-        back between calls.
+        """Returns the clusters and endpoints of all apps or of one. Calls run one after the other, so that the counters
+        in a later result are never lower.
         """
         async with self._one_look:
             answer = await self._get("/clusters", format="json", filter=f"^{app}/" if app else "")
@@ -117,8 +119,8 @@ class EnvoyAdmin:
         return Clusters(frozenset(status["name"] for status in statuses), hosts, of_all_apps=app is None)
 
     async def latencies(self) -> tuple[dict[str, Latency], int]:
-        """Returns cluster → latency histogram, and the seconds since Envoy's start (0 in the first one). Envoy updates
-        both once a second.
+        """Returns cluster → latency histogram, and the seconds since Envoy's start (0 within the first second). Envoy
+        updates both once a second.
         """
         pattern = rf"^(cluster\..*/[a-z]+\.upstream_rq_(time|retry)|{UPTIME})$"
         answer = await self._get("/stats", format="json", histogram_buckets="cumulative", usedonly="", filter=pattern)
@@ -138,11 +140,13 @@ class EnvoyAdmin:
         return latencies, uptime_s
 
     async def bootstrap(self) -> str:
-        """Returns the version of the bootstrap that Envoy was started with (see `version_of`)."""
+        """Returns the version of the bootstrap (start configuration) with which Envoy was started (see
+        `version_of`).
+        """
         return version_of((await self._get("/server_info")).json()["node"])
 
     async def quit(self) -> None:
-        """Ends Envoy. Whoever supervises it starts it again, with the bootstrap that is there now."""
+        """Ends Envoy. Its supervisor starts it again, with the bootstrap that is then on disk."""
         await self._call("POST", "/quitquitquit")
 
     async def _get(self, path: str, **params: str) -> httpx.Response:

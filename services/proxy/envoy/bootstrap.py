@@ -1,4 +1,6 @@
-"""Makes Envoy's bootstrap: three listeners. Routes and clusters come from files, endpoints from the keeper. Pure."""
+"""Creates Envoy's bootstrap, its start configuration with three listeners. Routes and clusters come from files,
+endpoints from the keeper. Pure.
+"""
 
 import hashlib
 import json
@@ -24,8 +26,9 @@ WATCHDOG = {"miss_timeout": "4s", "megamiss_timeout": "10s"}
 
 
 def bootstrap(settings: SharedSettings, folder: Path, admin_socket: Path, visitors: int) -> Json:
-    """Returns the document for `envoy -c`. `folder` is the folder of Envoy's files, `visitors` the number of
-    connections that visitors may have at a time. The node's metadata hold a hash of the document (see `version_of`).
+    """Returns the document for `envoy -c`. `folder` is the folder of Envoy's files; `visitors` is the number of
+    connections that visitors may have at the same time. The node's metadata contain a hash of the document (see
+    `version_of`).
     """
     ports = {
         "public": settings.public_port,
@@ -60,7 +63,7 @@ def bootstrap(settings: SharedSettings, folder: Path, admin_socket: Path, visito
 
 
 def version_of(node: Json) -> str:
-    """Returns the version of the bootstrap with this `node`; an empty text for one of an earlier Slipway."""
+    """Returns the version of the bootstrap that has this `node`; empty if an earlier version of Slipway wrote it."""
     return str(node.get("metadata", {}).get(VERSION, ""))
 
 

@@ -1,7 +1,6 @@
-"""Makes Envoy's clusters and endpoints (CDS, EDS) for the apps' routes, as JSON documents. Pure.
-
-Each app has three clusters: `<app>/stable` and `<app>/canary`, whose endpoints the keeper gives Envoy from EDS files,
-and `<app>/split`, which prefers the canary and falls back to stable. No release changes their definition, since Envoy
+"""Creates Envoy's clusters and endpoints (CDS, EDS) for the apps' routes, as JSON documents. Pure. Each app has three
+clusters. `<app>/stable` and `<app>/canary` get their endpoints from the keeper, which reads EDS files. `<app>/split`
+prefers the canary and falls back to stable. A release never changes the definition of these clusters, because Envoy
 starts a changed cluster anew. With the time-outs, thresholds and intervals in this file, no request was lost in tests
 in which an instance dies.
 """
@@ -25,12 +24,12 @@ EDS_HEALTH = {
 
 
 def cluster_name(app: str, track: Track) -> str:
-    """Returns the name of one track's cluster, also in Envoy's statistics."""
+    """Returns the name of one track's cluster, which Envoy's statistics also use."""
     return f"{app}/{track}"
 
 
 def split_name(app: str) -> str:
-    """Returns the name of the cluster for the canary's share of visitors, which falls back to stable."""
+    """Returns the name of the cluster that serves the canary's share of visitors and falls back to stable."""
     return f"{app}/split"
 
 
@@ -40,7 +39,9 @@ def eds_file(app: str, track: Track) -> str:
 
 
 def file_source(path: Path) -> Json:
-    """Returns a config source that Envoy reloads when a new file is moved onto `path` (not when it is written to)."""
+    """Returns a config source that Envoy reads again whenever a new file is moved onto `path` (but not when the file is
+    written to).
+    """
     return {"resource_api_version": "V3", "path_config_source": {"path": str(path)}}
 
 
@@ -82,8 +83,9 @@ def _endpoint(endpoint: Endpoint, track: Track, health: str) -> Json:
 
 
 def _with_endpoints(cluster: Json, app: str, track: Track) -> Json:
-    """Returns the cluster with the source of its endpoints. Their name has a hash of the cluster's definition, because
-    Envoy asks anew only for a new name, and a changed cluster serves no request before it has got its endpoints.
+    """Returns the cluster with the source of its endpoints added. The name of the endpoints contains a hash of the
+    cluster's definition: Envoy requests endpoints anew only for a new name, and a changed cluster serves no request
+    before it has got them.
     """
     definition = hashlib.sha256(json.dumps(cluster, sort_keys=True).encode()).hexdigest()[:8]
     name = f"{Path(eds_file(app, track)).stem}#{definition}"
@@ -124,8 +126,9 @@ def _track_cluster(route: Route, track: Track) -> Json:
 
 
 def _health_check(health: str) -> Json:
-    """Returns Envoy's form of the health check `health`, a route's `run.health`. The deployer's probes make the same
-    check (`health_check` in `shared/manifest.py`)."""
+    """Returns the health check `health` (`run.health` of a manifest) in Envoy's form. The deployer's probes make the
+    same check (`health_check` in `shared/manifest.py`).
+    """
     check = health_check(health)
     forwarded = {"header": {"key": "x-forwarded-proto", "value": FORWARDED_PROTO}}
     http = {
@@ -146,9 +149,8 @@ def _health_check(health: str) -> Json:
 
 
 def _only_failed_connections() -> Json:
-    """Returns an outlier detection that ejects an instance for failed connections, never for its own 5xx.
-
-    Otherwise stable would answer in place of a canary that gives only errors, and hide them.
+    """Returns an outlier detection that removes an instance from load balancing for failed connections, never for its
+    own 5xx answers. Otherwise stable would answer in place of a canary that gives only errors, and so hide the errors.
     """
     return {
         "split_external_local_origin_errors": True,

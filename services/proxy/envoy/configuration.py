@@ -1,4 +1,4 @@
-"""Makes the content of Envoy's files from the apps' routes, as JSON text. Pure."""
+"""Creates the content of Envoy's files from the apps' routes, as JSON text. Pure."""
 
 import hashlib
 import json
@@ -15,8 +15,8 @@ SHARED_FILES = (CDS_FILE, *RDS_FILES)
 
 
 class Configuration:
-    """Holds Envoy's discovery responses, put together from a part for each app: a change of one app renders that app
-    alone.
+    """Holds the content of Envoy's files. It is put together from one part for each app, so that a change of one app
+    renders only that app.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class Configuration:
         self._catch_alls: set[str] = set()
 
     def put(self, route: Route) -> set[str]:
-        """Replaces the app's part and returns the names of the files that have changed by it."""
+        """Replaces the app's part; returns the names of the files that this changes."""
         (self._catch_alls.add if route.catch_all and route.clusters else self._catch_alls.discard)(route.app)
         changed = {name: part for name, part in self._render(route).items() if self._parts[name].get(route.app) != part}
         for name, part in changed.items():
@@ -38,7 +38,7 @@ class Configuration:
             parts.pop(app, None)
 
     def document(self, name: str) -> tuple[str, str]:
-        """Returns the file's version, which is a hash of its content, and its text."""
+        """Returns the file's version (a hash of its content) and its text."""
         parts = [part for _, part in sorted(self._parts[name].items()) if part]
         if name in RDS_FILES:
             hosts = parts if self._catch_alls else [*parts, _text(NO_CATCH_ALL)]
@@ -57,7 +57,7 @@ class Configuration:
 
 
 def in_writing_order(names: set[str]) -> list[str]:
-    """Sorts names of files: a file stands before those that refer to its content."""
+    """Returns the names of files in the order of writing: a file comes before those that refer to its content."""
     return [*sorted(names - set(SHARED_FILES)), *(name for name in SHARED_FILES if name in names)]
 
 

@@ -31,8 +31,8 @@ def admin_socket(settings: SharedSettings) -> Path:
 
 
 def prepare(settings: SharedSettings) -> Path:
-    """Creates the files that Envoy needs to start (existing routes, clusters and endpoints are kept), and returns the
-    bootstrap's path for `envoy -c … --disable-hot-restart`. Idempotent; two processes may call it at once.
+    """Creates the files that Envoy needs to start, and keeps existing routes, clusters and endpoints. Returns the path
+    of the bootstrap for `envoy -c … --disable-hot-restart`. Idempotent; two processes may call it at the same time.
     """
     folder = envoy_folder(settings)
     (folder / "eds").mkdir(parents=True, exist_ok=True)
@@ -62,9 +62,9 @@ class EnvoyFiles:
         }
 
     def write(self, routes: Iterable[Route], *, only_endpoints: bool = False) -> list[str]:
-        """Renders the given routes, which have changed, writes the files that differ by that, and returns their names.
-        With `only_endpoints`, it writes only the files of endpoints. Files that it has not written, also because of an
-        OSError, are written by the next call.
+        """Renders the given routes, which have changed, writes the files that differ because of that, and returns their
+        names. With `only_endpoints`, writes only the files of endpoints. Files that are not written in this call, also
+        because of an OSError, are written by the next one.
         """
         self._unwritten |= {name for route in routes for name in self._configuration.put(route)}
         written = []
@@ -82,8 +82,8 @@ class EnvoyFiles:
         return written
 
     def remove(self, app: str) -> None:
-        """Takes the app out of the files of all apps, first out of those that refer to its clusters; then removes its
-        own files. It writes what differs on disk, so a call that was interrupted can be repeated.
+        """Removes the app from the files of all apps, beginning with those that refer to its clusters; then removes its
+        own files. An interrupted call can be repeated.
         """
         self._configuration.remove(app)
         own = [eds_file(app, track) for track in Track]
@@ -101,19 +101,21 @@ class EnvoyFiles:
         sync(self._folder / ENDPOINTS)
 
     def move_again(self, name: str) -> None:
-        """Replaces the file by one with the same content, so that Envoy reads it again if it missed the last move."""
+        """Replaces the file by one with the same content, so that Envoy reads it again, in case Envoy missed the last
+        move.
+        """
         replace(self._folder / name, (self._folder / name).read_text())
 
 
 def replace(path: Path, text: str) -> None:
-    """Replaces the file's content by `text` atomically; it is on disk when this returns."""
+    """Replaces the file's content by `text` atomically; when this returns, it is on disk."""
     move_into_place(path, text)
     sync(path.parent)
 
 
 def move_into_place(path: Path, text: str) -> None:
-    """Replaces the file's content atomically; without a `sync` of the folder, a loss of power may undo it. Leaves no
-    half file behind. Raises OSError.
+    """Replaces the file's content by `text` atomically. Without a `sync` of the folder afterwards, a loss of power may
+    undo it. Leaves no half-written file behind. Raises OSError.
     """
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -125,7 +127,7 @@ def move_into_place(path: Path, text: str) -> None:
 
 
 def write(path: Path, text: str) -> None:
-    """Writes the file's content to disk. A new file's name is on disk after `sync` of the folder."""
+    """Writes the file's content to disk. The name of a new file is on disk only after `sync` of the folder."""
     with path.open("w") as file:
         file.write(text)
         file.flush()
@@ -133,7 +135,7 @@ def write(path: Path, text: str) -> None:
 
 
 def sync(folder: Path) -> None:
-    """Returns when the names of the files in the folder are on disk."""
+    """Waits until the names of the files in the folder are on disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

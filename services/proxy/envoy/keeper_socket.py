@@ -1,4 +1,4 @@
-"""Checks whether the keeper, from which Envoy gets its endpoints, answers."""
+"""Checks whether the keeper answers, the process from which Envoy gets its endpoints."""
 
 import asyncio
 from pathlib import Path
@@ -9,9 +9,9 @@ ANSWER_S = 1.0
 
 
 async def keeper_fault(folder: Path) -> str | None:
-    """Returns None if the keeper answers on its socket in `folder` (`<home>/envoy`) within 1 s, else a text that says
-    why it does not and what that means. It connects and waits for a byte: a server of HTTP/2 sends its settings as soon
-    as a client connects.
+    """Returns None if the keeper answers on its socket in `folder` (`<home>/envoy`) within 1 s; else a text that says
+    why it does not and what that means. It connects and waits for one byte, because a server of HTTP/2 sends its
+    settings as soon as a client connects.
     """
     socket = folder / KEEPER_SOCKET
     try:

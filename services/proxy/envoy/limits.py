@@ -1,7 +1,5 @@
-"""Reads the machine's limit that would end Envoy: open files.
-
-Envoy ends itself if it may open no file for a connection. The files that it needs grow with the number of instances,
-not with that of apps.
+"""Reads the machine's limit that could end Envoy: open files. Envoy ends itself if it can open no file for a
+connection. It needs more files the more instances there are; the number of apps does not matter.
 """
 
 import resource
@@ -15,8 +13,8 @@ NEAR = 0.8
 
 @dataclass(frozen=True)
 class FileLimit:
-    """Divides the files that Envoy may open. A quarter is for the connections of visitors, another one for Envoy's
-    connections to instances on their behalf; half is for health checks, for which Envoy holds one connection to each
+    """Divides the files that Envoy may open. A quarter is for connections of visitors, another quarter for Envoy's
+    connections to instances on their behalf. Half is for health checks, for which Envoy holds one connection to each
     instance.
     """
 
@@ -24,24 +22,24 @@ class FileLimit:
 
     @property
     def visitors(self) -> int:
-        """Returns the number of connections that visitors may have at a time."""
+        """Returns the number of connections that visitors may have at the same time."""
         return min(MOST_VISITORS, self.files // 4)
 
     @property
     def instances(self) -> int:
-        """Returns the number of instances that can be routed."""
+        """Returns the number of instances to which Envoy can route."""
         return max(0, self.files // 2 - OWN_FILES)
 
     def refusal(self, instances: int) -> str | None:
-        """Returns why no further app is routed if Envoy already has this number of instances, and what to do; None if
-        there is room."""
+        """Returns the reason, with the remedy, why no further app gets a route if Envoy already has this number of
+        instances; None if there is room.
+        """
         if instances < self.instances:
             return None
         return f"Envoy {self._room(instances)}"
 
     def warning(self, instances: int) -> str | None:
-        """Returns a text that says that this number of instances is 80 % of the limit or more, and what to do; else
-        None."""
+        """Returns a warning, with the remedy, if this number of instances is 80 % of the limit or more; else None."""
         return f"Envoy {self._room(instances)}" if instances >= NEAR * self.instances else None
 
     def _room(self, instances: int) -> str:
@@ -53,6 +51,6 @@ class FileLimit:
 
 
 def read_file_limit() -> FileLimit:
-    """Returns the limit of this process, which Envoy has too: it raises its soft limit to the hard one."""
+    """Returns the limit of this process. Envoy has the same one, since it raises its soft limit to the hard limit."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     return FileLimit(UNLIMITED if hard == resource.RLIM_INFINITY else min(hard, UNLIMITED))

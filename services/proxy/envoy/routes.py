@@ -29,7 +29,7 @@ def rds_file(listener: str) -> str:
 
 
 def route_configuration(listener: str) -> Json:
-    """Returns the content of the listener's RDS file, a RouteConfiguration, without its `virtual_hosts`."""
+    """Returns the content of the RDS file of the listener (a RouteConfiguration) without its `virtual_hosts`."""
     track = {"header": {"key": TRACK_HEADER, "value": "%UPSTREAM_METADATA(slipway:track)%"}}
     return {
         "@type": "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
@@ -61,11 +61,10 @@ def _public(route: Route) -> list[Json]:
 
 
 def _split(route: Route, weight: int) -> list[Json]:
-    """Returns the routes of a sticky split. Envoy chooses by a hash of the cookie; for a new visitor by a hash of the
-    request id, which it then sets as the cookie.
-
-    The canary is first in the list, so a growing weight only moves visitors from stable to canary. The cookie's name
-    contains the release, so each rollout begins with other visitors.
+    """Returns the routes that split visitors, so that each visitor stays with one track. Envoy chooses by a hash of a
+    cookie; for a new visitor by a hash of the request id, which it then sets as the cookie. The canary is first in the
+    list, so that a growing weight only moves visitors from stable to the canary. The name of the cookie contains the
+    release, so that each rollout begins with other visitors.
     """
     assert route.rollout is not None
     cookie = f"slipway-{route.rollout.release}"
@@ -107,10 +106,9 @@ ROUTES: dict[str, Callable[[Route], list[Json]]] = {"public": _public, "producti
 
 
 def _forward(action: Json, **match: Json | list[Json]) -> list[Json]:
-    """Returns two routes to one target. Envoy may retry GET and HEAD after a reset connection, and other methods only
-    if nothing was sent. It retries no answer of the app, not even a 5xx.
-
-    There is no time-out: an app may take as long as it likes. The listener closes a stream that is silent for an hour.
+    """Returns two routes to one target. After a reset connection, Envoy may retry GET and HEAD, and other methods only
+    if nothing was sent. It never retries after an answer of the app, not even after a 5xx. There is no time-out, since
+    an app may take as long as it likes. The listener closes a stream on which nothing is sent for an hour.
     """
     idempotent = {"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}}
     headers = match.pop("headers", [])
@@ -164,4 +162,4 @@ def _page(status: int, text: str) -> Json:
 
 
 NO_CATCH_ALL: Json = {"name": "nobody", "domains": ["*"], "routes": [_page(404, NO_APP)]}
-"""The virtual host for unknown host names while no app gets them."""
+"""Virtual host for unknown host names, used while no app gets their requests."""

@@ -1,4 +1,3 @@
-"""Defines the domain of the proxy: routes, endpoints, rollouts, and their storage.
-
-Imports no other package of the proxy. Imported by `envoy`, `traffic`, `control`, `api` and `main`.
+"""Defines routes, endpoints and rollouts of apps, and stores them. Imports no other package of the proxy. Imported by
+`envoy`, `traffic`, `control`, `api` and `main`.
 """

@@ -1,4 +1,6 @@
-"""Decides when the deployer counts as silent, and pauses or resumes a rollout. Pure: `now` is an argument."""
+"""Decides when the deployer counts as silent, and when a rollout is paused or resumed because of that. Pure: `now` is
+an argument.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,13 +18,13 @@ ANSWERS_AGAIN = "the deployer answers again"
 
 @dataclass(frozen=True)
 class DeployerLiveness:
-    """The results of the probes so far that ask whether the deployer answers."""
+    """Holds the results so far of the probes that ask whether the deployer answers."""
 
     answered_at: datetime
     """Time of the last answer; before the first one, the time at which probing began."""
     silent_s: float = SILENT_S
-    """Seconds without an answer after which the deployer counts as silent. More right after this service's start,
-    because all services start together.
+    """Seconds without an answer after which the deployer counts as silent. It is more right after the start of this
+    service, because all services start at the same time.
     """
     misses: int = 0
     """Number of failed probes since the last answer."""
@@ -30,15 +32,15 @@ class DeployerLiveness:
     """Time of the first answer after the last failed probe; None if the last probe failed."""
 
     def silent(self, now: datetime) -> bool:
-        """Returns True after `silent_s` without an answer and at least two failed probes in a row. One slow answer or a
-        jump of the clock is not enough.
+        """Returns True if there was no answer for `silent_s` and at least two probes in a row have failed. One slow
+        answer or a jump of the clock is thus not enough.
         """
         return self.misses >= MISSES and (now - self.answered_at).total_seconds() >= self.silent_s
 
     @property
     def recovered(self) -> bool:
-        """Returns True if every probe of the last 2 s was answered: one answer may come from a deployer that dies as it
-        starts.
+        """Returns True if every probe of the last 2 s was answered. One answer is not enough, since it may come from a
+        deployer that fails while it starts.
         """
         since = self.answering_since
         return since is not None and (self.answered_at - since).total_seconds() >= RECOVERED_S
@@ -52,8 +54,8 @@ def after_probe(liveness: DeployerLiveness, answered: bool, now: datetime) -> De
 
 
 def paused_or_resumed(rollout: Rollout, liveness: DeployerLiveness, now: datetime) -> Rollout:
-    """Returns the rollout paused, if it is progressing and the deployer is silent; returns it resumed, if it was paused
-    for that reason and the deployer has recovered; else returns the same object.
+    """Returns the rollout paused if it is progressing and the deployer is silent. Returns it resumed if it was paused
+    for that reason and the deployer has recovered. Else returns the same object.
     """
     if rollout.state is RolloutState.PROGRESSING and liveness.silent(now):
         silent_s = (now - liveness.answered_at).total_seconds()

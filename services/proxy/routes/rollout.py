@@ -1,4 +1,4 @@
-"""Defines a canary rollout: progressing ⇄ paused → promoted | aborted. Pure: `now` is an argument."""
+"""Defines a canary rollout and its states: progressing ⇄ paused → promoted | aborted. Pure: `now` is an argument."""
 
 from datetime import datetime
 from typing import Any
@@ -21,7 +21,9 @@ KEPT = 20
 
 
 class Promotion(View):
-    """A promotion requested at `asked_at`. `release` is the production release, null until the deployer made it."""
+    """Records a promotion that was requested at `asked_at`. `release` is the id of the production release, null until
+    the deployer has made it.
+    """
 
     asked_at: datetime
     release: str | None = None
@@ -32,8 +34,9 @@ def _at(fields: dict[str, Any]) -> Any:
 
 
 class Rollout(View):
-    """The rollout of a canary release, which is identified by the release's id. `promotion` is null unless a promotion
-    was requested and has not ended."""
+    """Describes the rollout of a canary release, whose id identifies it. `promotion` is null unless a promotion was
+    requested and is not finished.
+    """
 
     release: str
     commit: str | None = None
@@ -52,8 +55,8 @@ class Rollout(View):
 
 
 def moved(rollout: Rollout, state: RolloutState, reason: str, now: datetime) -> Rollout:
-    """Returns the rollout in the new state, without its unfinished promotion. Raises IllegalTransition if the table has
-    no such transition.
+    """Returns the rollout in the new state, without its unfinished promotion. Raises IllegalTransition if that
+    transition is not allowed.
     """
     new = transition(TRANSITIONS, rollout.state, state)
     update = {"state": new, "reason": reason, "at": now, "promotion": None, "resumes_by_itself": False}
@@ -87,7 +90,9 @@ def with_earlier(ended_one: Rollout | None, earlier: list[Rollout]) -> list[Roll
 
 
 def rollout_event(app: str, rollout: Rollout, weight: int) -> Event:
-    """Returns the event `rollout.<state>`. `weight` is in percent; an ended rollout's event has its evidence."""
+    """Returns the event `rollout.<state>`. `weight` is in percent. The event of an ended rollout contains its
+    evidence.
+    """
     details: dict[str, Any] = {"release": rollout.release, "environment": Environment.CANARY, "weight": weight}
     if rollout.commit:
         details["commit"] = rollout.commit
@@ -105,7 +110,7 @@ def rollout_event(app: str, rollout: Rollout, weight: int) -> Event:
 
 
 def retire_request(reason: str) -> RetireRequest:
-    """Returns the body of the request that has the deployer retire an aborted release: state `retired` if a newer
-    canary superseded it, else `rolled_back`.
+    """Returns the body of the request that makes the deployer retire an aborted release. Its state is `retired` if a
+    newer canary superseded the release, else `rolled_back`.
     """
     return RetireRequest(state="retired" if reason == SUPERSEDED else "rolled_back", reason=reason)

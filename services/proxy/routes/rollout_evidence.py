@@ -1,4 +1,4 @@
-"""Makes the evidence that an ended rollout keeps: measurements by the caller, and the traffic at its end. Pure."""
+"""Assembles the evidence that an ended rollout keeps: measurements of the caller, and the traffic at its end. Pure."""
 
 import json
 from datetime import datetime
@@ -14,7 +14,7 @@ LONGEST_GIVEN = 16 * 1024
 
 
 class TrackFigures(View):
-    """Traffic figures of one track. Latency quantiles are in milliseconds, null if there was no request."""
+    """Holds traffic figures of one track. Latency quantiles are in milliseconds, null if there were no requests."""
 
     release: str | None
     requests: int
@@ -25,8 +25,10 @@ class TrackFigures(View):
 
 
 class TrafficFigures(View):
-    """A summary of the app's traffic in one epoch. `share_set` and `share_seen` are the canary's share of requests as
-    set and as measured, from 0 to 1 (`share_seen` is null without a request); `weight` is in percent."""
+    """Summarises the app's traffic since its counters last began at 0, which `epoch` identifies. `share_set` and
+    `share_seen` are the canary's share of requests as set and as measured, from 0 to 1; `share_seen` is null if there
+    were no requests. `weight` is in percent.
+    """
 
     epoch: str
     share_set: float
@@ -36,7 +38,9 @@ class TrafficFigures(View):
 
 
 def figures(traffic: TrafficView, weight: int) -> TrafficFigures:
-    """Summarizes the app's traffic. `weight` is the canary's set share in percent, also while there is no split."""
+    """Returns a summary of the app's traffic. `weight` is the share that is set for the canary, in percent, even if
+    visitors are not split at present.
+    """
     tracks = {
         track: TrackFigures(
             release=one.release,
@@ -55,9 +59,9 @@ def figures(traffic: TrafficView, weight: int) -> TrafficFigures:
 def evidence(
     given: dict[str, JsonValue], traffic: TrafficFigures, rollout: Rollout, now: datetime
 ) -> dict[str, JsonValue]:
-    """Returns `given` (measurements by the caller) with `traffic` and `ran_s`, the seconds since the rollout was
-    opened. Characters that UTF-8 cannot encode become `?`. If `given` is longer than 16 KiB of JSON, a note replaces
-    it, since each change of the route stores it again.
+    """Returns `given` (measurements of the caller) with `traffic` and `ran_s`, the seconds since the rollout was
+    opened. Characters that UTF-8 cannot encode become `?`. If `given` is longer than 16 KiB of JSON, a remark replaces
+    it, because each change of the route stores it again.
     """
     text = json.dumps(given, ensure_ascii=False).encode(errors="replace")
     given = json.loads(text) if len(text) <= LONGEST_GIVEN else {"omitted": "what was measured is longer than 16 KiB"}

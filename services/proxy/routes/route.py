@@ -16,7 +16,9 @@ DEFAULT_WEIGHT = 33
 
 
 class EndpointState(StrEnum):
-    """States of an endpoint in Envoy. An unhealthy endpoint gets visitors only if its track has no healthy one."""
+    """Names the states of an endpoint in Envoy. An unhealthy endpoint gets visitors only if its track has no healthy
+    one.
+    """
 
     READY = "ready"
     UNHEALTHY = "unhealthy"
@@ -24,7 +26,7 @@ class EndpointState(StrEnum):
 
 
 class Endpoint(View):
-    """An app's instance in Envoy's configuration."""
+    """Describes an app's instance in Envoy's configuration."""
 
     id: str
     release: str
@@ -41,16 +43,18 @@ Endpoints = dict[str, Endpoint]
 
 
 class Retirement(View):
-    """A request to the deployer to retire a release, with its body; it is kept until the deployer has confirmed it."""
+    """Records a request to the deployer to retire a release, with its body. It is stored until the deployer has
+    confirmed it.
+    """
 
     release: str
     body: RetireRequest
 
 
 class Route(View):
-    """Says where an app's visitors are sent: the instances of production and canary, and the canary's share. `weight`
-    is in percent of new visitors; while `enabled` is false, the canary gets none. `health` is `run.health` of the
-    manifest.
+    """Describes where an app's visitors are sent: the instances of production and canary, and the canary's share.
+    `weight` is in percent of new visitors; while `enabled` is false, the canary gets none. `health` is `run.health` of
+    the manifest.
     """
 
     app: str
@@ -72,7 +76,7 @@ class Route(View):
         return [endpoint for endpoint in self.endpoints[track].values() if endpoint.state is EndpointState.READY]
 
     def serves(self, track: Track) -> bool:
-        """Returns True if an endpoint of the track can serve: ready, or unhealthy (better than none)."""
+        """Returns True if the track has an endpoint that is ready or unhealthy, and so can get visitors."""
         return any(endpoint.state is not EndpointState.DRAINING for endpoint in self.endpoints[track].values())
 
     @property
@@ -82,8 +86,8 @@ class Route(View):
 
     @property
     def is_busy(self) -> bool:
-        """Returns False if no loop has anything to do for the route: Envoy has its clusters, no endpoint drains, no
-        rollout is active, and the deployer has retired the releases that it was asked to retire.
+        """Returns False if no background loop has anything to do for the route: Envoy has its clusters, no endpoint
+        drains, no rollout is active, and the deployer has confirmed all requests to retire releases.
         """
         return not self.clusters or bool(self.active_rollout or self.retirements or self.draining())
 
@@ -93,13 +97,13 @@ class Route(View):
         return frozenset(endpoint.id for endpoint in endpoints if endpoint.state is EndpointState.DRAINING)
 
     def split_weight(self) -> int:
-        """Returns the percentage of new visitors that get the canary now; 0 while there is no split."""
+        """Returns the percentage of new visitors that get the canary now; 0 if visitors are not split at present."""
         both = self.ready(Track.STABLE) and self.serves(Track.CANARY)
         return self.weight if self.active_rollout and self.enabled and both else 0
 
     def release_of(self, track: Track) -> str | None:
-        """Returns the release that the track's traffic is counted for: on the canary track that of an active rollout,
-        else the newest endpoint's; None without one.
+        """Returns the release to which the track's traffic is counted; None if the track has no endpoints. On the
+        canary track it is that of the active rollout, otherwise that of the newest endpoint.
         """
         if track is Track.CANARY and self.active_rollout:
             return self.active_rollout.release
@@ -112,8 +116,8 @@ class Route(View):
         return next((endpoint.commit for endpoint in canary if endpoint.release == release), None)
 
     def health_of(self, track: Track) -> str:
-        """Returns the `run.health` by which Envoy checks the track's endpoints: that of the track's newest ready
-        release, else that of the route.
+        """Returns the health check (`run.health`) by which Envoy checks the track's endpoints: that of the track's
+        newest ready release or, without one, that of the route.
         """
         newest = newest_endpoint(self.ready(track) or self.endpoints[track].values())
         return self.health if newest is None or newest.health is None else newest.health
@@ -127,10 +131,9 @@ def newest_endpoint(endpoints: Iterable[Endpoint]) -> Endpoint | None:
 def observe(
     known: Endpoints, records: Iterable[InstanceRecord], aborted: Set[str], sync: SyncRequest | None, now: datetime
 ) -> Endpoints:
-    """Returns the track's `known` endpoints, updated by the registry's `records`.
-
-    Only a record changes an endpoint: one without a record stays as it is. Instances of `aborted` releases become
-    draining, whatever their record says. New endpoints get the health check of `sync`; None: the deployer gave none.
+    """Returns the track's endpoints: those in `known`, updated by the registry's `records`. An endpoint without a
+    record stays as it is. Instances of `aborted` releases become draining, whatever their record says. New endpoints
+    get the health check of `sync`; if that is None, they get none.
     """
     result = {key: endpoint.model_copy(update={"recorded": False}) for key, endpoint in known.items()}
     for record in records:
@@ -162,8 +165,8 @@ def _endpoint_state(state: InstanceState, known: Endpoint | None) -> EndpointSta
 
 
 def drain_aborted(endpoints: Endpoints, aborted: Set[str], known: Endpoints, now: datetime) -> Endpoints:
-    """Returns the endpoints with those of aborted releases set to draining. Leaves out an aborted release's endpoint
-    that is not in `known`: it had left the route already.
+    """Returns the endpoints, with those of aborted releases set to draining. An endpoint of an aborted release that is
+    not in `known` is left out, because it had already left the route.
     """
     result: Endpoints = {}
     for key, endpoint in endpoints.items():
@@ -180,10 +183,10 @@ def drain_aborted(endpoints: Endpoints, aborted: Set[str], known: Endpoints, now
 def without_drained(
     endpoints: Endpoints, draining: frozenset[str], active: Mapping[str, int], now: datetime
 ) -> Endpoints:
-    """Returns the endpoints without those that drained: no request in flight, or 30 s since they began to drain.
-
-    Only ids in `draining` are removed: Envoy had accepted them as draining before `active` was read. `active` is
-    address → maximum of requests in flight over several readings; an address that is missing counts as busy.
+    """Returns the endpoints without those that have drained: they have no request in flight, or began to drain 30 s
+    ago. Only endpoints whose ids are in `draining` are removed; Envoy must have accepted them as draining before
+    `active` was read. `active` holds address → highest number of requests in flight over several readings; an address
+    that is missing counts as busy.
     """
 
     def stays(endpoint: Endpoint) -> bool:
@@ -196,13 +199,15 @@ def without_drained(
 
 def without_replaced(endpoints: Endpoints, claimed: Callable[[str], bool]) -> Endpoints:
     """Returns the endpoints without those that have no registry entry and whose address now belongs to another ready
-    instance (`claimed`): Envoy would lead their visitors to the wrong app.
+    instance (`claimed` returns True), because Envoy would send their visitors to another app.
     """
     return {key: item for key, item in endpoints.items() if item.recorded or not claimed(item.address)}
 
 
 def instance_route(endpoint: Endpoint | None) -> RouteState:
-    """Returns the state for the answer of `sync`: routable, draining, or absent (unhealthy, or not in the route)."""
+    """Returns the state of the route for the answer of `sync`: routable, draining, or absent (the endpoint is unhealthy
+    or missing).
+    """
     if endpoint is None or endpoint.state is EndpointState.UNHEALTHY:
         return RouteState.ABSENT
     return RouteState.DRAINING if endpoint.state is EndpointState.DRAINING else RouteState.ROUTABLE

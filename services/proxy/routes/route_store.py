@@ -1,4 +1,4 @@
-"""Stores routes in Redis, `proxy:route:<app>`, and appends their events."""
+"""Stores routes in Redis as `proxy:route:<app>`, and appends their events."""
 
 from redis.asyncio import Redis
 
@@ -7,20 +7,22 @@ from shared import events
 
 
 class RouteStore:
-    """Stores routes; the proxy is the only writer. Writes are atomic. `load` and `save` raise RedisError."""
+    """Stores routes; the proxy alone writes them. Writes are atomic. `load` and `save` raise RedisError."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
     async def load(self) -> dict[str, Route]:
-        """Returns app → its stored route."""
+        """Returns app → route, as stored."""
         keys = [key async for key in self._redis.scan_iter("proxy:route:*", count=500)]
         values = await self._redis.mget(keys) if keys else []
         routes = [Route.model_validate_json(value) for value in values if value]
         return {route.app: route for route in routes}
 
     async def save(self, route: Route) -> None:
-        """Stores the route and appends its `unsent` events, in one transaction. Idempotent for each revision."""
+        """Stores the route and appends its `unsent` events, in one transaction. A repeated call with the same revision
+        does nothing.
+        """
         key = f"proxy:route:{route.app}"
         async with self._redis.pipeline(transaction=True) as pipe:
             await pipe.watch(key)  # with a watch redis-py does not repeat the transaction by itself

@@ -1,4 +1,4 @@
-"""Holds all routes in memory, with indexes, so that a search among all routes need not read each of them."""
+"""Holds all routes in memory, with indexes, so that a search does not have to read every route."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -58,11 +58,11 @@ class RouteTable(Mapping[str, Route]):
         return bool(self._catch_alls)
 
     def busy(self) -> list[Route]:
-        """Returns the routes for which a loop may have something to do (`Route.is_busy`)."""
+        """Returns the routes for which a background loop may have something to do (`Route.is_busy`)."""
         return [self._routes[app] for app in sorted(self._busy)]
 
     def owner_of(self, host: str) -> str | None:
-        """Returns the app that has this host name, or None."""
+        """Returns the app that has this host name; None if there is none."""
         return self._owners.get(host)
 
     def claimed(self, address: str) -> bool:
@@ -70,8 +70,8 @@ class RouteTable(Mapping[str, Route]):
         return address in self._claims
 
     def replaced(self) -> list[Route]:
-        """Returns the routes that have an endpoint without a registry entry whose address is now `claimed` by another
-        instance.
+        """Returns the routes with an endpoint that has no registry entry and whose address now belongs to another
+        instance (`claimed`).
         """
         apps = {app for address in self._unrecorded.keys() & self._claims.keys() for app in self._unrecorded[address]}
         return [self._routes[app] for app in sorted(apps)]

@@ -1,6 +1,5 @@
-"""Renders every service's pages with one layout, one stylesheet and one navigation.
-
-Imports `config` and `manifest`. Imported by build, monitor, flags and proxy.
+"""Renders the pages of all services with one layout, one stylesheet and one navigation. Imports `config` and
+`manifest`. Imported by build, monitor, flags and proxy.
 """
 
 from datetime import UTC, datetime
@@ -16,7 +15,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 class Entry(NamedTuple):
-    """An entry of the navigation, which links to a page of a service."""
+    """Describes an entry of the navigation, which links to a page of a service."""
 
     title: str
     service: ServiceName
@@ -33,9 +32,8 @@ NAVIGATION = (
 
 
 class Templates:
-    """Renders a service's templates in `folder`, which extend `layout.html`. All values are escaped.
-
-    Filters: `utc` (a datetime to the second), `size` (bytes → `64 MiB`), `percent` (0.25 → `25 %`).
+    """Renders the templates in `folder`, which extend `layout.html`. All values are escaped. It adds the filters `utc`
+    (a datetime to the second), `size` (`64 MiB` for a number of bytes) and `percent` (`25 %` for 0.25).
     """
 
     def __init__(self, folder: Path, settings: SharedSettings) -> None:
@@ -48,7 +46,7 @@ class Templates:
 
     def render(self, template: str, *, here: str, hostname: str | None, **context: Any) -> str:
         """Returns the page as HTML. `here` is the title of the page's entry in the navigation. `hostname` is the host
-        in the request's URL, used in links to the other services' pages (None: the host from the settings).
+        in the request's URL, which links to the other services' pages use (None: the host from the settings).
         """
         host = hostname or self._settings.host
         host = f"[{host}]" if ":" in host else host
@@ -65,7 +63,7 @@ def wants_page(accept: str | None) -> bool:
 
 
 def percent(share: float | None) -> str:
-    """Formats a share for a person: 0.25 → `25 %`, None → `-`."""
+    """Formats a share for people: `25 %` for 0.25, `-` for None."""
     return "-" if share is None else f"{share:.0%}".replace("%", " %")
 
 

@@ -1,4 +1,4 @@
-"""Finds the images that a Dockerfile starts from, and decides when they are pulled again. Pure, but for a clock."""
+"""Finds the images that a Dockerfile starts from, and decides when they are pulled again."""
 
 import re
 import time
@@ -18,9 +18,9 @@ _OWN, _NONE, _BY_DIGEST = "slipway/", "scratch", "@"
 
 
 def base_images(dockerfile: str) -> list[str]:
-    """Returns the names of the images that the stages start from, each once: neither earlier stages nor `scratch`, nor
-    what cannot be another one later (a name with a digest) or is in no registry (the platform's own). Arguments have
-    their defaults; a name with an argument that has none is left out.
+    """Returns the names of the base images that the Dockerfile's stages start from, each once, that a later pull may
+    change. It leaves out earlier stages, `scratch`, names with a digest and the platform's own images. An ARG in a name
+    has its default value; a name with an ARG without a default is left out.
     """
     text = _HEREDOC.sub("", _CONTINUED.sub(" ", dockerfile))
     defaults = dict(_ARG.findall(text))
@@ -36,8 +36,9 @@ def base_images(dockerfile: str) -> list[str]:
 
 
 class PullSchedule:
-    """Remembers, while the service runs, when images were pulled. By the rule `missing` none is pulled again, by
-    `daily` each once in 24 hours, by `always` at every use; after a failure of `daily`, again 10 min later.
+    """Decides when base images are pulled again; it remembers earlier pulls while the service runs. The rule `missing`
+    pulls no image again, `daily` each image once in 24 hours, `always` at every use. After a failed pull, `daily` tries
+    again 10 minutes later.
     """
 
     def __init__(self, rule: PullRule, clock: Callable[[], float] = time.monotonic) -> None:

@@ -26,18 +26,19 @@ def pack(folder: Path, archive: IO[bytes]) -> None:
 
 
 def moment(text: str) -> datetime:
-    """Parses a timestamp of the engine's API, which may have nanoseconds, to the microsecond."""
+    """Returns the time that a timestamp of the engine's API gives; its nanoseconds are cut to microseconds."""
     return datetime.fromisoformat(text)
 
 
 def place(
     folder: Path, name: str, status: Mapping[str, Any], chunks: Iterator[bytes], created_at: datetime, start: StepStart
 ) -> None:
-    """Copies a report from a container to the file `name` in `folder`; `status` and `chunks` are the engine's answer to
-    `get_archive`. The copy's modification time is as long after `start` as the original's was after `created_at`, by
-    the container's clock. A report that is too large becomes a sparse file of its size, one that is not a plain file
-    becomes a link or folder: `report_file` refuses them. Nothing is written if a link in the checkout diverts the path
-    `name`.
+    """Copies a report from a container to the file `name` in `folder`. `status` and `chunks` are the engine's answer to
+    `get_archive`. `created_at` is when the container was made, by the engine's clock; `start` is the same moment by the
+    clock of this machine's files. The copy's modification time is as long after `start` as the original's was after
+    `created_at`. A report that is too large becomes a sparse file of its size; one that is not a plain file becomes a
+    link or a folder; `report_file` refuses both later. If a link in the checkout leads the path `name` elsewhere,
+    nothing is written.
     """
     report = folder / name
     if report.parent.resolve() != folder.resolve() / Path(name).parent:
@@ -59,8 +60,8 @@ def place(
 
 
 def only_file(chunks: Iterator[bytes]) -> bytes:
-    """Returns the content of the only file in a tar archive; empty if it is not a plain file. Raises ValueError if it
-    exceeds the size of a report.
+    """Returns the content of the only file in a tar archive, which `chunks` yields; empty if it is not a plain file.
+    Raises ValueError if the archive is larger than a report may be.
     """
     data = bytearray()
     for chunk in chunks:

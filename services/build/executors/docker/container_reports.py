@@ -24,8 +24,9 @@ def plain_paths(reports: Sequence[str]) -> list[str]:
 
 
 def list_command(reports: Sequence[str]) -> str:
-    """Returns the shell command that lists in the file FOUND what the globs among `reports` may match, a line each:
-    modification time in seconds, a space, path from `./`. A `*` of `find` matches more than one of a glob.
+    """Returns a shell command that lists the files in a container that the globs among `reports` may match. It writes
+    one line for each into the container's file FOUND: modification time in seconds, a space, and the path, which begins
+    with `./`. The list may hold more files than the globs match, since a `*` of `find` also matches slashes.
     """
     finds = []
     for glob in filter(is_glob, reports):
@@ -35,14 +36,17 @@ def list_command(reports: Sequence[str]) -> str:
 
 
 def step_arguments(image_id: str, reports: Sequence[str], commands: Sequence[str]) -> list[str]:
-    """Returns the arguments of the shell that runs a step in a container of the image."""
+    """Returns the arguments for the shell that runs `commands` as a step in a container of the image. `reports` holds
+    the paths and globs of the step's report files.
+    """
     own = ["-c", SCRIPT, "step", kept_venv(image_id), MAKE_VENV, list_command(reports)]
     return [*own, *plain_paths(reports), "--", *commands]
 
 
 def matched(found: str, reports: Sequence[str], since: datetime) -> list[str] | None:
-    """Returns the files of the list `found` that a glob of `reports` matches and that are not older than `since`: the
-    first 201 by name. None if there are so many files that the list is not whole.
+    """Returns the paths of those files in the list `found` (written by the command of `list_command`) that a glob of
+    `reports` matches and that were not modified before `since`. Returns the first 201 by name; None if there were so
+    many files that the list was cut.
     """
     lines = found.splitlines()
     if len(lines) >= MOST_FOUND:
@@ -59,8 +63,9 @@ def matched(found: str, reports: Sequence[str], since: datetime) -> list[str] | 
 def copy_reports(
     container: Container, reports: Sequence[str], folder: Path, created_at: datetime, start: StepStart
 ) -> str:
-    """Copies into `folder` the files that `reports`, paths and globs, name in the ended container. Returns why that is
-    impossible, as a predicate of the step; empty if it was done. `created_at` and `start` are as in `place`.
+    """Copies the report files that `reports` (paths and globs) names from the ended container into `folder`. Returns an
+    empty text, or the reason why that is impossible, worded to follow "the step". `created_at` is when the container
+    was made, by the engine's clock; `start` is the same moment by the clock of this machine's files.
     """
     found = matched(text_of(container, FOUND), reports, created_at)
     if found is None:
@@ -73,7 +78,7 @@ def copy_reports(
 
 
 def text_of(container: Container, file: str) -> str:
-    """Returns the content of a file of the container; empty if there is none."""
+    """Returns the content of a file of the container; empty if there is no such file."""
     with contextlib.suppress(NotFound):
         return container_files.only_file(container.get_archive(file)[0]).decode(errors="surrogateescape")
     return ""

@@ -53,8 +53,8 @@ _LOOPBACK = re.compile(r"^[a-z]+://([^@/]*@)?(localhost|127\.|\[::1\])", re.IGNO
 
 
 def container_side(environment: Mapping[str, str]) -> dict[str, str]:
-    """Returns those variables of the platform's environment that also make sense in a container: not PATH, and none
-    whose value is a local path or a URL on loopback.
+    """Returns those variables of the platform's environment that steps in containers get: all but PATH and those whose
+    value is a local path or a URL on loopback.
     """
     return {
         name: value
@@ -64,15 +64,16 @@ def container_side(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def kept_venv(image_id: str) -> str:
-    """Returns the path, in the app's cache volume, of an empty `.venv` made in the image with this id. Each image has
-    its own, since it may have another Python.
+    """Returns the path of the `.venv` that steps in containers of this image start from. It lies in the app's cache
+    volume and holds no packages. Each image has a path of its own, since images have different versions of Python.
     """
     return f"{CACHE}/venv/{image_id.removeprefix('sha256:')[:12]}"
 
 
 def step_environment(workspace: Workspace, environment: Mapping[str, str], image: Mapping[str, Any]) -> dict[str, str]:
-    """Returns the environment of a step in a container: `environment`, and what the platform sets. `image` is the
-    image's configuration; its PATH comes after the workspace's program folders."""
+    """Returns the environment variables of a step in a container: `environment` with the variables that the platform
+    sets. `image` is the image's configuration; the folders of its PATH come after those of the checkout's programs.
+    """
     own = dict(line.split("=", 1) for line in image.get("Env") or [] if "=" in line)
     path = [f"{WORKSPACE}/.venv/bin", f"{WORKSPACE}/node_modules/.bin", own.get("PATH") or _IMAGE_PATH]
     return {
@@ -94,7 +95,9 @@ def step_environment(workspace: Workspace, environment: Mapping[str, str], image
 
 
 def exit_reason(code: int, memory_bytes: int | None) -> str:
-    """Returns why a step failed; empty for code 0. `memory_bytes` is the memory limit if the step exceeded it."""
+    """Returns the reason why a step failed, worded to follow "the step"; empty for exit code 0. `memory_bytes` is the
+    step's memory limit if the step exceeded it, else None.
+    """
     if code == 0:
         return ""
     if memory_bytes is not None:

@@ -1,4 +1,4 @@
-"""Asks the engine about itself, images and containers. All functions block."""
+"""Asks the container engine about itself, images and containers. All functions block."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -11,7 +11,9 @@ from shared.host.docker_engine import ANY_VERSION, ASKED_S
 
 
 def ask(variables: Mapping[str, str]) -> None:
-    """Asks the engine for its version, to see whether it answers."""
+    """Asks the engine for its version, as a check that it answers. `variables` locate the engine (`DOCKER_HOST`).
+    Raises DockerException or OSError if it does not answer.
+    """
     engine = docker.from_env(environment=dict(variables), timeout=ASKED_S, version=ANY_VERSION)
     try:
         engine.version(api_version=False)
@@ -28,7 +30,9 @@ def created_at(container: Container) -> datetime:
 
 
 def ran_out_of_memory(engine: docker.DockerClient, container: Container) -> bool:
-    """Returns True if any process of the container was killed for lack of memory. Blocks for up to a second."""
+    """Returns True if a process of the ended container was killed because the container exceeded its memory limit.
+    Blocks for up to a second.
+    """
     container.reload()
     state = container.attrs["State"]
     since, until = [int(container_files.moment(state[key]).timestamp()) for key in ("StartedAt", "FinishedAt")]
@@ -37,6 +41,8 @@ def ran_out_of_memory(engine: docker.DockerClient, container: Container) -> bool
 
 
 def exposed_ports(engine: docker.DockerClient, image: str) -> list[int]:
-    """Returns the TCP ports that the image exposes, by EXPOSE of its Dockerfile or of one below it, sorted. Blocks."""
+    """Returns the TCP ports that the image exposes, sorted. They come from EXPOSE in its Dockerfile or in that of a
+    base image. Blocks.
+    """
     exposed = engine.images.get(image).attrs["Config"].get("ExposedPorts") or {}
     return sorted(int(port) for port, _, kind in (each.partition("/") for each in exposed) if kind == "tcp")

@@ -1,4 +1,6 @@
-"""Renders what was inferred of a commit as a Dockerfile. Pure. An app that needs more brings its own Dockerfile."""
+"""Writes a Dockerfile from the inferred parts of a commit. Pure. An app that needs other instructions has to bring its
+own Dockerfile.
+"""
 
 import json
 import re
@@ -22,9 +24,9 @@ _ONE_PROGRAM = re.compile(r"^(?!(cd|exec|export|set|eval|if|for|while|until|case
 
 
 def dockerfile(app: str, stages: Sequence[LanguagePart], command: str | None, volumes: Sequence[str] = ()) -> str:
-    """Returns the text of a Dockerfile with a stage for each part, of which the last one runs. It caches packages in
-    BuildKit under the name `app`, and makes the folders `volumes` with the app's user as owner. Raises Unsealed without
-    a `command` or `stages`.
+    """Returns the text of a Dockerfile with a build stage for each of `stages`; the last one runs `command`. Packages
+    are cached in BuildKit under the name `app`. The folders `volumes` are made and belong to the app's user. Raises
+    Unsealed without a `command` or `stages`.
     """
     if not command or not stages:
         raise Unsealed("has neither a Dockerfile nor `run: {command: …}` in slipway.yml; one of them is needed")

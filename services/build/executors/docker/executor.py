@@ -1,5 +1,6 @@
-"""Runs steps in containers and seals artifacts as images. Each step has its own container. A build has two volumes
-(checkout and HOME), an app has one (caches of pip and npm). All carry labels with the name of the stack."""
+"""Runs steps in containers and makes images of commits that passed. Each step has a container of its own. A build has
+two volumes (for its checkout and for HOME); an app has one (for the caches of pip and npm). All of these objects carry
+labels with the name of the stack."""
 
 import asyncio
 import contextlib
@@ -60,20 +61,20 @@ KILLED = 128 + signal.SIGKILL
 
 @dataclass(frozen=True)
 class _Ready:
-    """Holds a step's container, created but not started, and the stream `output` of what it will print."""
+    """Holds the container of a step, created but not started, and the stream `output` of what the container will
+    print."""
 
     container: Container
     output: Any
     created_at: datetime
-    """Time of its creation by the engine's clock."""
+    """Time of the container's creation by the engine's clock."""
     start: report_file.StepStart
     """The same moment by the clock of this machine's file system."""
 
 
 class DockerExecutor:
-    """Runs steps in containers. `variables` locate the engine (`DOCKER_HOST`), `environment` holds the variables that
-    every step gets, `stack` marks this platform's objects on an engine that others use too.
-    """
+    """Runs steps in containers. `variables` locate the engine (`DOCKER_HOST`); `environment` holds the variables that
+    every step gets; `stack` is the label of this platform's objects, since other platforms may use the same engine."""
 
     builds_images = True
 
@@ -103,9 +104,8 @@ class DockerExecutor:
         return docker.from_env(environment=self._variables)
 
     async def prepare(self, workspace: Workspace, output: Output, stop: Stop) -> Outcome:
-        """Creates the volumes, and starts no container. The first step's container copies the checkout into them, and
-        the first that has Python makes `.venv`.
-        """
+        """Creates the build's volumes, but no container. The container of the first step copies the checkout into them;
+        that of the first step whose image has Python makes `.venv`."""
         workspace.scratch.mkdir(parents=True, exist_ok=True)
         await self._in_thread(self._make_volumes, workspace)
         self._unfilled[self._name(workspace)] = threading.Lock()
@@ -157,7 +157,8 @@ class DockerExecutor:
         return await self._in_thread(self._remove_all, workspace)
 
     async def discard(self, workspace: Workspace) -> None:
-        """Removes the workspace's folders, containers and volumes. If the engine does not answer, only logs that."""
+        """Removes the workspace's folders, containers and volumes. If the engine does not answer, logs a warning;
+        containers and volumes then stay."""
         for folder in (workspace.scratch, workspace.folder):
             await self._in_thread(remove, folder)
         try:
@@ -177,7 +178,8 @@ class DockerExecutor:
     # --- the rest blocks, and is called in threads
 
     def _sealed(self, tag: str) -> Artifact:
-        """Returns the image `tag` as an artifact. Tags it again: its garbage collection depends on the tag's time."""
+        """Returns the image `tag` as an artifact. It tags the image again, because old images are deleted by the time
+        of their tag."""
         image = self._engine.images.get(tag)
         image.tag(*tag.rsplit(":", 1))
         return Artifact(kind="image", ref=tag, digest=str(image.id))
@@ -234,7 +236,8 @@ class DockerExecutor:
             raise
 
     def _fill(self, workspace: Workspace, container: Container) -> None:
-        """Copies the checkout into the build's volume, for the build's first container; the others wait for that."""
+        """Copies the checkout into the build's volume if no container of the build has done so. Containers of parallel
+        steps wait until the copy is complete. Raises NotStarted if the checkout cannot be read."""
         name = self._name(workspace)
         with self._unfilled.get(name) or contextlib.nullcontext():
             if name not in self._unfilled:
@@ -243,9 +246,7 @@ class DockerExecutor:
                 try:
                     container_files.pack(workspace.folder, archive)
                 except OSError as error:
-                    if shortage(error) is not None:
-                        raise
-                    raise NotStarted(str(error.strerror)) from error
+                    raise error if shortage(error) else NotStarted(str(error.strerror)) from error
                 container.put_archive(WORKSPACE, archive)
             self._unfilled.pop(name)
 
@@ -264,7 +265,8 @@ class DockerExecutor:
         return Outcome(code, reason, self._skipped(ready.container) if code else 0)
 
     def _skipped(self, container: Container) -> int | None:
-        """Returns the number of commands left after a failed one; None if the container has no file that says it."""
+        """Returns the number of commands that were not run because an earlier one failed; None if the container does
+        not tell."""
         with contextlib.suppress(ValueError):
             return int(text_of(container, SKIPPED))
         return None
@@ -272,8 +274,8 @@ class DockerExecutor:
     async def _clear_away(
         self, making: "asyncio.Future[_Ready]", reading: "asyncio.Future[None] | None", services: DockerServices
     ) -> None:
-        """Removes the containers of a step and its services; returns when they are gone and all output was passed on.
-        Removing the services also ends a `making` that still waits for one."""
+        """Removes the containers of a step and of its test services; returns when they are gone and all output was
+        passed on. If the step's container is not yet made, removing the services also ends the wait for them."""
         if not making.done():
             await self._in_thread(services.remove)
         await asyncio.wait({making})

@@ -1,4 +1,6 @@
-"""Builds an app's image by `docker buildx build`, because `RUN --mount` needs BuildKit."""
+"""Builds an app's image with `docker buildx build`: the generated Dockerfiles use `RUN --mount`, which needs
+BuildKit.
+"""
 
 import asyncio
 import os
@@ -34,13 +36,13 @@ def client_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def image_tag(workspace: Workspace, stack: str) -> str:
-    """Returns the tag of a commit's image. It holds the stack's name, because two stacks may share an engine."""
+    """Returns the tag of a commit's image. It contains the stack's name, because two stacks may share an engine."""
     return f"slipway/{workspace.app}:{stack}-{workspace.commit}"
 
 
 def image_labels(workspace: Workspace, delivery: SealRequest, stack: str) -> dict[str, str]:
-    """Returns the labels of a commit's image: OCI's standard ones and the platform's own. None depends on the present
-    time, so equal commits give equal images.
+    """Returns the labels of a commit's image: the standard ones of OCI and the platform's own. None depends on the
+    present time, so that equal commits give equal images.
     """
     return {
         "org.opencontainers.image.created": delivery.committed_at.isoformat().replace("+00:00", "Z"),
@@ -54,9 +56,9 @@ def image_labels(workspace: Workspace, delivery: SealRequest, stack: str) -> dic
 
 
 class ImageBuilder:
-    """Builds the images of one stack by `docker buildx build`. `environment` is the result of
-    `client_environment`; `pull` is the rule by which base images are pulled again that the engine has. Those that it
-    lacks are always pulled, by the build itself.
+    """Builds the images of one stack with `docker buildx build`. `environment` is the result of `client_environment`;
+    `pull` (`missing`, `daily` or `always`) says when base images that the engine already has are pulled again. Base
+    images that it lacks are always pulled.
     """
 
     def __init__(self, environment: Mapping[str, str], stack: str, pull: PullRule = "missing") -> None:
@@ -65,8 +67,8 @@ class ImageBuilder:
         self._pulls = PullSchedule(pull)
 
     async def build(self, workspace: Workspace, delivery: SealRequest, output: Output, stop: Stop) -> None:
-        """Builds the commit's image and tags it. When stopped or cancelled, ends the docker client. Raises Unsealed if
-        the commit cannot become an image, and Stopped.
+        """Builds the commit's image and tags it. Raises Unsealed if the commit cannot become an image, and Stopped once
+        `stop` is set. When stopped or cancelled, it first ends the docker client.
         """
         command, text = await asyncio.to_thread(self._command, workspace, delivery, output)
         await self._pull(base_images(text), workspace, output, stop)
@@ -76,7 +78,9 @@ class ImageBuilder:
             raise Unsealed(f"could not be built as an image: it {why}")
 
     async def _pull(self, names: Sequence[str], workspace: Workspace, output: Output, stop: Stop) -> None:
-        """Pulls the base images that are due. A failure is a warning in the log: the build may have what it needs."""
+        """Pulls those of the base images `names` that are due for a pull. A failed pull is a warning in the build's
+        log, and the build goes on, since the engine may have the image. Raises Stopped once `stop` is set.
+        """
         for name in self._pulls.due(names):
             output(f"pulling {name} again (SLIPWAY_PULL)\n".encode())
             command = ["docker", "pull", "--quiet", name]
@@ -86,7 +90,9 @@ class ImageBuilder:
             self._pulls.tried(name, has_worked=not why)
 
     def _command(self, workspace: Workspace, delivery: SealRequest, output: Output) -> tuple[list[str], str]:
-        """Returns the command that builds the image, and the Dockerfile's text."""
+        """Moves the checkout into a folder for the build of the image; returns the command that builds it, and the text
+        of the Dockerfile that it uses.
+        """
         workspace.scratch.mkdir(parents=True, exist_ok=True)
         # BuildKit remembers a context by its folder's name, and asks only for files of another size or date than it
         # has: under a name that was never there before it reads every file.
@@ -117,8 +123,8 @@ class ImageBuilder:
 async def _run(
     command: Sequence[str], folder: Path, environment: Mapping[str, str], timeout_s: float, output: Output, stop: Stop
 ) -> str:
-    """Runs the docker client; returns why it failed, or an empty string. Ends it if it is stopped or cancelled, with
-    its plug-in, which shares its session. Raises Stopped.
+    """Runs `command`, a call of the docker client; returns the reason of its failure, or an empty text. Raises Stopped
+    once `stop` is set. When stopped, cancelled or past the time limit, it ends the client with its plug-ins.
     """
     deadline = time.monotonic() + timeout_s
     async with piped(output) as end_of_pipe:
@@ -133,8 +139,9 @@ async def _run(
 
 
 def _settle(folder: Path, at: datetime) -> None:
-    """Sets the time of all files to `at`, and their permissions independently of the service's umask, so that the same
-    commit gives the same image layers."""
+    """Sets the modification time of all files below `folder` to `at`, and permissions that do not depend on the
+    service's umask, so that equal commits give equal image layers.
+    """
     for found, folders, files in os.walk(folder):
         for path in [Path(found, name) for name in [*folders, *files]]:
             if not path.is_symlink():

@@ -21,22 +21,24 @@ GONE_TIMEOUT_S = 30.0
 
 
 class Leftovers:
-    """Finds and removes the objects of one stack. All methods block, and raise the errors of the engine's client."""
+    """Finds and removes the containers, networks, volumes and images of one stack. All methods block, and raise the
+    errors of the engine's client.
+    """
 
     def __init__(self, engine: Callable[[], docker.DockerClient], stack: str) -> None:
         self._engine = engine
         self._stack = stack
 
     def of_build(self, app: str, build: str) -> dict[str, str]:
-        """Returns the labels of a build's containers, networks and volumes."""
+        """Returns the labels that a build's containers, networks and volumes carry."""
         return {STACK: self._stack, APP: app, BUILD: build}
 
     def of_cache(self, app: str) -> dict[str, str]:
-        """Returns the labels of an app's cache volume."""
+        """Returns the labels that an app's cache volume carries."""
         return {STACK: self._stack, APP: app, CACHE: app}
 
     def all(self) -> Leavings:
-        """Returns the builds that have containers, volumes or networks, and the apps that have a cache volume."""
+        """Returns the builds that still have containers, volumes or networks, and the apps that have a cache volume."""
         containers = self._engine().api.containers(all=True, filters=self._with(BUILD))
         volumes = self._engine().volumes.list(filters=self._with(BUILD))
         builds = {each["Labels"][BUILD] for each in containers} | {each.attrs["Labels"][BUILD] for each in volumes}
@@ -45,7 +47,7 @@ class Leftovers:
         return Leavings(frozenset(builds), frozenset(each.attrs["Labels"][CACHE] for each in caches))
 
     def images(self) -> Images:
-        """Returns tag and id of every image that was sealed from a build."""
+        """Returns (tag, id) of every image that is an artifact of this stack."""
         found = self._engine().api.images(filters={"label": [f"{STACK}={self._stack}", APP]})
         return frozenset((tag, each["Id"]) for each in found for tag in each["RepoTags"] or ())
 
@@ -83,7 +85,9 @@ class Leftovers:
 
 
 def remove_container(engine: docker.DockerClient, container_id: str) -> None:
-    """Removes a container and waits, for up to 30 s, until it is gone. Raises APIError if the engine refuses."""
+    """Removes a container and waits for up to 30 s until it is gone; does nothing if there is none. Raises APIError if
+    the engine still refuses after that time.
+    """
     deadline = time.monotonic() + GONE_TIMEOUT_S
     with contextlib.suppress(NotFound):
         while True:
@@ -99,8 +103,8 @@ def remove_container(engine: docker.DockerClient, container_id: str) -> None:
 
 
 def remove_network(engine: docker.DockerClient, network: str) -> None:
-    """Removes a network by name or id. The engine still counts a container that was removed while it started, for up to
-    30 s. Raises APIError.
+    """Removes a network, by name or id; does nothing if there is none. For up to 30 s the engine may refuse, because it
+    still counts a container that was removed while it started. Raises APIError if it still refuses then.
     """
     deadline = time.monotonic() + GONE_TIMEOUT_S
     with contextlib.suppress(NotFound):

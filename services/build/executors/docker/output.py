@@ -1,4 +1,4 @@
-"""Passes the output of a container to the event loop."""
+"""Passes the output of a container to the event loop of the service."""
 
 import asyncio
 from collections.abc import Callable
@@ -13,8 +13,9 @@ HEAD = 8  # bytes before each frame: one for the stream, three of nothing, four 
 
 
 class Frames:
-    """Extracts what was printed from the engine's attach stream, in which each frame begins with a header. `feed` takes
-    the stream in pieces of any size."""
+    """Extracts the printed bytes from the engine's attach stream, in which a header precedes each frame. `feed` takes
+    the stream in pieces of any size and returns the bytes that they complete.
+    """
 
     def __init__(self) -> None:
         self._head = b""
@@ -38,8 +39,9 @@ class Frames:
 
 
 def threadsafe(loop: asyncio.AbstractEventLoop, output: Output) -> Callable[[bytes], None]:
-    """Returns a function for threads that calls `output` in the event loop and waits for it. The wait throttles the
-    container: output that comes too fast stays there, not in this process."""
+    """Returns a function for use in threads. It calls `output` in the event loop and waits until that call is done.
+    This slows a container that prints faster than `output` takes, so that its output does not pile up in this process.
+    """
 
     async def tell(data: bytes) -> None:
         output(data)
@@ -48,8 +50,9 @@ def threadsafe(loop: asyncio.AbstractEventLoop, output: Output) -> Callable[[byt
 
 
 def read_to_end(attached: Any, say: Callable[[bytes], None]) -> None:
-    """Reads a container's output until its end and passes it to `say`. Blocks. `attached` is the result of
-    `attach_socket`. Reads up to 64 KiB at once, not frame by frame as the client's own stream does."""
+    """Reads a container's output until its end and passes it to `say`, up to 64 KiB at a time. `attached` is the result
+    of `attach_socket`. Blocks.
+    """
     frames = Frames()
     while (data := engine_socket.read(attached, CHUNK)) != b"":
         if printed := frames.feed(data or b""):

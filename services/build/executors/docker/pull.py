@@ -1,4 +1,4 @@
-"""Finds or pulls the images in which steps and services run."""
+"""Finds the images in which steps and test services run, and pulls those that the engine lacks."""
 
 import contextlib
 import threading
@@ -10,7 +10,7 @@ from docker.errors import APIError, ImageNotFound
 
 
 class GivenUp(Exception):
-    """Reports that the build does not wait for the step any more, so its container need not start."""
+    """Reports that a build was stopped or cancelled while a step waited for an image or a test service."""
 
 
 class NotStarted(Exception):
@@ -18,8 +18,10 @@ class NotStarted(Exception):
 
 
 def image_named(engine: docker.DockerClient, name: str, say: Callable[[bytes], None], given_up: threading.Event) -> Any:
-    """Returns the image of that name, pulled if the engine lacks it. `say` gets the progress. Blocks. Raises NotStarted
-    if it cannot be pulled, and GivenUp once `given_up` is set."""
+    """Returns the image with this name, and pulls it first if the engine lacks it. `say` gets lines about the progress,
+    for the build's log. Blocks. Raises NotStarted if it cannot be pulled, and GivenUp once `given_up` is set during the
+    pull.
+    """
     with contextlib.suppress(ImageNotFound):
         return engine.images.get(name)
     say(f"pulling {name}\n".encode())
@@ -35,6 +37,8 @@ def image_named(engine: docker.DockerClient, name: str, say: Callable[[bytes], N
 
 
 def _error_in(line: Mapping[str, Any]) -> str | None:
-    """Returns the error in a line of a pull's progress, or None. Engines after API 1.48 may leave out `error`."""
+    """Returns the error in `line`, one message of the progress of a pull; None if it holds no error. Newer engines name
+    it `errorDetail`, older ones `error`.
+    """
     detail = line.get("errorDetail") or {}
     return line.get("error") or detail.get("message")

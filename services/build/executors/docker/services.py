@@ -1,4 +1,4 @@
-"""Runs a step's services in containers, on a network that only this step uses. All methods block."""
+"""Runs a step's test services in containers, on a network of its own. All methods block."""
 
 import threading
 import time
@@ -22,8 +22,9 @@ _LOGS = LogConfig(type="json-file", config={"max-size": "1m"})
 
 
 class DockerServices:
-    """Runs the services of one step. `network` is the name of their network, None without services; `addresses` holds
-    the environment variables with their hosts and ports."""
+    """Runs the test services of one step. `network` is the name of their network, None if the step has no test
+    services; `addresses` holds the environment variables with their hosts and ports.
+    """
 
     def __init__(
         self, engine: Callable[[], docker.DockerClient], name: str, labels: Mapping[str, str], memory_bytes: int
@@ -37,8 +38,8 @@ class DockerServices:
         self.addresses: dict[str, str] = {}
 
     def start(self, orders: Sequence[ServiceOrder], say: Callable[[bytes], None], given_up: threading.Event) -> None:
-        """Starts the services one by one, and waits until each is ready. Raises NotStarted if one does not become
-        ready, and GivenUp once `given_up` is set.
+        """Starts the test services one after the other; each must be ready before the next one starts. `say` gets lines
+        for the build's log. Raises NotStarted if one does not become ready, and GivenUp once `given_up` is set.
         """
         for order in orders:
             if self.network is None:
@@ -47,7 +48,7 @@ class DockerServices:
             self._start(order, say, given_up)
 
     def remove(self) -> None:
-        """Removes the services' containers and their network. Idempotent."""
+        """Removes the containers of the test services, and their network. Idempotent."""
         for container in self._containers:
             remove_container(self._engine(), container)
         if self.network is not None:
@@ -106,8 +107,9 @@ class DockerServices:
     def _lacks(
         self, order: ServiceOrder, container: Container, image: Mapping[str, Any], port: int | None
     ) -> str | None:
-        """Returns the reason why the service is not ready, or None if it is. Raises NotStarted if no check can find
-        that out.
+        """Returns the reason why the test service is not ready, or None if it is. `image` is the image's configuration;
+        `port` is the service's port, None if neither the manifest nor the image names one. Raises NotStarted if there
+        is no way to check the service.
         """
         if order.ready is not None:
             code, _ = container.exec_run(["sh", "-c", order.ready])

@@ -1,4 +1,3 @@
-"""Implements the executor port by processes of this machine; an artifact is a directory.
-
-May import `executors.executor` and `system`. Imported by `main` alone.
+"""Implements the executor port with processes of this machine; an artifact is a folder. May import `executors.executor`
+and `system`. Imported by `main` alone.
 """

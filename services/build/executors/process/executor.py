@@ -1,4 +1,6 @@
-"""Runs steps as processes of this machine, under the platform's own user. Nothing isolates builds from each other."""
+"""Runs steps as processes of this machine, as the user that the platform runs as. Builds are not isolated from each
+other.
+"""
 
 import asyncio
 import contextlib
@@ -45,7 +47,7 @@ _PASSED_ON_SUFFIX = "_PROXY"
 
 
 def passed_on(environ: Mapping[str, str]) -> dict[str, str]:
-    """Returns the variables of the platform's environment that steps get. The platform's token is not among them."""
+    """Returns those variables of the platform's environment that steps get. The platform's token is not among them."""
     return {
         name: value
         for name, value in environ.items()
@@ -57,7 +59,8 @@ def passed_on(environ: Mapping[str, str]) -> dict[str, str]:
 
 class ProcessExecutor:
     """Runs steps as processes in the checkout, which becomes the artifact. `environment` is the result of `passed_on`;
-    `caches` holds one folder for each app. A process that ignores SIGTERM is killed after `grace_s` seconds."""
+    the folder `caches` has a folder for each app. A process that ignores SIGTERM is killed after `grace_s` seconds.
+    """
 
     builds_images = False
 
@@ -71,7 +74,8 @@ class ProcessExecutor:
 
     async def prepare(self, workspace: Workspace, output: Output, stop: Stop) -> Outcome:
         """Creates `.venv`, in which pip and setuptools are links to read-only copies that all builds share (decision
-        29). Removes a `.venv` that the commit brings, as its links could divert writes."""
+        29). A `.venv` that is part of the commit is removed first, as its links could lead writes elsewhere.
+        """
         venv = workspace.folder / VENV
         await self._in_thread(remove, venv)
         workspace.scratch.mkdir(parents=True, exist_ok=True)
@@ -100,8 +104,10 @@ class ProcessExecutor:
             await services.close()
 
     async def seal(self, workspace: Workspace, delivery: SealRequest, output: Output, stop: Stop) -> Artifact:
-        """Returns the checkout folder, which stays in place, as an artifact with the digest of its content. First it
-        removes a `.venv` to which nothing was added, if the commit does not use Python."""
+        """Returns the checkout folder, which stays in place, as an artifact with the digest of its content. It first
+        removes `.venv` if the commit does not use Python and no step has added to it. Raises Unsealed if the folder
+        cannot be read, or holds a named pipe or a socket.
+        """
         venv, fresh = workspace.folder / VENV, self._fresh.get(workspace.build)
         await self.discard(workspace)
         if not delivery.uses_python and fresh is not None and await self._in_thread(names_below, venv) == fresh:
@@ -148,8 +154,8 @@ class ProcessExecutor:
         await self._in_thread(remove, workspace.scratch)
 
     async def leavings(self) -> Leavings:
-        """Returns the apps that have a cache folder, and no builds: leftovers of builds are in their checkout folders,
-        which are removed elsewhere.
+        """Returns the apps that have a cache folder. It names no builds: all that remains of a build is its checkout
+        folder, which the build service removes.
         """
         folders = await asyncio.to_thread(lambda: list(self._caches.glob("*/")))
         return Leavings(frozenset(), frozenset(folder.name for folder in folders) - {VIRTUALENV})
@@ -193,8 +199,9 @@ class ProcessExecutor:
                 await uncancelled(self._end(trees, environment[STEP]))
 
     async def _end(self, trees: Sequence[ProcessTree], step: str) -> None:
-        """Ends the processes of the trees. If a step has killed the root of its tree, looks for what is left by the
-        mark in its environment."""
+        """Ends the processes of the trees. If a step has killed the first process of its tree, finds the remaining ones
+        by a variable in their environment, whose value is `step`, and ends them.
+        """
         await asyncio.gather(*(tree.close() for tree in trees))
         if any(tree.lost for tree in trees):
             await self._end_marked(STEP, step)
@@ -241,7 +248,7 @@ class ProcessExecutor:
 
 
 def names_below(folder: Path) -> frozenset[str]:
-    """Returns the paths of all files, folders and links in the folder, without Python's caches. Blocks."""
+    """Returns the paths of all files, folders and links below the folder, without Python's byte-code caches. Blocks."""
     found: set[str] = set()
     for at, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if name != SKIPPED]
@@ -250,7 +257,9 @@ def names_below(folder: Path) -> frozenset[str]:
 
 
 def _special_file(folder: Path) -> str | None:
-    """Returns the path below `folder` of something that is no file, folder or link; None if there is none."""
+    """Returns the path, relative to `folder`, of the first thing below it that is neither a file nor a folder nor a
+    link; None if there is none.
+    """
     for parent, _, names in os.walk(folder):
         for name in names:
             path = os.path.join(parent, name)
@@ -260,7 +269,9 @@ def _special_file(folder: Path) -> str | None:
 
 
 def _versions(environment: Mapping[str, str]) -> dict[str, str]:
-    """Returns the versions of Python, of which each `.venv` is, and of the machine's Node. Blocks."""
+    """Returns language → version of Python, with which each `.venv` is made, and of the machine's Node, if it has one.
+    Blocks.
+    """
     found = {"python": platform.python_version()}
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         command = [shutil.which("node", path=environment.get("PATH")) or "node", "--version"]

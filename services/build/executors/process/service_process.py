@@ -1,4 +1,4 @@
-"""Runs the services of a step as processes of this machine."""
+"""Runs the test services of a step as processes of this machine."""
 
 import asyncio
 import contextlib
@@ -24,8 +24,10 @@ LOCALHOST = "127.0.0.1"
 
 
 class ServiceProcesses:
-    """Runs the services of one step. `marks` are variables by which the executor later finds and ends the processes;
-    `addresses` holds the variables with the services' hosts and ports, `trees` their processes."""
+    """Runs the test services of one step. `marks` holds variables that their processes get, so that the executor can
+    find and end them later. `addresses` holds the variables with their hosts and ports; `trees` holds their process
+    trees.
+    """
 
     def __init__(
         self,
@@ -46,8 +48,8 @@ class ServiceProcesses:
         self.addresses: dict[str, str] = {}
 
     async def start(self, orders: Sequence[ServiceOrder], stop: Stop) -> str:
-        """Starts the services one by one, and waits for each to be ready. Returns the reason if one does not become
-        ready, else an empty text.
+        """Starts the test services one after the other; each must be ready before the next one starts. Returns an empty
+        text, or the reason why one did not become ready.
         """
         for order in orders:
             if reason := await self._start(order, stop):
@@ -55,7 +57,7 @@ class ServiceProcesses:
         return ""
 
     async def close(self) -> None:
-        """Closes the pipes of the services, whose `trees` the caller has closed."""
+        """Closes the pipes to the test services. The caller has to close their `trees` first."""
         await self._pipes.aclose()
 
     async def _start(self, order: ServiceOrder, stop: Stop) -> str:

@@ -1,6 +1,7 @@
 """Implements git's hooks pre-receive and post-receive: reports a push to the build service, and prints the answer for
-the pusher. Runs outside the service, by Python 3.11 or newer without packages. pre-receive needs the service's consent
-to let a push in. If post-receive cannot reach the service, the service finds the push in the repository later."""
+the pusher. Runs outside the service, with Python 3.11 or newer without packages. pre-receive accepts a push only if the
+service does. If post-receive cannot reach the service, the service finds the push in the repository later.
+"""
 
 import os
 import socket
@@ -11,8 +12,9 @@ REFUSED = b"\1"
 
 
 def follow(address: str, message: bytes) -> bytes:
-    """Sends `message` to the service and copies the answer to stdout as it comes. Returns COMPLETE or REFUSED, with
-    which the service ends an answer; empty bytes if the connection broke before."""
+    """Sends `message` to the service and copies the answer to stdout as it arrives. Returns COMPLETE or REFUSED, the
+    last byte of the service's answer; empty if the connection broke before it came.
+    """
     last = b""
     with socket.socket(socket.AF_UNIX) as service:
         folder, name = os.path.split(address)
@@ -29,7 +31,9 @@ def follow(address: str, message: bytes) -> bytes:
 
 def answer(hook: str) -> bytes:
     """Reports the push to the service. Returns COMPLETE, REFUSED, or empty bytes if the service is unreachable. The
-    message has one line each for hook, app, id of the push and folder of its objects, then lines `old new ref`."""
+    message has one line each for the hook, the app, the id of the push and the folder of its objects, and then lines
+    `old new ref`.
+    """
     app = os.path.basename(os.getcwd()).removesuffix(".git")
     push, objects = os.environ.get("SLIPWAY_PUSH", ""), os.environ.get("GIT_QUARANTINE_PATH", "")
     head = "\n".join([hook, app, push, objects, ""]).encode(errors="surrogateescape")

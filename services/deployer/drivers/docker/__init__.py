@@ -1,4 +1,3 @@
-"""Runs instances as containers of a Docker Engine. In the deployer, only this package imports `docker`.
-
-May import shared and the files of `drivers`. Imported by `main` and `shutdown`, for its driver only when it is used.
+"""Runs instances as containers of a Docker Engine. No other package of the deployer imports `docker`. May import
+`shared` and the files of `drivers`. Imported by `main` and `shutdown`, and only if this driver is in use.
 """

@@ -1,7 +1,7 @@
-"""Chooses an instance's address on its network: one that no other container has, also none that is stopped. Pure.
-
-The engine itself assigns addresses in the network's `IPRange`; this file chooses from the others, at random. Envoy may
-use a freed address for a while, so an early reuse would lead an app's visitors to another app.
+"""Chooses an instance's address on its network: one that no other container has, running or stopped. Pure. The engine
+assigns addresses from the network's `IPRange` by itself; this file chooses at random from those outside it. Envoy may
+use an address for a while after its instance has gone, so a random choice keeps an app's visitors from reaching another
+app there.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -12,15 +12,17 @@ from typing import Any
 
 @dataclass(frozen=True)
 class AddressRange:
-    """The addresses from `first` to `last`, which the engine never assigns by itself."""
+    """Holds a range of addresses, from `first` to `last`, that the engine never assigns by itself."""
 
     first: IPv4Address
     last: IPv4Address
     reserved: frozenset[IPv4Address] = frozenset()
-    """Addresses that no container may get: the gateway and auxiliary ones."""
+    """Addresses that no container may get, such as the gateway's."""
 
     def choose(self, taken: Collection[IPv4Address], chance: float) -> IPv4Address | None:
-        """Returns an address not in `taken`; None if all are. `chance` (0 to below 1) selects the first candidate."""
+        """Returns an address that is not in `taken`; None if all are taken. `chance` (0 to below 1) selects where in
+        the range the search begins.
+        """
         size = int(self.last) - int(self.first) + 1
         begin = int(chance * size)
         candidates = (self.first + (begin + step) % size for step in range(size))
@@ -28,7 +30,9 @@ class AddressRange:
 
 
 def free_range(network: Mapping[str, Any]) -> AddressRange | None:
-    """Returns the larger address range outside the network's IPv4 `IPRange`; None if it has no `IPRange`."""
+    """Returns the larger range of addresses outside the network's IPv4 `IPRange`; None if the network has no `IPRange`.
+    `network` is the engine's inspection of it.
+    """
     for pool in network["IPAM"]["Config"] or []:
         given = pool.get("IPRange")
         if given and ":" not in given:
@@ -47,7 +51,9 @@ def _outside(pool: Mapping[str, Any]) -> AddressRange | None:
 
 
 def taken(containers: Iterable[Mapping[str, Any]], network: str) -> set[IPv4Address]:
-    """Returns the addresses on the network that `containers` (the engine's list) have, or get at their next start."""
+    """Returns the addresses on the network that `containers` (the engine's list of them) have, or will get at their
+    next start.
+    """
     ends = [each["NetworkSettings"]["Networks"].get(network) or {} for each in containers]
     found = [end.get("IPAddress") for end in ends] + [(end.get("IPAMConfig") or {}).get("IPv4Address") for end in ends]
     return {IPv4Address(each) for each in found if each}

@@ -1,4 +1,4 @@
-"""Decides which Linux capabilities a container keeps, by the user with which its image starts. Pure."""
+"""Decides which Linux capabilities a container keeps, by the user as which its image starts. Pure."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,14 +12,16 @@ PREFIX = "CAP_"  # before each name, as newer engines report it
 
 
 def starts_as_root(image: Mapping[str, Any]) -> bool:
-    """Returns True if containers of the image start as root. `image` is the engine's inspection of it, in which a
-    missing user is root, and a group may follow the user.
+    """Returns True if containers of the image start as root. `image` is the engine's inspection of the image, where no
+    user means root, and a group may follow the user.
     """
     user = (image.get("Config") or {}).get("User") or ""
     return user.partition(":")[0] in ROOT
 
 
 def capabilities_of(container: Mapping[str, Any]) -> tuple[str, ...]:
-    """Returns the capabilities that a container of ours keeps, sorted; `container` is the engine's inspection."""
+    """Returns the Linux capabilities that a container of this platform keeps, sorted. `container` is the engine's
+    inspection of it.
+    """
     kept = container.get("HostConfig", {}).get("CapAdd") or ()
     return tuple(sorted(each.removeprefix(PREFIX) for each in kept))

@@ -1,4 +1,4 @@
-"""Connects to a Docker Engine, and translates its client's errors."""
+"""Connects to a Docker Engine, and translates the errors of its client."""
 
 import contextlib
 import threading
@@ -17,7 +17,7 @@ ASKED_AT_ONCE = 32
 
 
 class EngineConnection:
-    """Connects, at the first use, to the engine that `environment` names (`DOCKER_HOST` and similar variables)."""
+    """Holds the connection to the engine that `environment` names (`DOCKER_HOST` and similar variables)."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = dict(environment)
@@ -25,7 +25,7 @@ class EngineConnection:
         self._connecting = threading.Lock()
 
     def client(self) -> docker.DockerClient:
-        """Returns the client, created at the first call: the engine may start after this process."""
+        """Returns the client. It is created at the first call, because the engine may start later than this process."""
         with self._connecting:
             if self._connected is None:
                 self._connected = docker.from_env(
@@ -35,7 +35,9 @@ class EngineConnection:
             return self._connected
 
     def ask(self) -> None:
-        """Raises the client's error if the engine does not answer within 1 s; uses a client of its own."""
+        """Checks that the engine answers within 1 s, with a client of its own. Raises that client's error if it does
+        not.
+        """
         client = docker.from_env(environment=self._environment, timeout=ASKED_S, version=ANY_VERSION)
         client.api.trust_env = False
         try:
@@ -51,9 +53,10 @@ class EngineConnection:
 
 @contextlib.contextmanager
 def engine_trouble(what: str) -> Iterator[None]:
-    """Turns the Docker client's errors in a `with` block into DriverError, MachineShort if the engine's disk is full,
-    or NoAnswer if the engine did not answer. `what`, for instance "the containers cannot be listed", begins the
-    message."""
+    """Turns errors of the Docker client in a `with` block into DriverError, into MachineShort if the engine's disk is
+    full, or into NoAnswer if the engine did not answer. `what` begins the message, for example "the containers cannot
+    be listed".
+    """
     try:
         yield
     except APIError as error:
@@ -66,8 +69,9 @@ def engine_trouble(what: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def unless_conflict() -> Iterator[None]:
-    """Suppresses, in a `with` block, the error for the engine's answer 409 (the container is in another state, or is
-    being removed already)."""
+    """Suppresses, in a `with` block, the error for the engine's answer 409: the container is in another state, or is
+    already being removed.
+    """
     try:
         yield
     except APIError as error:

@@ -1,4 +1,6 @@
-"""Maps an instance to a container (name, labels, isolation), and the engine's inspection to a status. Pure."""
+"""Maps an instance to a container (name, labels, isolation), and the engine's inspection of a container to a status.
+Pure.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,23 +24,27 @@ SHUTDOWN_EXIT_CODES = (0, 137, 143, 255)
 
 @dataclass(frozen=True)
 class Stack:
-    """Names one platform on an engine, which may host several. Its objects have a label with its `id`; it never changes
-    those of another stack."""
+    """Names one platform on an engine, which may host several. The platform's objects have a label with its `id`; it
+    never changes objects of another stack.
+    """
 
     id: str
     network: str
-    """Name of the network of all its instances."""
+    """Name of the network that all its instances share."""
 
     def container_name(self, instance_id: str) -> str:
-        """Returns the container's name, which is unique, so that the engine refuses a second copy of an instance."""
+        """Returns the name of the instance's container. Names are unique, so the engine refuses a second container for
+        an instance.
+        """
         return f"slipway-{self.id}-{instance_id}"
 
     def volume_name(self, volume: VolumeMount) -> str:
         return f"slipway-{self.id}-{volume.app}-{volume.environment}-{volume.name}"
 
     def volume_labels(self, volume: VolumeMount) -> dict[str, str]:
-        """Returns the labels that name a volume's stack, app and environment. The volume's name alone is not enough:
-        with hyphens in the names, two owners may have the same one."""
+        """Returns the labels that name the stack, app and environment of a volume. Its name alone is not enough: since
+        names may contain hyphens, volumes of two apps could have the same name.
+        """
         return {STACK: self.id, APP: volume.app, ENVIRONMENT: volume.environment}
 
     @property
@@ -47,15 +53,17 @@ class Stack:
 
     @property
     def instances(self) -> list[str]:
-        """Returns the labels by which the engine finds the stack's instances; containers of builds have only the first
-        one."""
+        """Returns the labels by which the engine finds the stack's instances. Containers of builds have only the first
+        of them.
+        """
         return [self.label, INSTANCE]
 
 
 def creation(spec: InstanceSpec, stack: Stack, capabilities: Sequence[str] = ()) -> dict[str, Any]:
-    """Returns the arguments that create the container, which keeps `capabilities`. The image is named by its digest,
-    since a tag may be moved. Without `memswap_limit` the engine would allow as much swap again. Without `init`, an app
-    that has no handler would ignore SIGTERM as the first process.
+    """Returns the arguments with which the engine creates the instance's container. The container keeps only
+    `capabilities`. The image is named by its digest, since a tag may be moved. `memswap_limit` is set because the
+    engine would otherwise allow the same amount of swap in addition; `init`, because an app without a handler ignores
+    SIGTERM if it is the first process.
     """
     app_labels = {label: spec.environment.get(name, "") for label, name in VARIABLE_OF_LABEL.items()}
     release = spec.environment.get("SLIPWAY_RELEASE", "")
@@ -87,9 +95,10 @@ def status_of(
     oom_kills: int,
     was_oom: bool | None,
 ) -> InstanceStatus:
-    """Returns the status of a container from the engine's inspection. `shut_down_until` is the last start of the engine
-    or stop of the platform. `oom_kills` counts the kills seen in the engine's events; `was_oom` is True if one of them
-    ended it, None if unknown. The engine's own `OOMKilled` also stays true if a kill hit only a child.
+    """Returns the status of a container from the engine's inspection of it. `shut_down_until` is when the engine was
+    last started or the platform last stopped. `oom_kills` counts the kills at the memory limit in the engine's events.
+    `was_oom` is True if one of them ended the container, None if unknown. (The engine's own field `OOMKilled` is also
+    true if a kill hit only a child process.)
     """
     state, labels = attributes["State"], attributes["Config"]["Labels"]
     running = bool(state["Running"])
@@ -113,12 +122,12 @@ def status_of(
 
 
 def moment(engine_time: str) -> datetime:
-    """Parses the engine's RFC 3339 time; nanoseconds are truncated to microseconds."""
+    """Returns the time that an RFC 3339 text of the engine gives; its nanoseconds are cut to microseconds."""
     return datetime.fromisoformat(engine_time)
 
 
 def has_started(attributes: Mapping[str, Any]) -> bool:
-    """Returns False for a container that was created but never started, as the start was interrupted or failed."""
+    """Returns False for a container that was created but never started, because the start was interrupted or failed."""
     return bool(attributes["State"]["Status"] != CREATED)
 
 
@@ -127,22 +136,23 @@ def memory_limit(attributes: Mapping[str, Any]) -> int:
 
 
 def engine_start(networks: Iterable[Mapping[str, Any]]) -> datetime | None:
-    """Returns the time at which the engine was started: the creation of its network `bridge`, which it makes anew at
-    each start; None without that network (`--bridge=none`). The start has ended older containers, except with
-    `live-restore`.
+    """Returns the time at which the engine was started: when its network `bridge` was created, which happens at each
+    start. Returns None if there is no such network (`--bridge=none`). The start of the engine ends all older
+    containers, except with `live-restore`.
     """
     return next((moment(each["Created"]) for each in networks if each["Name"] == "bridge"), None)
 
 
 def _address(attributes: Mapping[str, Any], network: str) -> str:
-    """Returns `ip:port`; empty if the container is not attached to the network."""
+    """Returns the container's address, `ip:port`; empty if the container is not attached to the network."""
     ip = attributes["NetworkSettings"]["Networks"].get(network, {}).get("IPAddress", "")
     port = next((each[5:] for each in attributes["Config"]["Env"] if each.startswith("PORT=")), "")
     return f"{ip}:{port}" if ip else ""
 
 
 def _was_shut_down(state: Mapping[str, Any], shut_down_until: datetime | None) -> bool:
-    """Returns True if the container ended at or before `shut_down_until` (the last start of the engine or stop of the
-    platform), with an exit code that such an end causes: 0, 137, 143 or 255."""
+    """Returns True if the container ended with the engine or the platform: at or before `shut_down_until` (the last
+    start of the engine or stop of the platform), and with the exit code 0, 137, 143 or 255, which such an end causes.
+    """
     ended_before = shut_down_until is not None and moment(state["FinishedAt"]) <= shut_down_until
     return ended_before and state["ExitCode"] in SHUTDOWN_EXIT_CODES

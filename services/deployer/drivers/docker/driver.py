@@ -1,4 +1,4 @@
-"""Runs instances as containers of a Docker Engine, on the stack's own network, without published ports."""
+"""Runs instances as containers of a Docker Engine, on the stack's own network and without published ports."""
 
 import asyncio
 import contextlib
@@ -52,10 +52,10 @@ ADDRESSES_TRIED = 5
 
 
 class DockerDriver:
-    """Implements `Driver` for artifacts that are images. `environment` names the engine (`DOCKER_HOST` and similar
-    variables), where labels of containers hold all state. `platform_stopped_at` returns the time of the platform's last
-    stop. `root_keeps` are the capabilities of containers whose image starts as root; others have none.
-    """
+    """Implements `Driver` for artifacts that are images. All state is in labels of containers on the engine that
+    `environment` names (`DOCKER_HOST` and similar variables). `platform_stopped_at` returns when the platform was last
+    stopped. `root_keeps` holds the Linux capabilities of containers whose image starts as root; other containers have
+    none."""
 
     def __init__(
         self,
@@ -111,17 +111,17 @@ class DockerDriver:
         await uncancellable(asyncio.to_thread(self._set_memory, instance_id, memory))
 
     async def enforce(self) -> None:
-        """Does nothing: the kernel enforces the limits."""
+        """Does nothing, because the kernel enforces the memory limits of containers."""
 
     async def forget(self, instance_id: str) -> None:
         await uncancellable(asyncio.to_thread(self._forget, instance_id))
 
     async def verify(self, artifact: Artifact) -> None:
-        """Raises ArtifactGone if the image is missing; an image is started by its id, so it cannot have changed."""
+        """Raises ArtifactGone if the image is missing. It cannot have changed, since images are started by their id."""
         await asyncio.to_thread(self._verify, artifact)
 
     async def tidy(self, needed: Collection[Artifact]) -> None:
-        """Removes images that are not in `needed`. Leaves logs alone, for the engine limits their size."""
+        """Removes images that are not in `needed`. It leaves logs alone, because the engine limits their size."""
         if images := {artifact.digest for artifact in needed if artifact.kind == "image"}:
             await uncancellable(asyncio.to_thread(self._remove_images, images))
 
@@ -138,7 +138,7 @@ class DockerDriver:
             follower.close()
 
     def close(self) -> None:
-        """Closes the connections to the engine; the instances run on."""
+        """Closes the connections to the engine; instances go on running."""
         self._connection.close()
 
     def _client(self) -> docker.DockerClient:
@@ -150,7 +150,7 @@ class DockerDriver:
         return stream
 
     def _find(self, instance_id: str) -> Container | None:
-        """Returns the instance's container, started or not; None if there is none, or it lacks this stack's marks."""
+        """Returns the instance's container, started or not; None if there is none with this stack's labels."""
         try:
             container = self._client().containers.get(self._stack.container_name(instance_id))
         except NotFound:
@@ -189,7 +189,7 @@ class DockerDriver:
             return self._status(container, None if container.attrs["State"]["Running"] else self._shut_down_until())
 
     def _begin(self, container: Container, spec: InstanceSpec) -> Container:
-        """Starts and returns the container; if its address is taken meanwhile, replaces it by one with another."""
+        """Starts the container and returns it; if its address is taken, replaces it by one with another address."""
         for _ in range(ADDRESSES_TRIED):
             try:
                 container.start()
@@ -234,7 +234,7 @@ class DockerDriver:
             remove_unneeded(self._client(), self._stack, needed, now())
 
     def _own(self, ids: Iterable[str] | None) -> list[Container]:
-        """Returns the containers of the stack's instances, or of those in `ids`, without copies (another name)."""
+        """Returns the containers of the stack's instances, or only of those in `ids`, without copies."""
         filters: dict[str, str | list[str] | bool] = {"label": self._stack.instances}
         if ids is not None:
             filters["name"] = [f"^/?{re.escape(self._stack.container_name(each))}$" for each in ids]
@@ -257,7 +257,7 @@ class DockerDriver:
         return max((each for each in (started, self._platform_stopped_at()) if each), default=None)
 
     def _signal(self, instance_id: str, signal: str) -> None:
-        """Signals the instance; does nothing if it has ended. Raises UnknownInstance."""
+        """Sends the signal to the instance unless it has ended. Raises UnknownInstance if it has no container."""
         with engine_trouble(f"{instance_id} cannot be stopped"):
             container = self._started(instance_id)
             if container.attrs["State"]["Running"]:

@@ -13,8 +13,9 @@ KILL_S = 5.0
 
 
 def stop_containers(stack: Stack, environment: Mapping[str, str], timeout_s: float) -> int:
-    """Sends SIGTERM to every instance of the stack, and SIGKILL to those left after `timeout_s` seconds; returns the
-    number that ran. `environment` names the engine (`DOCKER_HOST` and similar variables). Raises DriverError.
+    """Sends SIGTERM to every instance of the stack, and SIGKILL to those that still run after `timeout_s` seconds.
+    Returns the number of instances that were running. `environment` names the engine (`DOCKER_HOST` and similar
+    variables). Raises DriverError.
     """
     connection = EngineConnection(environment)
     try:
@@ -36,7 +37,7 @@ def _running(connection: EngineConnection, stack: Stack) -> list[str]:
 
 
 def _signalled(connection: EngineConnection, stack: Stack, signal: str) -> int:
-    """Signals the stack's running instances; returns their number, without those that have ended meanwhile."""
+    """Sends the signal to the stack's running instances; returns how many got it."""
     running = _running(connection, stack)
     for container in running:
         with unless_conflict():

@@ -1,4 +1,4 @@
-"""Follows the engine's events in a thread: kills at the memory limit, and ends of containers."""
+"""Follows the engine's events in a thread, for kills at the memory limit and for ends of containers."""
 
 import contextlib
 import logging
@@ -25,7 +25,7 @@ LATE_KILL_S = 0.5
 
 
 class Stream(Protocol):
-    """An endless stream of the engine's events; it ends, without an error, when the connection is lost."""
+    """Yields the engine's events without end. If the connection is lost, it stops without an error."""
 
     def __iter__(self) -> Iterator[Mapping[str, Any]]: ...
 
@@ -33,8 +33,9 @@ class Stream(Protocol):
 
 
 class Deaths:
-    """Remembers, from the engine's events, the kills at the memory limit and the end of the last 1000 containers. One
-    thread may call `note` while others read."""
+    """Remembers, from the engine's events, the kills at the memory limit and the ends of the last 1000 containers. One
+    thread may call `note` while others read.
+    """
 
     def __init__(self) -> None:
         self._kills: dict[str, int] = {}
@@ -43,7 +44,9 @@ class Deaths:
         self._since_ns: int | None = None
 
     def follow(self, since_ns: int) -> None:
-        """Sets the time, in ns since 1970, from which on no event is missing: that of the last connection."""
+        """Sets the time, in nanoseconds since 1970, from which on the caller reads the engine's events without a
+        gap.
+        """
         self._since_ns = since_ns
 
     def note(self, event: Mapping[str, Any]) -> None:
@@ -61,8 +64,9 @@ class Deaths:
         return self._kills.get(container, 0)
 
     def was_oom(self, container: str) -> bool | None:
-        """Returns True if a kill at its memory limit ended the container, False if something else did; None if its end
-        or the second before was missed."""
+        """Returns True if a kill at its memory limit ended the container, and False if something else did. Returns None
+        if that is unknown, because the events of its end or of the second before were missed.
+        """
         ended = self._ended_ns.get(container)
         if ended is None or self._since_ns is None or ended - self._since_ns < SAME_NS:
             return None
@@ -71,8 +75,8 @@ class Deaths:
 
 
 def with_late_kill(container: Container, now: datetime) -> Container:
-    """Returns the container, read again once its end by SIGKILL is half a second old: a busy engine tells only after
-    the end that a kill at the memory limit was the cause.
+    """Returns the container. If it ended by SIGKILL less than half a second ago, waits until then and reads it again: a
+    busy engine only afterwards records that a kill at the memory limit was the cause.
     """
     state = container.attrs["State"]
     if not state["Running"] and not state["OOMKilled"] and state["ExitCode"] == KILLED:
@@ -86,7 +90,7 @@ def with_late_kill(container: Container, now: datetime) -> Container:
 
 class EngineEventFollower:
     """Follows the engine's events in a thread, and connects again 1 s after a lost connection. Calls `on_end` in that
-    thread: with an instance's id at the end of its container, and with None after each connection, since ends may have
+    thread: with an instance's id when its container has ended, and with None after each connection, since ends may have
     been missed before it.
     """
 
@@ -109,7 +113,7 @@ class EngineEventFollower:
         self._thread.start()
 
     def close(self) -> None:
-        """Ends the thread; waits at most 2 s for that."""
+        """Ends the thread; waits at most 2 s for it."""
         self._ending.set()
         if self._stream is not None:
             with contextlib.suppress(OSError):  # it was lost already

@@ -1,6 +1,5 @@
-"""Finds and removes images that are not needed any more.
-
-An image is known by its id: a tag may be moved to another one at any time, and one image may have several.
+"""Finds and removes images that are not needed any more. It identifies an image by its id, because a tag can be moved
+to another image, and one image may have several tags.
 """
 
 import contextlib
@@ -23,8 +22,8 @@ OWN = "slipway/"  # before every tag that build gives
 
 
 def is_unneeded(image: Mapping[str, Any], now: datetime) -> bool:
-    """Returns True if the image may be removed: all its tags are the platform's, and it was not built within the last
-    hour. The last tagging counts as build, as an unchanged commit keeps the image's first date.
+    """Returns True if the image may be removed: all its tags are the platform's, and it was neither built nor tagged
+    within the last hour. (When an unchanged commit is built again, its image keeps the old date but is tagged anew.)
     """
     tags = image.get("RepoTags") or []
     if not all(tag.startswith(OWN) for tag in tags):
@@ -34,7 +33,9 @@ def is_unneeded(image: Mapping[str, Any], now: datetime) -> bool:
 
 
 def remove_unneeded(client: docker.DockerClient, stack: Stack, needed: Collection[str], now: datetime) -> None:
-    """Removes the stack's images whose ids are not `needed`; skips one that is missing or in use (409)."""
+    """Removes the stack's images whose ids are not in `needed`. Skips images that a container uses or that are already
+    gone.
+    """
     listed = client.api.images(filters={"label": stack.label})
     used = {container["ImageID"] for container in client.api.containers(all=True)}
     for image_id in {image["Id"] for image in listed} - used - {*needed}:

@@ -1,4 +1,4 @@
-"""Creates the network of the instances if it is missing, and gives the next instance an address on it."""
+"""Creates the network of the instances if it is missing, and chooses an instance's address on it."""
 
 import logging
 import random
@@ -21,8 +21,8 @@ TRIES = 10
 
 
 def address(client: docker.DockerClient, stack: Stack) -> dict[str, Any]:
-    """Returns the arguments that give a new container its address; empty if the engine assigns addresses. Creates the
-    network if it is missing. Raises DriverError if no address is left.
+    """Returns the arguments that give a new container its address; empty if the engine is to assign one. Creates the
+    network if it is missing. Raises DriverError if no address is free.
     """
     name = stack.network
     free = free_range(_found(client, name) or _made(client, stack))
@@ -41,14 +41,14 @@ def is_taken(error: APIError) -> bool:
 
 
 def _found(client: docker.DockerClient, name: str) -> dict[str, Any] | None:
-    """Returns the network with exactly this name, or None; the engine's filter also finds longer names."""
+    """Returns the network with exactly this name, or None. (The engine's filter also finds longer names.)"""
     return next((each.attrs for each in client.networks.list(names=[name]) if each.name == name), None)
 
 
 def _made(client: docker.DockerClient, stack: Stack) -> dict[str, Any]:
-    """Creates the network and returns it. Addresses can be chosen only in an explicit subnet, so the engine first
-    chooses a free one for a temporary network. If another network takes it meanwhile, repeats this up to 10 times.
-    Raises DriverError or APIError.
+    """Creates the network and returns it. Addresses can be chosen only in a subnet that is set explicitly, so the
+    engine first picks a free subnet for a temporary network. If another network takes that subnet in the meantime, the
+    function tries again, up to 10 times. Raises DriverError or APIError.
     """
     log.info("the network %s is created", stack.network)
     for attempt in range(1, TRIES + 1):

@@ -1,4 +1,4 @@
-"""Finds the running containers that have a stack's marks of an instance, and ends those that should not run."""
+"""Finds the running containers that carry a stack's labels of an instance, and ends those that should not run."""
 
 import contextlib
 import math
@@ -12,8 +12,9 @@ from services.deployer.drivers.driver import RunningInstance
 
 
 def running(client: docker.DockerClient, stack: Stack) -> list[RunningInstance]:
-    """Returns the running containers with the labels of the stack's instances, by one call of the engine. One with
-    another name than `start` gives is marked as a copy."""
+    """Returns the running containers with the labels of the stack's instances, by one request to the engine. A
+    container whose name is not the one that `start` gives is marked as a copy.
+    """
     listed = client.api.containers(filters={"label": stack.instances})
     return [
         RunningInstance(
@@ -28,8 +29,9 @@ def running(client: docker.DockerClient, stack: Stack) -> list[RunningInstance]:
 
 
 def remove(client: docker.DockerClient, found: RunningInstance, grace_s: float) -> None:
-    """Stops the container, if it runs, by SIGTERM and after `grace_s` seconds by SIGKILL, and removes it: with a
-    restart policy it would be back after the engine's next start. Does nothing if it has ended or is gone."""
+    """Stops the container with SIGTERM, and with SIGKILL after `grace_s` seconds, and removes it, because a restart
+    policy could start it again with the engine. Does nothing if it has ended or is gone.
+    """
     with contextlib.suppress(NotFound):
         container = client.containers.get(found.handle)
         if container.attrs["State"]["Running"]:

@@ -1,4 +1,4 @@
-"""Reads a container's memory and CPU, from the files of its control group or from the engine's statistics."""
+"""Reads a container's memory use and CPU time, from the files of its control group or from the engine's statistics."""
 
 import contextlib
 import os
@@ -17,8 +17,9 @@ Use = tuple[MemoryUse, float]  # with the CPU seconds
 
 @dataclass(frozen=True)
 class HostGroup:
-    """The control group of a container. The engine creates one at each start of the container, with another `inode`.
-    `memory` reads its memory files; `cpu` is the folder of its CPU files."""
+    """Describes the control group of a container. The engine creates one at each start of the container, with another
+    `inode`. `memory` reads its memory files; `cpu` is the folder of its CPU files.
+    """
 
     path: Path
     inode: int
@@ -26,8 +27,9 @@ class HostGroup:
     cpu: Path
 
     def use(self) -> Use:
-        """Returns the group's memory use and CPU seconds. Raises OSError, ValueError or KeyError if its files cannot be
-        read."""
+        """Returns the group's memory use and its CPU seconds. Raises OSError, ValueError or KeyError if its files are
+        not readable.
+        """
         return self.memory.use(), _cpu_s(self.cpu)
 
 
@@ -39,14 +41,16 @@ class HostGroups:
         self._found: dict[str, HostGroup] = {}
 
     def use(self, container_id: str) -> Use | None:
-        """Returns memory use and CPU seconds; None if the files cannot be read or the container has ended."""
+        """Returns the memory use and CPU seconds of the container; None if it has ended or the files are not
+        readable.
+        """
         with contextlib.suppress(OSError, ValueError, KeyError):
             if (group := self.group(container_id)) is not None:
                 return group.use()
         return None
 
     def group(self, container_id: str) -> HostGroup | None:
-        """Returns the group that the container has now; None if it has ended, or its files cannot be read."""
+        """Returns the control group of the running container; None if it has ended or the files are not readable."""
         kept = self._found.get(container_id)
         with contextlib.suppress(OSError):
             if kept is not None and os.stat(kept.path).st_ino == kept.inode:
@@ -61,13 +65,13 @@ class HostGroups:
         return None
 
     def keep(self, container_ids: Collection[str]) -> None:
-        """Forgets the groups of all containers but these."""
+        """Forgets the control groups of all containers that are not in `container_ids`."""
         self._found = {each: group for each, group in self._found.items() if each in container_ids}
 
     def _folder(self, controller: str, container_id: str) -> Path | None:
-        """Returns the folder of the container's group for `controller`; None if there is none. It looks where both
-        versions of control groups have it (1 has a tree for each controller, 2 one for all), by both names that the
-        engine gives groups.
+        """Returns the folder of the container's group for `controller`; None if there is none. Version 1 of control
+        groups has a tree for each controller, version 2 a single one; both are searched, under both names that the
+        engine gives to groups.
         """
         names = (f"docker/{container_id}", f"system.slice/docker-{container_id}.scope")
         found = (root / name for root in (self._root / controller, self._root) for name in names)
@@ -82,7 +86,9 @@ def _cpu_s(group: Path) -> float:
 
 
 def use_of(statistics: Mapping[str, Any], oom_kills: int) -> Use | None:
-    """Returns memory use and CPU seconds from the engine's `statistics`; None if the container has ended."""
+    """Returns the memory use and CPU seconds from the engine's `statistics` of a container; None if the container has
+    ended.
+    """
     memory = statistics.get("memory_stats", {})
     if "usage" not in memory:
         return None

@@ -1,4 +1,6 @@
-"""Creates, checks, lists and removes volumes of a Docker Engine. `volumes` is the Docker client's collection."""
+"""Creates, checks, lists and removes volumes of a Docker Engine. The parameter `volumes` is the Docker client's
+collection of volumes.
+"""
 
 import asyncio
 from collections.abc import Mapping
@@ -10,7 +12,7 @@ from services.deployer.drivers.driver import DriverError, VolumeMount
 
 
 class EngineVolumes:
-    """`Volumes` of the engine that `environment` names."""
+    """Implements `Volumes` for the engine that `environment` names (`DOCKER_HOST` and similar variables)."""
 
     def __init__(self, stack: Stack, environment: Mapping[str, str]) -> None:
         self._stack = stack
@@ -37,7 +39,9 @@ class EngineVolumes:
 
 
 def make(volumes: Any, stack: Stack, mount: VolumeMount) -> None:
-    """Creates the volume unless it exists. Raises DriverError if it belongs to another app, environment or stack."""
+    """Creates the volume unless it exists. Raises DriverError if it exists and belongs to another app, environment or
+    stack.
+    """
     _check(volumes.create(stack.volume_name(mount), labels=stack.volume_labels(mount)), stack, mount)
 
 

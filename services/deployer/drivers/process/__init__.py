@@ -1,4 +1,4 @@
-"""Runs instances as processes of this machine, with memory limits by control groups or a guard loop.
-
-May import shared and the files of `drivers`. Imported by `main` and `shutdown`.
+"""Runs instances as processes of this machine. Memory limits are enforced by control groups or, where these are not
+available, by a loop that measures (the guard). May import `shared` and the files of `drivers`. Imported by `main` and
+`shutdown`.
 """

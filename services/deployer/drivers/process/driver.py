@@ -1,4 +1,4 @@
-"""Runs instances as processes under the platform's own user, so that apps are not isolated from it."""
+"""Runs instances as processes, as the same user as the platform; apps are not isolated from the platform."""
 
 import asyncio
 import contextlib
@@ -52,10 +52,10 @@ KILL_S = 5.0
 
 
 class ProcessDriver:
-    """Implements `Driver` for artifacts that are directories. Of `platform_environment`, apps get what
-    `inherited_environment` returns. Each new instance gets its own control group inside `groups`; with None, `enforce`
-    kills instances over their memory limit. An instance keeps the kind of limit with which it was started.
-    """
+    """Implements `Driver` for artifacts that are folders. Apps get some variables of `platform_environment`
+    (`inherited_environment`). Each new instance gets a control group of its own below `groups`. If `groups` is None,
+    `enforce` kills instances that exceed their memory limit. A running instance keeps the kind of limit with which it
+    was started."""
 
     def __init__(self, home: Path, platform_environment: Mapping[str, str], groups: Path | None = None) -> None:
         self._root = instances_root(home)
@@ -191,7 +191,7 @@ class ProcessDriver:
                 folder.write(record)
 
     def _replace(self, folder: InstanceFolder) -> None:
-        """Kills and removes what another release or artifact left under the id. Raises DriverError if it lives on."""
+        """Kills what another release or artifact left under the instance's id. Raises DriverError if it survives."""
         record, deadline = self._read(folder.path.name), time.monotonic() + KILL_S
         log.warning("%s is another release's or artifact's and is removed", record.id)
         while remains(record):
@@ -203,7 +203,7 @@ class ProcessDriver:
         shutil.rmtree(folder.path, ignore_errors=True)
 
     def _statuses(self, ids: list[str] | None) -> tuple[dict[str, InstanceStatus], list[ProcessRecord]]:
-        """Returns the statuses of the instances `ids` (None: all) by id, and the records of those that run."""
+        """Returns instance id → status of the instances `ids` (None: all), and the records of the running ones."""
         with self._records:
             folders = self._all_folders() if ids is None else [self._folder(each) for each in ids]
             statuses = [status for folder in folders if (status := folder.status(self._oom_kills)) is not None]
@@ -245,7 +245,7 @@ class ProcessDriver:
             self._folder(instance_id).write(record.model_copy(update={"memory": memory}))
 
     def _enforce(self) -> None:
-        """Kills the instances that the guard reports as over their memory limit; records each kill before it kills."""
+        """Kills the instances that exceed their memory limit by the guard's measurement; records each kill first."""
         with self._records:
             folders = [folder for folder in self._all_folders() if not folder.has_group]
             records = [record for folder in folders if (record := folder.unended())]
@@ -258,7 +258,7 @@ class ProcessDriver:
             kill(record)
 
     def _release_memory(self, instance_id: str) -> None:
-        """Records the number of kills of an ended instance, then removes its limit and thus the kernel's count."""
+        """Records how often an ended instance was killed at its limit; then removes limit and kernel's count."""
         with self._records, contextlib.suppress(UnknownInstance):
             record = self._read(instance_id)
             if (kills := self._oom_kills(record)) != record.oom_kills:

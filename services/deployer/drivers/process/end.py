@@ -1,4 +1,4 @@
-"""Ends instances that run as processes: one, or all of a home (the platform's folder)."""
+"""Ends instances that run as processes: one of them, or all of a home (the platform's data folder)."""
 
 import asyncio
 import contextlib
@@ -28,8 +28,9 @@ Left = tuple[ProcessRecord, list[ProcessStat]]  # an instance that has not ended
 
 
 def running_in(root: Path) -> list[RunningInstance]:
-    """Returns everything that runs with the mark of an instance whose folder is below `root`. Reads all processes
-    once."""
+    """Returns everything that runs with the mark of an instance whose folder is below `root`. It reads all processes
+    once.
+    """
     found = []
     for value in pids_by_value(MARKER):
         if (path := Path(value)).parent == root:
@@ -40,15 +41,16 @@ def running_in(root: Path) -> list[RunningInstance]:
 
 
 def record_of(root: Path, instance_id: str) -> ProcessRecord:
-    """Returns the instance's record; if its folder is gone, a record that holds only its id and mark, by which its
-    processes can be found."""
+    """Returns the instance's record. If its folder is gone, returns a record with only its id and mark, by which its
+    processes can be found.
+    """
     path = root / instance_id
     lost = ProcessRecord(id=instance_id, marker=marker_of(path), port=0, memory=0, started_at=now(), boot_id="")
     return InstanceFolder(path).read() or lost
 
 
 def remains(record: ProcessRecord) -> bool:
-    """Returns True if any process of the instance still runs, even if its leader has ended."""
+    """Returns True if any process of the instance still runs, even if its first process has ended."""
     return bool(_left([record]))
 
 
@@ -57,7 +59,9 @@ def kill(record: ProcessRecord) -> None:
 
 
 def _signal_all(records: Sequence[ProcessRecord], number: signal.Signals, known: Iterable[Left] = ()) -> list[Left]:
-    """Sends the signal to all processes that `_left` finds, and returns those."""
+    """Sends the signal to all processes that remain of the instances of `records` (see `_left`); returns these
+    processes by record.
+    """
     left = _left(records, known)
     for record, processes in left:
         _signal(record, number, processes)
@@ -65,8 +69,8 @@ def _signal_all(records: Sequence[ProcessRecord], number: signal.Signals, known:
 
 
 def _signal(record: ProcessRecord, number: signal.Signals, processes: Iterable[ProcessStat]) -> None:
-    """Sends the signal to the instance's process group while its leader runs (later the group's id may be reused), and
-    to those of its `processes` that are in other groups.
+    """Sends the signal to the instance's process group if its first process still runs (afterwards the group's id may
+    belong to another program), and to those of `processes` that are in other groups.
     """
     leader = record.pid if record.runs() else None
     with contextlib.suppress(ProcessLookupError):
@@ -79,7 +83,9 @@ def _signal(record: ProcessRecord, number: signal.Signals, processes: Iterable[P
 
 
 async def end(record: ProcessRecord, grace_s: float) -> None:
-    """Sends SIGTERM, and SIGKILL after `grace_s` seconds; returns when nothing of the instance remains."""
+    """Ends the instance: sends SIGTERM, and SIGKILL after `grace_s` seconds. Returns when none of its processes is
+    left.
+    """
     deadline = time.monotonic() + grace_s
     left = await asyncio.to_thread(_signal_all, [record], signal.SIGTERM)
     while left := await asyncio.to_thread(_left, [record], left):
@@ -89,9 +95,9 @@ async def end(record: ProcessRecord, grace_s: float) -> None:
 
 
 def stop_instances(home: Path, timeout_s: float) -> int:
-    """Ends every instance of the home after the deployer has ended: SIGTERM to all, SIGKILL to what is left after
-    `timeout_s` seconds. Returns the number of instances that ran. Their records say that the platform stopped them, so
-    that the next deployer starts them again and counts no crash.
+    """Ends every instance of the home, once the deployer has ended: SIGTERM to all, SIGKILL to those that are left
+    after `timeout_s` seconds. Returns how many instances were running. Their records say that the platform stopped
+    them, so that the next deployer starts them again and does not count this as a crash.
     """
     root, running = instances_root(home), []
     for instance_id in instance_ids_in(root):
@@ -116,9 +122,9 @@ def _until_gone(records: list[ProcessRecord], number: signal.Signals, wait_s: fl
 
 
 def _left(records: Sequence[ProcessRecord], known: Iterable[Left] = ()) -> list[Left]:
-    """Returns the records of which a process still runs, each with its processes: those of `known` that run on, and
-    those that are found now. Reads all processes once, and once more for the records for which it found none: a process
-    that is just starting may be missing in the first reading.
+    """Returns the records of which a process still runs, each with its processes. These are the ones of `known` that
+    still run, and those that are found now. It reads all processes once, and once more for records without a process:
+    one that is just starting may be missing at the first reading.
     """
     living = {record.id: _still_living(processes) for record, processes in known}
     looked_for, left = list(records), []
@@ -137,8 +143,9 @@ def _left(records: Sequence[ProcessRecord], known: Iterable[Left] = ()) -> list[
 
 
 def _found(records: Sequence[ProcessRecord]) -> dict[str, list[ProcessStat]]:
-    """Returns instance → its processes: those with its mark, which a process may overwrite; those in its session while
-    the leader runs; and those in its control group, if it has one, which they cannot leave.
+    """Returns instance id → its processes. It finds those with the instance's mark in their environment (which a
+    process may overwrite), those in the session of its first process while that one runs, and those in its control
+    group, which they cannot leave.
     """
     marked = marked_with_each(record.marker for record in records)
     sessions = session_pids({record.pid for record in records if record.pid is not None and record.runs()})
@@ -157,6 +164,6 @@ def _pids_in(group: str) -> list[int]:
 
 
 def _still_living(processes: Iterable[ProcessStat]) -> list[ProcessStat]:
-    """Returns those of the processes that have not ended; another one may have got the pid since."""
+    """Returns those of the processes that have not ended. It recognises a later process that has got the same pid."""
     now_there = ((stat, process_stat(stat.pid)) for stat in processes)
     return [stat for stat, there in now_there if there is not None and there.start_ticks == stat.start_ticks]

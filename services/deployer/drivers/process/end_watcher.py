@@ -1,4 +1,4 @@
-"""Notices in the event loop when processes end, also those that an earlier deployer started."""
+"""Notices when instances end, through the event loop, including instances that an earlier deployer started."""
 
 import asyncio
 import contextlib
@@ -14,9 +14,9 @@ log = logging.getLogger(__name__)
 
 
 class EndWatcher:
-    """Holds a pidfd (Linux 5.3) of the leader of each watched instance, which becomes readable at the leader's end.
-    Watches at most `most` instances; for None, half the number of files that this process may open. Methods run in the
-    event loop.
+    """Watches the first process of each instance by a pidfd (Linux 5.3), a file descriptor that becomes readable when
+    that process ends. Watches at most `most` instances; for None, half as many as this process may open files. Its
+    methods must run in the event loop.
     """
 
     def __init__(self, most: int | None = None) -> None:
@@ -27,7 +27,7 @@ class EndWatcher:
 
     @contextlib.contextmanager
     def watching(self, on_end: Callable[[str], None]) -> Iterator[None]:
-        """Calls `on_end` with the id of each instance that ends, until the context is left."""
+        """Calls `on_end` with the id of each watched instance that ends, until the context is left."""
         self._on_end = on_end
         try:
             yield
@@ -37,8 +37,8 @@ class EndWatcher:
                 self._forget(instance_id)
 
     def watch(self, record: ProcessRecord) -> None:
-        """Watches the running instance from now on, and at once reports one that has ended meanwhile. Idempotent. If no
-        pidfd can be had, logs that once and does not watch: the deployer's probes then find the end.
+        """Watches the running instance from now on; if it has ended already, reports that at once. Idempotent. If the
+        system gives no pidfd, logs that once and does not watch; the end is then found by the deployer's probes.
         """
         if self._on_end is None or record.id in self._pidfds or record.pid is None:
             return

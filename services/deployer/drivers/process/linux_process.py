@@ -1,4 +1,4 @@
-"""Reads processes from Linux's /proc: identity, session, CPU time and memory."""
+"""Reads processes from Linux's /proc: start time, session, CPU time and memory."""
 
 import contextlib
 import os
@@ -17,28 +17,31 @@ PROC = Path("/proc")
 
 @dataclass(frozen=True)
 class ProcessStat:
-    """The fields of `/proc/<pid>/stat` that the driver uses. `session` is the id of its session, the pid of the process
-    that leads it."""
+    """Holds the fields of `/proc/<pid>/stat` that the driver uses. `session` is the pid of the process that leads its
+    session.
+    """
 
     pid: int
     state: str
     session: int
     start_ticks: int
-    """Start time since boot, in ticks; tells the process from a later one with the same pid."""
+    """Start of the process since boot, in ticks. It distinguishes the process from a later one with the same pid."""
     cpu_ticks: int
-    """CPU time in ticks, including children that have ended and were waited for."""
+    """CPU time in ticks, with that of ended children that the process has waited for."""
     resident: int
     """Resident memory, in bytes."""
 
 
 @cache
 def boot_id() -> str:
-    """Returns the kernel's boot id, which changes with each start of the machine."""
+    """Returns the kernel's boot id, which is another one after each start of the machine."""
     return (PROC / "sys/kernel/random/boot_id").read_text().strip()
 
 
 def process_stat(pid: int) -> ProcessStat | None:
-    """Returns the process's stat fields; None if it does not exist or is a zombie. Reaps a zombie child."""
+    """Returns the process's fields; None if it does not exist or is a zombie. A zombie that is a child of this process
+    is removed.
+    """
     stat = stat_of(pid)
     if stat is not None and stat.state in "ZX":
         with contextlib.suppress(ChildProcessError):  # only if it is our own child does it wait for us
@@ -48,7 +51,7 @@ def process_stat(pid: int) -> ProcessStat | None:
 
 
 def stat_of(pid: int) -> ProcessStat | None:
-    """Returns the stat fields of the process, also of a zombie; None if it does not exist."""
+    """Returns the process's fields, also those of a zombie; None if it does not exist."""
     content = _content(f"/proc/{pid}/stat")
     if not content:
         return None
@@ -58,14 +61,14 @@ def stat_of(pid: int) -> ProcessStat | None:
 
 
 def resident_memory(pid: int) -> int:
-    """Returns the process's resident memory in bytes; 0 if it does not exist. Takes half the time of `stat_of`."""
+    """Returns the process's resident memory in bytes; 0 if it does not exist. It takes half the time of `stat_of`."""
     content = _content(f"/proc/{pid}/statm")
     return int(content.split()[1]) * PAGE if content else 0
 
 
 def session_pids(sessions: Collection[int]) -> dict[int, list[int]]:
-    """Returns the pids of the processes of each session by its id (the leader's pid), zombies included, since a
-    zombie's CPU time is not yet part of its parent's. Reads one process in less than a microsecond.
+    """Returns session (pid of the process that leads it) → the pids of its processes. Zombies are among them, because
+    their CPU time is not yet counted to their parent. It takes less than a microsecond for each process of the machine.
     """
     found: dict[int, list[int]] = {session: [] for session in sessions}
     for pid in map(int, filter(str.isdigit, os.listdir(PROC))):
@@ -79,7 +82,7 @@ def session_pids(sessions: Collection[int]) -> dict[int, list[int]]:
 
 
 def session_members(sessions: Collection[int]) -> dict[int, list[ProcessStat]]:
-    """Returns the processes of each session (`session_pids`) with their stat fields."""
+    """Returns session (pid of the process that leads it) → its processes with their fields."""
     return {
         session: [stat for pid in pids if (stat := stat_of(pid)) is not None]
         for session, pids in session_pids(sessions).items()
@@ -95,7 +98,9 @@ def _content(path: str) -> bytes:
 
 
 def proportional_memory(members: Iterable[ProcessStat]) -> int:
-    """Returns the sum of proportional memory (PSS) in bytes; resident memory counts where PSS is unreadable."""
+    """Returns the memory of the processes in bytes, with shared pages divided among the processes that share them
+    (PSS). Of a process whose PSS is not readable, the resident memory counts.
+    """
     return sum(_proportional(stat) for stat in members)
 
 
@@ -108,8 +113,8 @@ def _proportional(stat: ProcessStat) -> int:
 
 
 def marked_with_each(markers: Iterable[str]) -> dict[str, list[ProcessStat]]:
-    """Returns marker → the processes that have it in their environment. Reads all processes once; one that is just
-    starting may be missing.
+    """Returns marker (`NAME=value`) → the processes that have it in their environment. It reads all processes once; a
+    process that is just starting may be missing.
     """
     wanted = set(markers)
     found = {}

@@ -9,7 +9,7 @@ from services.deployer.drivers.process.record import ProcessRecord
 
 
 def listening_of(record: ProcessRecord) -> list[str]:
-    """Returns the addresses, each once, on which processes of the instance listen, like `127.0.0.1:8000`."""
+    """Returns the addresses on which processes of the instance listen, such as `127.0.0.1:8000`, each once."""
     pids = {stat.pid for stat in marked_with(record.marker)}
     if record.pid is not None and record.runs():
         pids |= set(session_pids({record.pid})[record.pid])

@@ -1,4 +1,6 @@
-"""Limits memory by control groups, which the kernel enforces: one for each instance, inside one for the home."""
+"""Limits memory with control groups, which the kernel enforces: one for each instance, below one for the platform's
+home.
+"""
 
 import contextlib
 import hashlib
@@ -25,17 +27,18 @@ LEAVE_WITHIN_S = 1.0
 
 
 class CgroupLimits:
-    """Implements `MemoryLimits` by control groups in `parent`. With None, `make` creates no group, and the other
-    methods serve the instances that have one."""
+    """Implements `MemoryLimits` with control groups below `parent`. If `parent` is None, `make` creates no group; the
+    other methods serve instances that have one from before.
+    """
 
     def __init__(self, parent: Path | None) -> None:
         self._parent = parent
         self._files: dict[str, GroupFiles] = {}
 
     def make(self, instance_id: str, memory: int) -> Path | None:
-        """Makes the group of an instance before its start, with a limit of `memory` bytes. Returns the file to which
-        the instance's first process must write its pid before all else; None if `parent` is None, and then the kernel
-        does not limit the instance.
+        """Creates the control group of an instance before its start, with a limit of `memory` bytes. Returns the file
+        to which the instance's first process must write its pid before anything else. Returns None if `parent` is None;
+        the kernel then does not limit the instance.
         """
         if self._parent is None:
             return None
@@ -62,15 +65,15 @@ class CgroupLimits:
         _remove(Path(record.group), LEAVE_WITHIN_S)
 
     def sweep(self, instance_ids: Collection[str]) -> None:
-        """Removes the groups of instances that are not in `instance_ids`."""
+        """Removes the control groups of instances that are not in `instance_ids`."""
         for group in _groups_in(self._parent):
             if group.name not in instance_ids:
                 _remove(group, 0)
 
 
 def parent_for(mode: Literal["auto", "cgroup", "guard"], home: Path, mounts: Path = MOUNTS) -> Path | None:
-    """Returns the control group in which instances' groups are made; None if a guard loop must limit them. Raises
-    ValueError if `mode` is `cgroup` and no group can be made.
+    """Returns the control group below which instances get theirs; None if the guard must limit their memory instead.
+    Raises ValueError if `mode` is `cgroup` and no group can be created.
     """
     if mode == "guard":
         return None
@@ -90,7 +93,7 @@ def parent_for(mode: Literal["auto", "cgroup", "guard"], home: Path, mounts: Pat
 
 
 def remove_parents(home: Path) -> None:
-    """Removes the home's control groups, after its last instance has ended."""
+    """Removes the control groups of the home, once its last instance has ended."""
     for parent in parents_of(home):
         for group in _groups_in(parent):
             _remove(group, LEAVE_WITHIN_S)
@@ -98,8 +101,8 @@ def remove_parents(home: Path) -> None:
 
 
 def parents_of(home: Path, mounts: Path = MOUNTS) -> list[Path]:
-    """Returns the paths of the home's control group, one for each mounted hierarchy with the memory controller. The
-    name is derived from the home's path, so that a new deployer finds it again.
+    """Returns the paths of the home's control group, one for each mounted hierarchy that has the memory controller. The
+    name is derived from the home's path, so that a new deployer finds the group again.
     """
     name = f"slipway-{hashlib.sha256(str(home.absolute()).encode()).hexdigest()[:12]}"
     text = mounts.read_text() if mounts.exists() else ""
@@ -130,7 +133,9 @@ def _make_group(parent: Path, name: str, memory: int) -> Path:
 
 
 def _try(parent: Path) -> None:
-    """Makes, enters and removes a group: the kernel may refuse that in a writable folder. Raises OSError."""
+    """Creates a control group, lets a process enter it, and removes it, since the kernel may refuse this even in a
+    writable folder. Raises OSError if it does.
+    """
     group = parent / f"try-{os.getpid()}"
     try:
         _make_group(parent, group.name, TRIED_BYTES)
@@ -148,7 +153,9 @@ def _groups_in(parent: Path | None) -> list[Path]:
 
 
 def _remove(group: Path, within_s: float) -> None:
-    """Removes a group; retries for `within_s` seconds, until killed processes have left it. Logs a failure."""
+    """Removes a control group. Repeats that for `within_s` seconds, until killed processes have left the group. Logs a
+    failure.
+    """
     deadline = time.monotonic() + within_s
     while True:
         try:

@@ -1,5 +1,5 @@
-"""Limits memory without the kernel: a guard measures sessions repeatedly and reports those that stay over their limit.
-In between, an instance may use more.
+"""Limits memory without the kernel: the guard measures sessions of processes repeatedly, and reports those that stay
+above their limit. Between two measurements an instance may use more.
 """
 
 import time
@@ -24,14 +24,15 @@ KEPT_S = 30.0
 @dataclass(frozen=True)
 class _Reading:
     resident: tuple[tuple[int, int], ...]
-    """Resident memory in bytes of each process, by pid."""
+    """(pid, resident memory in bytes) of each process."""
     proportional: int
     at: float
 
 
 class GuardLimits:
-    """Implements `MemoryLimits` by measuring: `exceeding` returns the instances over their limit, and the driver
-    records each kill, then kills."""
+    """Implements `MemoryLimits` by measurement. `exceeding` returns the instances above their limit; the driver records
+    a kill for each, and then kills it.
+    """
 
     def __init__(self) -> None:
         self._looks_over: dict[str, int] = {}
@@ -43,9 +44,9 @@ class GuardLimits:
         check_headroom(record.id, record.memory, memory, proportional_memory(members))
 
     def use(self, record: ProcessRecord, members: Iterable[ProcessStat]) -> MemoryUse:
-        """Returns the proportional memory (PSS) of `members` as the working set. The kernel takes long to sum it up
-        (some 0.3 ms for each process), so it is read again only when the resident memory of a process has changed, or
-        after 30 s.
+        """Returns the memory of `members` as the working set, with shared pages divided among the processes that share
+        them (PSS). The kernel takes some 0.3 ms for each process to sum it up, so it is read again only if the resident
+        memory of a process has changed, or after 30 s.
         """
         members = list(members)
         resident, now = tuple((stat.pid, stat.resident) for stat in members), time.monotonic()
@@ -55,8 +56,8 @@ class GuardLimits:
         return MemoryUse(reading.proportional, record.oom_kills)
 
     def exceeding(self, records: Iterable[ProcessRecord]) -> list[ProcessRecord]:
-        """Returns those of `records` whose instances run and were over their memory limit in this call and the one
-        before. Call it twice a second with the records of all instances that may run.
+        """Returns those of `records` whose instances are running and were above their memory limit in this call and in
+        the one before. The caller calls it twice a second, with the records of all instances that may be running.
         """
         candidates = [(record.pid, record) for record in records if record.pid is not None]
         pids = session_pids({session for session, _ in candidates}) if candidates else {}
@@ -72,8 +73,8 @@ class GuardLimits:
 
 
 def _is_over(record: ProcessRecord, pids: Iterable[int]) -> bool:
-    """Returns True if the instance runs, and its session's proportional memory (PSS), which counts shared pages once,
-    is over the limit. Both are read only if the sum of resident memory is over the limit, which is cheaper to read.
+    """Returns True if the instance is running and the memory of its session exceeds the limit; shared pages count once
+    (PSS). It reads PSS only if the sum of resident memory, which is cheaper to read, exceeds the limit.
     """
     if sum(map(resident_memory, pids)) <= record.memory or not record.runs():
         return False

@@ -1,4 +1,6 @@
-"""Defines the interface that limits the memory of an instance's processes: by a control group, or else a guard."""
+"""Defines the interface for limiting the memory of an instance's processes. Control groups implement it, and the
+guard.
+"""
 
 from collections.abc import Iterable
 from typing import Protocol
@@ -9,25 +11,27 @@ from services.deployer.drivers.process.record import ProcessRecord
 
 
 class MemoryLimits(Protocol):
-    """Limits the memory of instances. Calls block, are idempotent, and raise OSError if the machine refuses. All state
-    is in the record and the kernel, so a new object continues the old one's work. `remove` is the last call for an
-    instance.
+    """Limits the memory of instances. All calls block, are idempotent, and raise OSError if the machine refuses. All
+    state is in the records and the kernel, so a new object continues the work of an old one. `remove` is the last call
+    for an instance.
     """
 
     def change(self, record: ProcessRecord, memory: int) -> None:
-        """Changes the limit to `memory` bytes; the caller then updates the record. Raises DriverError if the instance
-        uses too much or the kernel refuses.
+        """Changes the limit to `memory` bytes; the caller afterwards updates the record. Raises DriverError if the
+        instance uses too much memory or the kernel refuses.
         """
         ...
 
     def use(self, record: ProcessRecord, members: Iterable[ProcessStat]) -> MemoryUse:
-        """Returns the memory use of a running instance; `members` are the processes of its session."""
+        """Returns the memory use of a running instance. `members` are the processes of its session."""
         ...
 
     def oom_kills(self, record: ProcessRecord) -> int:
-        """Returns the number of kills at the limit, also for an ended instance until `remove`."""
+        """Returns how often the instance was killed at its limit. It still tells this of an ended instance, until
+        `remove`.
+        """
         ...
 
     def remove(self, record: ProcessRecord) -> None:
-        """Removes the limit of an instance whose processes have all ended."""
+        """Removes the limit of an instance after all its processes have ended."""
         ...

@@ -17,16 +17,15 @@ REMEDY = "sysctl -w net.ipv4.ip_local_reserved_ports={}"
 
 
 class NoPort(OSError):
-    """Raised if all ports of the range are taken."""
+    """Reports that all ports of the range are taken."""
 
 
 class PortPicker:
-    """Picks ports round-robin, so that a freed port is reused as late as possible: a stale endpoint must not lead an
-    app's visitors to another app. The file `position` remembers the last port across restarts; without it, the start is
-    random.
-
-    A port that Linux may give to an outgoing connection before the app binds it is reserved, or else left out. (By
-    default Linux gives those from 32768 on.) If that leaves none, all are used.
+    """Picks ports round-robin, so that a freed port is used again as late as possible: until Envoy has forgotten it,
+    visitors of the old app would reach the new one. The file `position` keeps the last port across restarts; without
+    that file, the start is random. A port that Linux may give to an outgoing connection before the app can bind it is
+    reserved, or otherwise left out. (By default Linux gives the ports from 32768 on.) If that leaves no port, all ports
+    are used.
     """
 
     def __init__(self, position: Path, sysctl: Path = SYSCTL) -> None:
@@ -35,7 +34,9 @@ class PortPicker:
         self._exposed: frozenset[int] | None = None
 
     def pick(self, taken: Collection[int]) -> int:
-        """Returns a port that is not `taken` and can be bound. Raises NoPort, or OSError from writing `position`."""
+        """Returns a port that is not in `taken` and can be bound. Raises NoPort, or OSError if `position` cannot be
+        written.
+        """
         exposed = self._left_out()
         start = self._start()
         for port in chain(range(start, LAST + 1), range(FIRST, start)):
@@ -70,7 +71,7 @@ class PortPicker:
 
 
 def is_free(port: int) -> bool:
-    """Returns True if the port can be bound on every address, which is the strictest test."""
+    """Returns True if the port can be bound on all addresses of the machine, which is the strictest test."""
     with socket.socket() as probe:
         try:
             probe.bind(("", port))

@@ -18,31 +18,33 @@ SHARED = (".venv", "node_modules")  # of all instances of an artifact; too large
 
 
 class ProcessRecord(BaseModel):
-    """The record of an instance, written before its process is started (without `pid`) and again afterwards."""
+    """Holds the record of an instance. It is written before the process is started (without `pid`) and again
+    afterwards.
+    """
 
     id: str
     marker: str
-    """`NAME=value` in the environment of this instance's processes only."""
+    """Variable `NAME=value` that only processes of this instance have in their environment."""
     port: int
     memory: int
     """Memory limit in bytes."""
     started_at: datetime
     boot_id: str
-    """The kernel's id of the boot in which it was started."""
+    """Boot id of the kernel when the instance was started."""
     pid: int | None = None
-    """Pid of its first process, which leads its session; None until that is started."""
+    """Pid of the instance's first process, which leads its session; None until that is started."""
     start_ticks: int | None = None
-    """Start of that process in ticks since boot; None if it had ended already."""
+    """Start of the first process in ticks since boot; None if it had ended before that was read."""
     group: str = ""
-    """Path of the control group that enforces the limit; empty if there is none."""
+    """Path of the control group that enforces the memory limit; empty if there is none."""
     oom_kills: int = 0
-    """Number of kills at the memory limit, as far as they were recorded; the group may report more."""
+    """Number of kills at the memory limit that were recorded so far; the control group may report more."""
     stopped: bool = False
-    """True if it was stopped together with the platform."""
+    """True if the instance was stopped together with the platform."""
     release: str = ""
-    """Id of its release; empty in records of earlier versions, as is `artifact`."""
+    """Id of the instance's release; empty in records of earlier versions, as is `artifact`."""
     artifact: str = ""
-    """Digest of its artifact."""
+    """Digest of the instance's artifact."""
 
     def runs(self) -> bool:
         stat = process_stat(self.pid) if self.pid and self.boot_id == boot_id() else None
@@ -50,9 +52,9 @@ class ProcessRecord(BaseModel):
 
 
 class InstanceFolder:
-    """The folder of an instance: `record.json`, `exit_code` (written by the shim, the shells in which `start.py` runs
-    the command), `log` and `log.1`, HOME and TMPDIR, and `app`, its working directory: a copy, so that writes of the
-    app leave the artifact unchanged. An object parses the record again only when its file has been replaced.
+    """Manages the folder of an instance. It holds `record.json`; `exit_code`, written by the shells in which `start.py`
+    runs the command; `log` and `log.1`; HOME and TMPDIR; and `app`, the working directory, which is a copy, so that the
+    app's writes leave the artifact unchanged. The record is parsed again only when its file has been replaced.
     """
 
     def __init__(self, path: Path) -> None:
@@ -69,13 +71,12 @@ class InstanceFolder:
 
     @property
     def has_group(self) -> bool:
-        """Returns True if the record, as it was last read, says that a control group limits the instance. Reads
-        nothing."""
+        """Returns True if a control group limits the instance, by the record as it was last read. Reads no file."""
         return self._parsed is not None and bool(self._parsed[1].group)
 
     def make(self, artifact: Path) -> None:
-        """Creates the folder with a fresh copy of the artifact, in which `.venv` and `node_modules` are links. May be
-        repeated while no process runs there. Raises OSError.
+        """Creates the folder with a fresh copy of the artifact, in which `.venv` and `node_modules` are links to the
+        artifact's. The call may be repeated while no process runs there. Raises OSError.
         """
         for folder in (self.home, self.tmp):
             folder.mkdir(parents=True, exist_ok=True)
@@ -109,7 +110,7 @@ class InstanceFolder:
         self._parsed, self._has_ended = None, False
 
     def read(self) -> ProcessRecord | None:
-        """Returns the record; None if there is none, or if its process was never started."""
+        """Returns the record; None if there is none, or if the instance's process was never started."""
         record = self._read()
         if record is not None and record.pid is None:
             # The deployer died, or the disk was full, between the start of the process and writing that down.
@@ -123,8 +124,8 @@ class InstanceFolder:
         return record
 
     def unended(self) -> ProcessRecord | None:
-        """Returns the record; None if there is none, or an earlier call has found that the instance ended. That it
-        ended stays true, since no id is started twice, so then nothing is read.
+        """Returns the record; None if there is none, or if an earlier call has found that the instance ended. In the
+        second case it reads no file, since an ended instance is never started again.
         """
         return None if self._has_ended else self.read()
 
@@ -136,9 +137,9 @@ class InstanceFolder:
         return None if self._has_ended else record
 
     def status(self, oom_kills: Callable[[ProcessRecord], int]) -> InstanceStatus | None:
-        """Returns the instance's status; None if there is no record. `oom_kills` returns the number of kills at the
-        memory limit of an ended instance. If the shell that records the exit code died too, the exit code is None, or
-        137 if there were kills.
+        """Returns the instance's status; None if there is no record. `oom_kills` returns how often an ended instance
+        was killed at its memory limit. If the shell that should record the exit code was killed too, the exit code is
+        137 if there were kills at the limit, else None.
         """
         record = self.read()
         if record is None:
@@ -181,7 +182,7 @@ class InstanceFolder:
 
 
 def marker_of(folder: Path) -> str:
-    """Returns the mark of the processes of the instance with that folder, `NAME=value`."""
+    """Returns the variable (`NAME=value`) that marks the processes of the instance with that folder."""
     return f"{MARKER}={folder}"
 
 
@@ -190,7 +191,7 @@ def instances_root(home: Path) -> Path:
 
 
 def instance_ids_in(root: Path) -> list[str]:
-    """Returns the ids of all instances that have a folder below `root`, sorted, also of those without a record."""
+    """Returns the ids of all instances with a folder below `root`, sorted, even of those without a record."""
     try:
         with os.scandir(root) as entries:
             return sorted(entry.name for entry in entries if entry.is_dir())

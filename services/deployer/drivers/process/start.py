@@ -1,4 +1,4 @@
-"""Starts an instance as processes, in a shim of two shells that records the exit code."""
+"""Starts an instance as processes, below two shells that record its exit code."""
 
 import os
 import subprocess
@@ -26,8 +26,9 @@ INHERITED = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ")
 
 
 def inherited_environment(platform_environment: Mapping[str, str]) -> dict[str, str]:
-    """Returns the variables of the platform's environment that apps get too, such as PATH and the language; none with a
-    secret."""
+    """Returns the variables of the platform's environment that apps also get, such as PATH and the language. None of
+    them is secret.
+    """
     return {name: platform_environment[name] for name in INHERITED if name in platform_environment}
 
 
@@ -38,8 +39,10 @@ def spawn(
     cgroup_procs: Path | None,
     inherited: Mapping[str, str],
 ) -> ProcessRecord:
-    """Starts the instance's command in a shim: two shells that record its exit code. With `cgroup_procs` (a control
-    group's file `cgroup.procs`), the shim enters that group first. Returns the record with `pid`. Raises OSError."""
+    """Starts the instance's command below two shells that record its exit code. If `cgroup_procs` is given (the file
+    `cgroup.procs` of a control group), the shells enter that group first. `inherited` holds the variables from the
+    platform's environment. Returns the record with `pid`. Raises OSError.
+    """
     artifact = spec.artifact.ref
     path = [f"{artifact}/.venv/bin", f"{artifact}/node_modules/.bin", inherited.get("PATH", os.defpath)]
     marker_name, _, marker_value = record.marker.partition("=")

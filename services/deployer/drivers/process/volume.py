@@ -9,7 +9,7 @@ from services.deployer.drivers.driver import DriverError, InstanceSpec
 
 
 class FolderVolumes:
-    """`Volumes` in the folder `root`."""
+    """Implements `Volumes` for folders below `root`."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
