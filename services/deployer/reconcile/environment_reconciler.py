@@ -204,7 +204,7 @@ class EnvironmentReconciler:
         """Sets stored times that lie ahead to now: the clock was set back, and a back-off would last as long."""
         stored, now = await self._work_context.store.load(self.environment_id), self._context.now()
         releases = {name: new for name, each in stored.releases.items() if (new := none_ahead(each, now)) != each}
-        instances = {name: new for name, each in stored.instances.items() if (new := none_ahead(each, now)) != each}
+        instances = {name: own for name, each in stored.instances.items() if (own := none_ahead(each, now)) != each}
         if releases or instances:
             log.warning("%s: times that lie ahead are set to now", self.environment_id)
             await self._work_context.store.commit(self.environment_id, Commit(releases, instances))

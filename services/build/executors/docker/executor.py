@@ -61,8 +61,7 @@ KILLED = 128 + signal.SIGKILL
 
 @dataclass(frozen=True)
 class _Ready:
-    """Holds the container of a step, created but not started, and the stream `output` of what the container will
-    print."""
+    """Holds the container of a step, created but not started, and the stream `output` of what it will print."""
 
     container: Container
     output: Any
@@ -246,7 +245,9 @@ class DockerExecutor:
                 try:
                     container_files.pack(workspace.folder, archive)
                 except OSError as error:
-                    raise error if shortage(error) else NotStarted(str(error.strerror)) from error
+                    if shortage(error) is None:
+                        raise NotStarted(str(error.strerror)) from error
+                    raise
                 container.put_archive(WORKSPACE, archive)
             self._unfilled.pop(name)
 
@@ -265,8 +266,7 @@ class DockerExecutor:
         return Outcome(code, reason, self._skipped(ready.container) if code else 0)
 
     def _skipped(self, container: Container) -> int | None:
-        """Returns the number of commands that were not run because an earlier one failed; None if the container does
-        not tell."""
+        """Returns the number of commands that were not run because an earlier one failed; None if it is unknown."""
         with contextlib.suppress(ValueError):
             return int(text_of(container, SKIPPED))
         return None
