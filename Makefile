@@ -46,11 +46,12 @@ test: $(VENV)/dev ## before a push, in five minutes: unit, integration, a smoke 
 test-all: $(VENV)/dev ## every test, in some 19 minutes; with Docker, Chromium, Node and root none is skipped
 	$(PYTEST) --durations=30
 
-soak: $(VENV)/dev ## the long forms, in an hour: longer outages, more kills, pushes and releases, a slower leak, also in containers
+soak: $(VENV)/dev ## the long forms, in an hour and a half: longer outages, more kills, pushes and releases, a slower leak, also in containers
 	E2E_RATE=200 E2E_DOWN_S=20 E2E_RELEASES=20 E2E_ROLLBACKS=3 E2E_LEAK_MB_S=2 E2E_KILLS=10 E2E_PUSHES=10 $(BIN)/pytest --timeout 1800 \
-	  tests/e2e/test_faults.py tests/e2e/test_memory.py tests/e2e/test_kills.py tests/integration/test_build_burst.py \
+	  tests/e2e/test_faults.py tests/e2e/test_memory.py tests/integration/test_build_burst.py \
 	  tests/integration/test_build_kills_in_containers.py tests/e2e/test_volumes.py tests/compose/test_death.py tests/compose/test_releases.py
 	E2E_DOWN_S=60 E2E_SILENT_S=60 E2E_OUTAGES=1 $(BIN)/pytest --timeout 1800 tests/e2e/test_told.py tests/e2e/test_outages.py
+	E2E_RATE=200 E2E_KILLS=200 E2E_VICTIMS="build deployer proxy build keeper flags redis" $(BIN)/pytest tests/e2e/test_kills.py
 
 lint: $(VENV)/dev ## ruff and mypy --strict
 	$(BIN)/ruff check .

@@ -101,7 +101,7 @@ class SharedSettings(BaseSettings):
         return DiskLimits(self.disk_low_mb * MIB, self.disk_low_percent / 100, self.disk_full_mb * MIB)
 
     def port(self, service: ServiceName) -> int:
-        """Returns the TCP port of a service."""
+        """Returns the TCP port on which the service listens."""
         port: int = getattr(self, f"{service}_port")
         return port
 
@@ -153,7 +153,7 @@ def secret_file(path: Path) -> str:
         with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             file.write(secrets.token_urlsafe(32) + "\n")
         try:
-            os.link(fresh, path)  # fails if another process was first; a half-written file is never seen
+            os.link(fresh, path)  # fails if another process was first; nobody ever sees a half-written file
         except FileExistsError:
             pass
         finally:

@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 STREAM = "events"
 KEPT = 10_000
-IDLE_BLOCK_MS = 3000  # below the 5 s after which the client of Redis takes a command for lost
+IDLE_BLOCK_MS = 3000  # below the 5 s after which the Redis client gives up a command
 UNUSABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """Exceptions that a consumer raises because of the content of an event. A later try would raise them again, so the
 event is skipped.
@@ -35,8 +35,8 @@ class EventFollower:
     def __init__(self, redis: Redis, group: str) -> None:
         self._redis = redis
         self._group = group
-        self._consumer = group  # one follower for each group: what it took but did not confirm is its own
-        self._unconfirmed: set[str] | None = None  # None: what was taken and not confirmed is to be looked up
+        self._consumer = group  # one follower for each group, so unconfirmed events are its own
+        self._unconfirmed: set[str] | None = None  # None: unconfirmed events have yet to be looked up
 
     async def read(self, block_ms: int = IDLE_BLOCK_MS, count: int = 100) -> list[tuple[str, Event]]:
         """Returns up to `count` next events with their stream ids; an empty list if none has come after `block_ms`

@@ -77,7 +77,7 @@ class ServiceClient:
                 return _read(answer)
             except (httpx.TransportError, Unavailable) as error:
                 failures += 1
-                self._looked_up_at = float("-inf")  # it may have moved
+                self._looked_up_at = float("-inf")  # the service may have another address now
                 unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
                 if failures == TRIES or not (repeatable or unsent):
                     if isinstance(error, Unavailable):

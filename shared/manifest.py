@@ -19,8 +19,8 @@ _PATH = re.compile(r"(/[A-Za-z0-9._-]+)+")
 _SYSTEM = {"proc", "sys", "dev", "etc"}
 TCP = "tcp"
 HEALTH = rf"^(/[^\s]*|{TCP})?$"
-FORWARDED_PROTO = "http"  # of visitors' requests, and so of health checks: Envoy's listeners have no TLS
-WORKDIR = "/app"  # of a generated Dockerfile: what is mounted there would hide the app
+FORWARDED_PROTO = "http"  # Envoy's listeners have no TLS, so visitors' requests and health checks use http
+WORKDIR = "/app"  # folder of the app in a generated Dockerfile: a mount there would hide the app
 
 
 def parse_size(value: Any) -> Any:
@@ -184,7 +184,7 @@ class Manifest(Strict):
     run: Run = Field(Run(), description="The way to run the app.")
     hosts: list[Host] = Field([], description="Further host names of the app; `<app>.<domain>` is always one.")
     volumes: list[Volume] = Field([], max_length=8, description="Folders that outlive the app's instances.")
-    # After `volumes`, which its validator looks at.
+    # Defined after `volumes`, because its validator reads them.
     resources: Resources = Field(Resources(), validate_default=True, description="Memory and number of instances.")
     canary: Canary = Field(Canary(), description="Share of visitors that a canary gets.")
     notify: list[str] = Field([], description="Addresses that get messages about the app: apprise URLs.")

@@ -29,7 +29,7 @@ def _as_list(value: Any) -> Any:
 StepName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]{0,62}$")]
 Glob = Annotated[str, Field(min_length=1, max_length=200)]
 Globs = Annotated[list[Glob], Field(max_length=16), BeforeValidator(_as_list, json_schema_input_type=Glob | list[Glob])]
-Environment = Literal["production", "canary"]  # `shared.models.Environment`, which imports this file
+Environment = Literal["production", "canary"]  # as `shared.models.Environment`, which imports this file
 Environments = Annotated[
     list[Environment], BeforeValidator(_as_list, json_schema_input_type=Environment | list[Environment])
 ]

@@ -10,7 +10,7 @@ from shared.models import InstanceRecord, ServiceRecord, Track
 SERVICES, TRACKS, CHANGES = "registry:services", "registry:tracks", "registry:changes"
 CHANGES_KEPT = 1_000
 SERVICE_TTL_S = 15
-FORGOTTEN_S = 86_400  # far above what clocks of several machines differ by
+FORGOTTEN_S = 86_400  # far more than the clocks of several machines differ
 HEARTBEAT_S = 5
 
 

@@ -40,15 +40,15 @@ def connect(url: str) -> Redis:
     pool = BlockingConnectionPool.from_url(
         url,
         max_connections=CONNECTIONS,
-        timeout=5,  # a command then waits for a free connection, where an ordinary pool would raise
+        timeout=5,  # a command waits for a free connection, while an ordinary pool would raise an error
         decode_responses=True,
-        protocol=2,  # one shape of stream replies, whatever the server
+        protocol=2,  # replies of streams have the same shape from every server
         socket_timeout=5,
         socket_connect_timeout=1,
         health_check_interval=30,
         retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 5),
         retry_on_error=[ConnectionError, TimeoutError],
-        driver_info=None,  # or each new connection looks up the client's version on disk, some ms in which all waits
+        driver_info=None,  # otherwise each new connection reads the client's version from disk, which blocks some ms
     )
     return Redis.from_pool(pool)
 

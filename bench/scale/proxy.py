@@ -117,7 +117,7 @@ class ProxyBench:
         disk = Snapshot(folder), AbortedReleases(folder)
         self._control = ControlPlane(files, *disk, admin, self._store, counts.view, now, wake=lambda: None)
         self.sync = RegistrySync(self._control, self._registry, counts, settings.domain, read_file_limit())
-        self.reader, self._watch = TrafficReader(self._control, counts), EnvoyWatch(self._control)
+        self.reader, self._watch = TrafficReader(self._control, counts, lambda n: None), EnvoyWatch(self._control)
         deployer = ServiceClient("deployer", settings, self._registry, httpx.AsyncClient())
         self._tasks, self._pauses = DeployerTasks(self._control, deployer), AutoPause(self._control, _answers)
         pages = ProxyPages(self._control, counts, self.reader, settings)

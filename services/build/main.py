@@ -69,16 +69,16 @@ from shared.store import connect
 from shared.web.app import configure_logging, create_app
 from shared.web.server import serve
 
-SCHEDULE_S = 2.0  # what queues, stops or ends a build wakes the loop
+SCHEDULE_S = 2.0  # a change that queues, stops or ends a build also wakes the loop
 RECONCILE_S = 3.0
 EXECUTOR_GC_S = 60.0
 PRE_RECEIVE_S = 2.0
 RETENTION_S = 1800.0
-REMOVAL_S = 60.0  # a request wakes the loop, and it asks for a step while an app waits
+REMOVAL_S = 60.0  # a request also wakes the loop, and the loop runs sooner while an app waits
 REPOSITORY_GC_S = 60.0
-DELIVER_S = 5.0  # a delivery wakes the loop, and it asks for a step while apps wait
+DELIVER_S = 5.0  # a delivery also wakes the loop, and the loop runs sooner while apps wait
 STATUSES_S = 2.0
-FETCHES, STATUSES = 4, 8  # apps at a time
+FETCHES, STATUSES = 4, 8  # apps that are handled at the same time
 
 
 def build_app(settings: Settings) -> FastAPI:
@@ -252,7 +252,7 @@ async def _both(*blocks: contextlib.AbstractAsyncContextManager[None]) -> AsyncI
 def _executor(settings: Settings, environment: dict[str, str]) -> Executor:
     if settings.driver == "docker":
         from services.build.executors.docker.container_step import container_side
-        from services.build.executors.docker.executor import DockerExecutor  # needs a package that processes do without
+        from services.build.executors.docker.executor import DockerExecutor  # needs Docker's package
         from services.build.executors.docker.image_builder import ImageBuilder, client_environment
 
         stack, client = settings.stack_id(), client_environment(os.environ)

@@ -155,7 +155,7 @@ def build_app(settings: Settings) -> FastAPI:
 
         def on_instance_end(instance_id: str | None) -> None:
             loop.call_soon_threadsafe(reconciler.instance_ended, instance_id)
-            if instance_id is None:  # the engine may have started what it should not
+            if instance_id is None:  # after a restart, the engine may have started containers that must not run
                 loop.call_soon_threadsafe(strays.loop.wake)
 
         async with redis, http:

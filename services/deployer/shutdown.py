@@ -11,7 +11,7 @@ from services.deployer.drivers.process.end import stop_instances
 from shared.clock import now
 from shared.config import SharedSettings
 
-NAME = "stopped"  # in the home: when the platform was stopped last
+NAME = "stopped"  # file in the home: time at which the platform was last stopped
 GRACE_S = 10
 
 
@@ -31,7 +31,7 @@ def _end_containers(settings: SharedSettings, environment: Mapping[str, str], ti
     running.
     """
     from services.deployer.drivers.docker.container import Stack
-    from services.deployer.drivers.docker.end import stop_containers  # needs a package that processes do without
+    from services.deployer.drivers.docker.end import stop_containers  # needs Docker's package
 
     ran = stop_containers(Stack(settings.stack_id(), ""), environment, timeout_s)
     (settings.home / NAME).write_text(now().isoformat())

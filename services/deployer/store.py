@@ -20,7 +20,7 @@ ENVIRONMENTS = "deployer:places"
 NOUNS = ("releases", "open", "instances", "override")
 PRUNED_AT_ONCE = 100
 PRUNED_IN_ALL = 1000
-CACHED = 1000  # records that are parsed already; they are never changed in place
+CACHED = 1000  # parsed records that are kept; they are never changed in place
 
 
 def is_open(release: Release) -> bool:
@@ -122,14 +122,14 @@ class Store:
             if left > 0 and count > records and count != self._pruned_to.get(environment_id):
                 deleted = await self._prune(environment_id, releases, records)
                 left -= deleted
-                if not deleted:  # there is nothing to do until another release is made
+                if not deleted:  # nothing to do until another release is made
                     self._pruned_to[environment_id] = count
 
     async def _prune(self, environment_id: EnvironmentId, count: int, records: int) -> int:
         newest = await self.releases(environment_id, limit=records + PRUNED_AT_ONCE)
         in_use = {instance.release for instance in (await self.load(environment_id)).instances.values()}
         gone = [release.id for release in expired(newest, records, count, in_use) if not is_open(release)]
-        if gone:  # an ended release without instances is never written again
+        if gone:  # the record of an ended release without instances does not change any more
             async with self._redis.pipeline(transaction=True) as pipe:
                 pipe.delete(*map(_release_key, gone))
                 pipe.zrem(_key("releases", environment_id), *gone)

@@ -12,7 +12,7 @@ class RedisAppUser:
     """Manages the Redis user `app`, whose password every service can derive from the platform's token."""
 
     NAME = "app"
-    # What the usual client libraries send by themselves, and the reading commands.
+    # Commands that client libraries usually send by themselves, and commands that read.
     COMMANDS = ("auth", "hello", "ping", "select", "quit", "client|setinfo", "client|setname", "client|id")
     READS = ("get", "mget", "exists", "strlen", "ttl", "type")
 
@@ -34,7 +34,7 @@ class RedisAppUser:
         """
         if self._has_rights and await self._is_there():
             return
-        self._has_rights = True  # before the mirrors are read: they may change meanwhile
+        self._has_rights = True  # set first, because mirrors may change while they are read
         try:
             await self.ensure()
         except RedisError:
@@ -44,7 +44,7 @@ class RedisAppUser:
     async def _is_there(self) -> bool:
         try:
             await self._redis.acl_dryrun(self.NAME, "GET", "flag:")
-        except ResponseError:  # there is no such user
+        except ResponseError:  # the user does not exist
             return False
         return True
 

@@ -20,7 +20,7 @@ from shared.store import RedisError
 
 UNREAD = "the flags have not been read from Redis yet"
 RELOADS = 3
-POLL_S = 3.0  # longest delay of a change that is not in the stream of changes: another program's
+POLL_S = 3.0  # longest delay of a change that another program wrote, without the stream of changes
 
 Sets = Mapping[Environment, FlagSet]
 Evaluators = Mapping[FlagId, FlagEvaluator | None]
@@ -105,11 +105,11 @@ class FlagCache:
             sets = {each: FlagSet() for each in Environment}
             async for flags in self._store.scan():
                 _apply(sets, await self._evaluators(flags))
-                gc.freeze()  # a garbage collection that looks through all flags would hold up every request, by 0.4 s
+                gc.freeze()  # excludes all flags from garbage collections, which would delay requests by 0.4 s
             delta = await self._store.since(position)
             if delta is not None:
                 break
-        else:  # a writer that says nothing goes on writing: show what was read, and read again at the next refresh
+        else:  # another program writes without telling: uses what was read, and reads again next time
             delta = Delta(position, {})
         _apply(sets, await self._evaluators(delta.flags))
         self._sets, self._position = sets, delta.position

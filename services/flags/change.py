@@ -157,7 +157,7 @@ def changes_of(flags: Flags, wanted: Wanted, actor: str, at: datetime) -> list[C
     changes = []
     for flag_id, after in wanted.items():
         before = flags[flag_id].definition if flag_id in flags else None
-        # As JSON: to Python 1, 1.0 and True are equal.
+        # Compared as JSON, because 1, 1.0 and True are equal in Python.
         if (after and after.model_dump_json()) != (before and before.model_dump_json()):
             changes.append(
                 Change(key=flag_id.key, environment=flag_id.environment, at=at, actor=actor, before=before, after=after)

@@ -88,7 +88,7 @@ class FlagEvaluator:
         """True if a targeting rule uses `$flagd.timestamp`: the same context may get another value later."""
         use_json_operators()
         core = FlagdCore()
-        core.set_flags(f'{{"flags":{{{json.dumps(flag.key)}:{definition}}}}}')  # as text: a dict would be changed
+        core.set_flags(f'{{"flags":{{{json.dumps(flag.key)}:{definition}}}}}')  # as text: it would change a dict
         self._resolve = _resolver(core, flag)
         self._result: Evaluation | None = None
         self.constant: str | None = None
@@ -111,7 +111,7 @@ class FlagEvaluator:
             raise EvaluationError(
                 str(error.error_code), error.error_message or "the flag cannot be evaluated"
             ) from error
-        except Exception as error:  # a rule is the user's program: division by zero, too deep, a type it cannot compare
+        except Exception as error:  # a rule may raise anything: division by zero, too deep, wrong type
             details = f"the flag's targeting failed on this context: {type(error).__name__}: {error}"
             raise EvaluationError("GENERAL", details) from error
         return Evaluation(key, result.value, result.variant, str(result.reason), result.flag_metadata)

@@ -11,7 +11,7 @@ from shared.errors import Invalid
 from shared.models import Environment
 
 KEY_PATTERN = r"^[A-Za-z0-9_.-]{1,128}$"
-PATH_SEGMENTS = (".", "..")  # which every client resolves in a URL, so that it would address something else
+PATH_SEGMENTS = (".", "..")  # clients resolve them in a URL, so that it would address something else
 
 Metadata = dict[str, bool | int | float | str]
 

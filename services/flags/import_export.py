@@ -15,8 +15,8 @@ from shared.errors import Problem
 from shared.models import Environment
 
 SCHEMA = "https://flagd.dev/schema/v0/flags.json"
-MAX_NESTED = 200  # parts of a rule, one within the other, with its evaluators put in; a valid rule has fewer
-MAX_PARTS = 20_000  # of one flag's rules with its evaluators put in; a flag of 64 KiB has fewer
+MAX_NESTED = 200  # levels of nested parts in a rule with its evaluators inserted; a valid rule has fewer
+MAX_PARTS = 20_000  # parts of one flag's rules with evaluators inserted; a flag of 64 KiB has fewer
 Mode = Literal["merge", "replace"]
 KEY: TypeAdapter[str] = TypeAdapter(FlagKey)
 

@@ -17,7 +17,7 @@ ALL = "all"
 FILE_EXAMPLE = {
     "flags": {"set-message": {"state": "ENABLED", "variants": {"on": True, "off": False}, "defaultVariant": "off"}}
 }
-File = dict[str, Any]  # its values are checked by the importer, which does not hold up other requests
+File = dict[str, Any]  # the importer checks its values, without delaying other requests
 
 
 def import_export_router(cache: FlagCache, importer: Importer) -> APIRouter:

@@ -11,7 +11,7 @@ from services.flags.store import FlagStore
 from shared.models import Environment
 from shared.store import RedisError
 
-EVERY_FLAG = "*"  # no flag's key
+EVERY_FLAG = "*"  # stands for all flags; no flag has this key
 MOST_KNOWN = 20_000
 
 
@@ -63,6 +63,6 @@ class LastUsed:
         self._unwritten = {flag_id: at for flag_id, at in self._unwritten.items() if times.get(flag_id) != at}
 
     def _learn(self, times: Mapping[FlagId, datetime]) -> None:
-        if len(self._known) > MOST_KNOWN:  # many may be of flags that were deleted; the others are read when asked for
+        if len(self._known) > MOST_KNOWN:  # many may be deleted flags; entries of others are read again when needed
             self._known.clear()
         self._known.update(times)

@@ -30,7 +30,7 @@ from shared.web.server import serve
 
 APP_USER_S = 1.0
 LAST_USED_S = 10.0
-READ_S = 10.0  # to read some 20 000 flags on a busy machine
+READ_S = 10.0  # time to read some 20 000 flags on a busy machine
 
 
 def build_app(settings: Settings) -> FastAPI:
@@ -41,7 +41,7 @@ def build_app(settings: Settings) -> FastAPI:
 
     def on_mirrors() -> None:
         app_user.mirrors_changed()
-        user_loop.wake()  # a new mirror is readable at once
+        user_loop.wake()  # so that a new mirror can be read at once
 
     store = FlagStore(redis)
     cache = FlagCache(store, now, on_mirrors)
@@ -98,7 +98,7 @@ def assemble(
 def run() -> None:
     """Runs the service until SIGTERM or SIGINT."""
     configure_logging()
-    # The evaluator logs an error for each evaluation without a targeting key, as many as apps ask for.
+    # The evaluator logs an error for each evaluation without a targeting key, which would be one for each request.
     logging.getLogger("openfeature.contrib").setLevel(logging.CRITICAL)
     settings = Settings()
     serve(build_app(settings), settings, "flags")

@@ -88,7 +88,7 @@ class OfrepRoute(APIRoute):
                 code = "PARSE_ERROR" if fault["type"] == "json_invalid" else "INVALID_CONTEXT"
                 field = ".".join(str(part) for part in fault["loc"] if part != "body")
                 return JSONResponse(EvaluationError(code, f"{field or 'body'}: {fault['msg']}").body(key), 400)
-            except HTTPException as error:  # a body that could not be read at all: nested too deep, not UTF-8
+            except HTTPException as error:  # a body that cannot be read: nested too deep, not UTF-8
                 return JSONResponse(EvaluationError("PARSE_ERROR", str(error.detail)).body(key), error.status_code)
             except EvaluationError as error:
                 return JSONResponse(error.body(key), 404 if error.code == "FLAG_NOT_FOUND" else 400)
@@ -147,7 +147,7 @@ def ofrep_router(cache: FlagCache, last_used: LastUsed, platform_token: str) -> 
         context = evaluation_context(asked.context if asked else {})
         text = (await request.body()).decode(errors="replace")
         digest, stale = cache.flags(where).digest, cache.stale
-        flags = cache.flags(where).newest_first()  # those of the digest, whatever changes while they are evaluated
+        flags = cache.flags(where).newest_first()  # the flags of the digest, even if flags change during the evaluation
         last_used.note(where)
         parts = [digest, where, str(stale), text]
         parts += await _evaluate_all([each for each in flags if each.depends_on_time], context, stale)

@@ -10,13 +10,13 @@ from openfeature.contrib.tools.flagd.core.targeting.targeting import OPERATORS
 from pydantic import JsonValue
 
 MAX_DEPTH = 32
-# JsonLogic's own operators, which the evaluator handles apart from its table; `log` would print to this service's log.
+# JsonLogic's operators that the evaluator handles outside its table; `log` would print to this service's log.
 KNOWN_OPERATORS = (OPERATORS.keys() | {"if", "?:", "and", "or", "filter", "reduce", "map", "all", "some", "none"}) - {
     "log"
 }
 ARGUMENTS = {"sem_ver": 3, "starts_with": 2, "ends_with": 2}
 COMPARISONS = ("=", "!=", "<", "<=", ">", ">=", "^", "~")
-INITIAL_VALUE = 2  # of `reduce`: the only argument that is not evaluated, so it may be any object
+INITIAL_VALUE = 2  # position in `reduce` of the only argument that is not evaluated, so it may be any object
 
 Faults = Iterator[tuple[str, str]]
 
@@ -84,7 +84,7 @@ def _weight_faults(given: list[JsonValue], path: str) -> Faults:
     """Yields (path, fault with remedy) for the arguments of `fractional` because of which the evaluator would serve no
     variant.
     """
-    first = 0 if isinstance(given[0] if given else [], list) else 1  # else what the parts are chosen by
+    first = 0 if isinstance(given[0] if given else [], list) else 1  # otherwise the first argument selects the part
     total, is_known, is_well = 0, True, True
     for index, part in enumerate(given[first:], first):
         where = f"{path}.{index}"

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 
-SLICE = 25  # flags: 1 to 3 ms of reading or evaluating
+SLICE = 25  # flags whose reading or evaluation takes 1 to 3 ms
 
 
 async def sliced(items: Iterable[Item], size: int = SLICE) -> AsyncIterator[list[Item]]:

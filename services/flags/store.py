@@ -17,12 +17,12 @@ from shared.errors import Unavailable
 from shared.models import Environment, Event
 
 VERSION = "flags:version"
-CHANGES = "flags:changes"  # stream: for each version the flags that it changed, unless they are many
-MIRRORS = "flags:mirror"  # hash: plain key that an owner asked for → key of the flag that has it
+CHANGES = "flags:changes"  # stream: the flags that each version changed, unless there are too many
+MIRRORS = "flags:mirror"  # hash: mirror's Redis key → key of the flag that owns it
 HISTORY_KEPT = 1000
-VERSIONS_KEPT = 1000  # in the stream of changes
-MANY = 200  # flags: to read all of them, in slices, is then better than to read these at once
-PATIENCE_S = 30.0  # how long a write tries while others write first
+VERSIONS_KEPT = 1000  # entries in the stream of changes
+MANY = 200  # flags; for more, reading all flags in slices is better than reading these in one call
+PATIENCE_S = 30.0  # time in which a write is retried while other writers come first
 
 
 class StorePosition(NamedTuple):
@@ -130,7 +130,7 @@ class FlagStore:
         async with self._redis.pipeline(transaction=True) as pipe:
             while True:
                 try:
-                    await pipe.watch(VERSION)  # every write increments it: a writer that comes second starts again
+                    await pipe.watch(VERSION)  # every write increments it, so the later of two writers starts again
                     version: Any = await pipe.get(VERSION)
                     flags = await _read(pipe, keys)
                     changes = changes_of(flags, decide(flags), actor, at)
@@ -233,7 +233,7 @@ def _write(pipe: Pipeline, changes: list[Change], version: int) -> None:
             else:
                 values[name] = value
         events.append(pipe, _event(change))
-    if gone - values.keys():  # a mirror may pass from one flag to another in one go
+    if gone - values.keys():  # one transaction may move a mirror from one flag to another
         pipe.delete(*(gone - values.keys()))
     if values:
         pipe.mset(values)

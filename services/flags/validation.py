@@ -55,7 +55,7 @@ def _faults_of_rules(definition: Definition) -> Iterator[tuple[str, str]]:
     aside = rules_aside(definition.targeting)
     if aside is None:
         yield from rule_faults(definition.targeting or {}, "targeting", definition.variants)
-    else:  # setting them aside must not make them too deep
+    else:  # disabled rules: the level that disabling adds does not count
         yield from rule_faults(aside, "targeting.if.1", definition.variants)
 
 
@@ -63,7 +63,7 @@ def _faults_of_metadata(metadata: Metadata) -> Iterator[tuple[str, str]]:
     if "" in metadata:
         yield "metadata", "an entry has no name; give it one"
     mirror = metadata.get("mirror", "unused")
-    # The name becomes a pattern of the app user's rights in Redis, so nothing that such a pattern reads may be in it.
+    # The name becomes a pattern in the rights of Redis' user `app`, so it must not contain such a pattern's signs.
     if not isinstance(mirror, str) or not re.fullmatch(KEY_PATTERN, mirror) or mirror in ("events", *PATH_SEGMENTS):
         yield "metadata.mirror", "use letters, digits, `_`, `.` and `-`; `:` and `events` are the platform's"
 

@@ -60,7 +60,7 @@ class Subscriber:
         while True:
             resource, again = await self._due.get()
             if resource not in self._versions:
-                continue  # Envoy has given it up meanwhile
+                continue  # Envoy has unsubscribed in the meantime
             held = self._versions[resource]
             assignment = read(self._folder, resource)
             if assignment is None and held is None:

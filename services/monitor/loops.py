@@ -23,7 +23,7 @@ from shared.proxy_models import RolloutAction
 
 log = logging.getLogger(__name__)
 
-FORGOTTEN_AFTER = timedelta(days=90)  # as long as build keeps logs
+FORGOTTEN_AFTER = timedelta(days=90)  # as long as the build service keeps logs
 FORGOTTEN_AT_ONCE = 100
 
 

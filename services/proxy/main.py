@@ -21,7 +21,7 @@ from services.proxy.control.envoy_upgrade import EnvoyUpgrade
 from services.proxy.control.rollout_service import RolloutService
 from services.proxy.control.sync import RegistrySync
 from services.proxy.envoy.admin import EnvoyAdmin, admin_client
-from services.proxy.envoy.files import EnvoyFiles, admin_socket, envoy_folder, prepare
+from services.proxy.envoy.files import EnvoyFiles, PressureFile, admin_socket, envoy_folder, prepare
 from services.proxy.envoy.keeper_socket import keeper_fault
 from services.proxy.envoy.limits import read_file_limit
 from services.proxy.metrics import TrafficCollector
@@ -65,8 +65,10 @@ def build_app(settings: Settings) -> FastAPI:
         now,
         wake=wake,
     )
-    sync = RegistrySync(control, registry, counts, settings.domain, read_file_limit())
-    watch, reader = EnvoyWatch(control, ports=settings.envoy_ports), TrafficReader(control, counts)
+    limit = read_file_limit()
+    sync = RegistrySync(control, registry, counts, settings.domain, limit)
+    watch = EnvoyWatch(control, ports=settings.envoy_ports)
+    reader = TrafficReader(control, counts, PressureFile(folder, limit.visitors).tell)
     deployer = ServiceClient("deployer", settings, registry, http)
     deployer_tasks = DeployerTasks(control, deployer)
     rollouts = RolloutService(control, deployer_tasks.check_promotion)
@@ -85,7 +87,7 @@ def build_app(settings: Settings) -> FastAPI:
     @contextlib.asynccontextmanager
     async def resources() -> AsyncIterator[None]:
         async with redis, http, admin_http:
-            with contextlib.suppress(RedisError):  # else the loop `save` does it as soon as Redis answers
+            with contextlib.suppress(RedisError):  # if it fails, the loop `save` does it as soon as Redis answers
                 await control.load()
             yield
 

@@ -55,7 +55,7 @@ class RequestCounts:
         self._has_baseline = True
 
     def forget(self, app: str) -> None:
-        """Drops the app's counts."""
+        """Drops the counts of requests of the app."""
         self._tallies.pop(app, None)
 
     def add_requests(self, routes: Iterable[Route], clusters: Clusters) -> None:
@@ -77,7 +77,7 @@ class RequestCounts:
                         tally.requests[track] += answered
                         tally.errors[track] += errors
         if clusters.of_all_apps:
-            self._hosts.clear()  # of clusters that are gone
+            self._hosts.clear()  # removes hosts of clusters that no longer exist
             self._has_baseline = True
         self._hosts.update(counters)
 
@@ -114,7 +114,7 @@ class RequestCounts:
 
     def _track(self, route: Route, track: Track, tally: TrackCounters) -> TrackTraffic:
         counts = tally.latency.get(track) or [0] * len(self._le_ms)
-        # Envoy has no bucket above an hour, so +Inf holds what the last one holds.
+        # Envoy has no bucket above one hour, so +Inf has the same count as the last bucket.
         histogram = LatencyHistogram(le_ms=[*self._le_ms, None], counts=[*counts, counts[-1] if counts else 0])
         return TrackTraffic(
             release=tally.releases[track],

@@ -13,11 +13,12 @@ from shared.runtime.loops import Loop
 
 log = logging.getLogger(__name__)
 
-STACK = "io.slipway.stack"  # on everything that a stack makes; what runs from an image of ours inherits it
+STACK = "io.slipway.stack"  # label of everything that a stack creates; containers of our images inherit it
 APP = "io.slipway.app"
-ANY_VERSION = "1.41"  # of the API, for clients that would else ask before they are asked; it is not sent
+OWN_TAG = "slipway/"  # prefix of every tag that the build service gives
+ANY_VERSION = "1.41"  # of the API, for clients that would first ask for it; it is not sent
 PERMISSION = "Permission denied"
-# `/ready` is to answer in under 2 s: what asks the engine ends after 1 s, and nobody waits longer for it than this.
+# `/ready` must answer in under 2 s: a call of the engine ends after 1 s, and its caller waits no longer than 1.5 s.
 ASKED_S, WAITED_S = 1, 1.5
 LOOK_S = 2.0
 
@@ -43,7 +44,7 @@ class SocketWatch:
     async def step(self) -> None:
         try:
             is_gone = os.stat(self._path).st_nlink == 0
-        except OSError:  # an engine by TCP, or none here
+        except OSError:  # the engine is reached by TCP, or is not installed
             return
         if is_gone:
             log.warning("the engine's socket was replaced; this service ends, to be started again with the new one")
@@ -70,6 +71,6 @@ async def engine_check(ask: Callable[[], object]) -> str | None:
         await asyncio.wait_for(asyncio.to_thread(ask), WAITED_S)
     except TimeoutError:
         return no_answer(TimeoutError(f"nothing for {WAITED_S:g} s"))
-    except Exception as error:  # its client has many kinds
+    except Exception as error:  # the client raises many kinds of errors
         return no_answer(error)
     return None

@@ -15,12 +15,14 @@ FILES_LOW, FILES_FULL = 0.05, 0.005  # of the inodes that the file system has
 NEAR = 0.8
 FILE_TABLE = Path("/proc/sys/fs/file-nr")
 OWN_FILES = Path("/proc/self/fd")
-INOTIFY = 5  # Envoy does not start without four; the keeper needs one
+INOTIFY = 6  # instances of inotify: five of Envoy, which does not start without them, and one of the keeper
 
 
 @dataclass(frozen=True)
 class DiskSpace:
-    """The space of the file system that holds `path`, in bytes, and its inodes (0 where it has no fixed number)."""
+    """Holds the space of the file system that `path` is on, in bytes, and its inodes (0 where it has no fixed
+    number).
+    """
 
     path: Path
     total: int
@@ -43,7 +45,7 @@ class DiskSpace:
 
 @dataclass(frozen=True)
 class DiskLimits:
-    """When a disk is low (people are told) and when it is full (pushes are refused)."""
+    """Defines when a disk is low (people are told) and when it is full (pushes are refused)."""
 
     low_bytes: int
     low_share: float
@@ -136,8 +138,8 @@ def _file_table_warning(table: Path) -> str | None:
 
 
 async def inotify_warning() -> str | None:
-    """Tries, by opening and closing as many inotify instances as Envoy and the keeper need, whether Envoy could be
-    started again. Returns None if it could, else a text that says that it could not, and what to do.
+    """Opens and closes as many inotify instances as Envoy and the keeper need. Returns None if that works; else a
+    warning, with the remedy, that Envoy could not be started again.
     """
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "inotify_init"):

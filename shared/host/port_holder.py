@@ -55,7 +55,7 @@ def other_holder(port: int, own: Sequence[str]) -> str | None:
 
 def _held_by(port: int) -> str:
     try:
-        import psutil  # here, as only a failing start needs it, and `make up` runs without packages
+        import psutil  # imported only when a start fails, since `make up` runs without packages
     except ImportError:
         return f"; `ss -tanp sport = :{port}` says by what"
     holders = [each for each in psutil.net_connections("tcp") if each.laddr and each.laddr.port == port]

@@ -4,8 +4,8 @@ without installed packages.
 
 from ipaddress import ip_network
 
-EIGHTH = 3  # bits: the part of a subnet that the engine gives
-SMALLEST = 25  # bits: an eighth of a smaller subnet is too little for the platform's own containers
+EIGHTH = 3  # bits: the engine assigns addresses from an eighth of the subnet
+SMALLEST = 25  # bits: in a smaller subnet, an eighth is too small for the platform's own containers
 
 
 def range_of(subnet: str) -> str | None:

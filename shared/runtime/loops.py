@@ -68,7 +68,7 @@ class Loop:
                     log.exception("loop %s failed", self.name)
                 wait_s = backoff_s(failures, first_s=max(self._every_s, 0.1), longest_s=5.0)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait_s):  # `wait_for` would make a task for each wait
+                async with asyncio.timeout(wait_s):  # cheaper than `wait_for`, which makes a task each time
                     await self._woken.wait()
 
 

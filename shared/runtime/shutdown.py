@@ -21,10 +21,10 @@ async def at_the_end(close: Callable[[], None]) -> AsyncIterator[None]:
         loop.call_soon_threadsafe(close)
         handlers[number](number, frame)
 
-    if threading.current_thread() is threading.main_thread():  # elsewhere there are no signals
+    if threading.current_thread() is threading.main_thread():  # other threads get no signals
         for number in (signal.SIGTERM, signal.SIGINT):
             handler = signal.getsignal(number)
-            if callable(handler):  # uvicorn's
+            if callable(handler):  # the handler of uvicorn
                 handlers[number] = handler
                 signal.signal(number, end)
     try:

@@ -56,7 +56,7 @@ class TokenAuth:
         except Problem as problem:
             headers = {}
             if isinstance(problem, Unauthorized):
-                # A script that asks for JSON is not asked for Basic: a browser would open its password dialog.
+                # Scripts that accept JSON get no challenge for Basic, because a browser would open its password dialog.
                 wants_json = "application/json" in HTTPConnection(scope).headers.get("accept", "")
                 headers["WWW-Authenticate"] = "Bearer" if wants_json else 'Basic realm="slipway", charset="UTF-8"'
             body = problem.document()

@@ -7,11 +7,11 @@ from collections.abc import Collection, Iterable, Iterator
 HIDDEN = "***"
 SHORTEST = 4
 FEW = 40
-_ESCAPED = re.compile(r"[^A-Za-z0-9_.~-]")  # a character that some tool escapes
-LONGEST_ESCAPED = 1000  # characters of a text whose escapes are looked for
-LONGEST_ESCAPE = 12  # characters that one byte of a text may become
+_ESCAPED = re.compile(r"[^A-Za-z0-9_.~-]")  # characters that some tool escapes
+LONGEST_ESCAPED = 1000  # longest text whose escaped forms are found, in characters
+LONGEST_ESCAPE = 12  # most characters to which a tool escapes one byte
 _SPECIAL = {
-    "'": (r"'\\+''", r"'\"'\"'", "&apos;"),  # what ends a quoted text of a shell, quotes this, and goes on
+    "'": (r"'\\+''", r"'\"'\"'", "&apos;"),  # a shell's quoted text ends, this quote is quoted, and the text goes on
     '"': ("&quot;",),
     "&": ("&amp;",),
     "<": ("&lt;",),

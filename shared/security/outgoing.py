@@ -78,7 +78,7 @@ class AddressGuard:
         try:
             async with asyncio.timeout(RESOLVE_S):
                 found = await loop.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:  # TimeoutError is an OSError
+        except (OSError, UnicodeError) as error:  # TimeoutError is a subclass of OSError
             raise NoAddress(f"{host} has no address: {error or 'no answer'}") from error
         addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
         if host.lower() not in self._names:
@@ -117,7 +117,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
 
     def __init__(self, guard: AddressGuard, inner: httpx.AsyncBaseTransport | None = None) -> None:
         self._guard = guard
-        # A connection that is kept would serve any host of its address, whatever its certificate was checked for.
+        # A kept connection would serve every host of its address, whatever host its certificate was checked for.
         limits = httpx.Limits(max_keepalive_connections=0)
         self._inner = inner or httpx.AsyncHTTPTransport(trust_env=False, limits=limits)
 
@@ -127,7 +127,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
             addresses = await self._guard.resolve(host, request.url.port or 443)
         except AddressRefused as error:
             raise httpx.ConnectError(str(error), request=request) from error
-        request.extensions = {**request.extensions, "sni_hostname": host}  # the certificate is the host's
+        request.extensions = {**request.extensions, "sni_hostname": host}  # the certificate must be the host's
         request.url = request.url.copy_with(host=addresses[0])
         return await self._inner.handle_async_request(request)
 
@@ -148,7 +148,7 @@ def _install_hook() -> None:
     def on_event(event: str, arguments: tuple[object, ...]) -> None:
         if event in _SENDING and (check := getattr(_guards, "check", None)) is not None:
             address = arguments[-1]
-            if isinstance(address, tuple):  # else a path of a socket in the file system, or none at all
+            if isinstance(address, tuple):  # otherwise a unix socket's path, or nothing
                 check(str(address[0]))
             elif address is not None:
                 raise PermissionError("only addresses of the network may be called")

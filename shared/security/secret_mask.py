@@ -8,8 +8,8 @@ from urllib.parse import quote, quote_plus
 
 from shared.security.mask import SHORTEST, Mask
 
-WRAPPED = (64, 76)  # characters a line of base64, as OpenSSL and coreutils write it
-SHORTEST_LINE = 8  # of several: shorter ones (`{`, `fi`) would be hidden everywhere
+WRAPPED = (64, 76)  # characters in a line of base64, as OpenSSL and coreutils write it
+SHORTEST_LINE = 8  # of a text of several lines: shorter lines (`{`, `fi`) would be masked everywhere
 
 
 def mask_of(values: Iterable[str], cleaned: Callable[[str], str] = str) -> Mask:

@@ -79,11 +79,11 @@ def create_app(
 ) -> FastAPI:
     """Returns a service's FastAPI app. `checks`: dependency → function that returns why the dependency fails, or None;
     `GET /ready` calls them. `warnings`: dependency → function that returns what to do about a limit that is nearly
-    reached, or None; the service stays ready. Both come in addition to those that all services share (`readiness.py`).
-    `collectors`: the service's own metrics. `public`: a regular expression of further paths that need no token.
-    `accepts`: returns True for valid tokens other than the platform's. `resources`: a context that is entered before
-    the loops start and left after they end. `at_end`: ends open streams; it is called on SIGTERM or SIGINT, and again
-    after the loops.
+    reached, or None; the service stays ready. Both come in addition to those that all services share
+    (`readiness.py`). `collectors`: the service's own metrics. `public`: a regular expression of further paths that need
+    no token. `accepts`: returns True for valid tokens other than the platform's. `resources`: a context that is entered
+    before the loops start and left after they end. `at_end`: ends open streams; it is called on SIGTERM or SIGINT, and
+    again after the loops.
     """
     own_public = re.compile(public) if public else None
     record = ServiceRecord(
@@ -99,7 +99,7 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with resources():  # with them ends the client of Redis, which would connect anew
+        async with resources():  # left last, because this closes the Redis client
             async with at_the_end(at_end), running(all_loops):
                 yield
             with contextlib.suppress(RedisError):
@@ -113,7 +113,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
     )
-    app.state.metrics = metrics = CollectorRegistry()  # the reference of the docs reads them there
+    app.state.metrics = metrics = CollectorRegistry()  # the generator of the docs reads the metrics here
     for collector in collectors:
         metrics.register(collector)
     shared_checks, shared_warnings = of_every_service(settings, redis)
@@ -127,7 +127,7 @@ def create_app(
         path = scope["path"]
         return bool(PUBLIC.fullmatch(path) or (own_public and own_public.fullmatch(path)))
 
-    # The middleware added last runs first.
+    # The middleware that is added last runs first.
     app.add_middleware(TokenAuth, token=settings.platform_token(), is_public=is_public, accepts=accepts)
     app.add_middleware(RequestLog, metrics=metrics)
     app.add_middleware(SecurityHeaders)
@@ -221,7 +221,7 @@ def _answer_problems(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def on_invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        # The value itself is left out: it may be a secret.
+        # The value is left out, because it may be a secret.
         faults = [
             {
                 "field": ".".join(str(part) for part in fault["loc"] if part != "body") or "body",
@@ -237,7 +237,7 @@ def _answer_problems(app: FastAPI) -> None:
         request_id = getattr(request.state, "request_id", "")
         detail = f"an error of the platform itself; its log has the details under request {request_id}"
         response = problem_response(Problem(detail, status=500, request_id=request_id))
-        protect(response.headers)  # this handler's answers pass no middleware
+        protect(response.headers)  # this handler's answers bypass the middleware
         return response
 
 

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from shared.runtime.loops import cancel
 
 Result = TypeVar("Result")
-CLIENT_CLOSED_REQUEST = 499  # as nginx calls it; for the metrics, since nobody reads the answer
+CLIENT_CLOSED_REQUEST = 499  # nginx's status; only metrics show it, since no client reads the answer
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, Result]) -> Result | Response:

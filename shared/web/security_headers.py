@@ -6,7 +6,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 CONTENT_POLICY = {
     "default-src": "'none'",
     "script-src": "'self'",
-    "style-src": "'self' 'unsafe-inline'",  # the bars of a build's times, and charts, place themselves so
+    "style-src": "'self' 'unsafe-inline'",  # charts and the bars of a build's times set their styles inline
     "img-src": "'self' data:",
     "connect-src": "'self'",
     "form-action": "'self'",
@@ -16,7 +16,7 @@ CONTENT_POLICY = {
 HEADERS = {
     "Content-Security-Policy": "; ".join(f"{name} {sources}" for name, sources in CONTENT_POLICY.items()),
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",  # with no-referrer, forms would be sent with `Origin: null`
+    "Referrer-Policy": "same-origin",  # with no-referrer, browsers would send `Origin: null` with forms
 }
 
 

@@ -23,7 +23,7 @@ from shared.host.port_holder import port_problem
 log = logging.getLogger(__name__)
 
 TICK_S = 1.0
-START_FAILED = 3  # uvicorn's own exit code
+START_FAILED = 3  # the exit code of uvicorn
 
 
 class QuietServer(uvicorn.Server):
@@ -48,7 +48,7 @@ class QuietServer(uvicorn.Server):
 
     async def main_loop(self) -> None:
         self._loop = asyncio.get_running_loop()
-        while not await self.on_tick(0):  # 0: the tick at which it renews the header
+        while not await self.on_tick(0):  # 0: the tick at which uvicorn renews the Date header
             if step_s := self._step_s():
                 log.warning("the machine's clock was set by %+.0f s: this service ends, to begin anew with it", step_s)
                 self._end()
@@ -73,7 +73,7 @@ def serve(app: ASGIApp, settings: SharedSettings, service: ServiceName) -> None:
             sys.exit(
                 f"port {port} can't be had: {problem}; end that, or set SLIPWAY_{service.upper()}_PORT to another port"
             )
-        # What is there now stays: a full collection that looks at all of it holds every answer up for 0.1 s and more.
+        # Objects that exist now are excluded from collections: a full one would delay every answer by 0.1 s and more.
         gc.collect()
         gc.freeze()
         config = uvicorn.Config(
@@ -87,7 +87,7 @@ def serve(app: ASGIApp, settings: SharedSettings, service: ServiceName) -> None:
             timeout_keep_alive=60,
         )
         server = QuietServer(config)
-        with contextlib.suppress(KeyboardInterrupt):  # after a SIGINT, which it has handled
+        with contextlib.suppress(KeyboardInterrupt):  # after a SIGINT that uvicorn has handled
             server.run()
         if not server.started:
             sys.exit(START_FAILED)

@@ -55,7 +55,7 @@ class Connection(asyncio.Protocol):
             async with asyncio.timeout(timeout_s):
                 loop = asyncio.get_running_loop()
                 _, connection = await loop.create_connection(cls, address.hostname or "", address.port or 80)
-        except OSError as error:  # TimeoutError is one
+        except OSError as error:  # TimeoutError is a subclass of OSError
             raise Lost(f"no connection: {type(error).__name__}") from error
         return connection
 
@@ -79,7 +79,7 @@ class Connection(asyncio.Protocol):
         self.closed = True
         self._transport.close()
 
-    # asyncio calls these
+    # --- called by asyncio
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -103,7 +103,7 @@ class Connection(asyncio.Protocol):
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_exception(Lost(why))
 
-    # httptools calls these
+    # --- called by httptools
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._response.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
@@ -116,6 +116,6 @@ class Connection(asyncio.Protocol):
         if not self._parser.should_keep_alive():
             self.close()
         if self._waiting is None or self._waiting.done():
-            self.close()  # an answer that nobody asked for
+            self.close()  # an answer without a request
         else:
             self._waiting.set_result(self._response)

@@ -100,7 +100,7 @@ class Repository:
         self._git("reset", "--quiet", "--hard", commit)
 
     def push(self, branch: str) -> Push:
-        """Starts a forced push of HEAD to `branch`."""
+        """Starts `git push --force` of HEAD to `branch`."""
         return Push(self._git("rev-parse", "HEAD").strip(), lambda output: self.open_push(branch, output))
 
     def open_push(self, branch: str, stdout: IO[str] | int) -> "subprocess.Popen[bytes]":

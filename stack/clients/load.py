@@ -24,7 +24,7 @@ from stack.clients.load_report import Report, Result, report
 
 SLOW_SHARE = 0.03
 ECHO_SHARE = 0.2
-FRESH_SHARE = 0.25  # on a connection of its own, without a cookie: a new visitor
+FRESH_SHARE = 0.25  # share of requests from new visitors: a connection of their own, no cookie
 MAX_IN_FLIGHT = 2_000
 TIMEOUT_S = 10.0
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from stack.clients.connection import Connection, Lost, request_bytes
 
 LOOK_EVERY_S = 0.01
-PAUSES_PER_LOOK = 4  # a look that takes long is taken seldom: it would slow down what it waits for
+PAUSES_PER_LOOK = 4  # a slow check is made less often, because it would slow down what it waits for
 
 
 @dataclass

@@ -31,7 +31,7 @@ REPAIR = """Cut off what it cannot read, after a copy; what was written later th
   docker compose run --rm --no-deps --entrypoint sh redis -c \\
     'cp -a appendonlydir appendonlydir.damaged && redis-check-aof --fix appendonlydir/appendonly.aof.manifest'
   make up"""
-# The image may be older than this checkout (`git pull && make down`): the module was called `ending` there.
+# The image may be older than this checkout (`git pull && make down`), when the module's name was `ending`.
 END_INSTANCES = """
 import runpy
 from importlib.util import find_spec
@@ -83,11 +83,11 @@ def up(compose: Compose, home: Path) -> None:
     ports = compose.ports()
     if not compose.run("ps", "--quiet").strip():
         need_free_ports(ports)
-    reserve(ports.values())  # else an outgoing connection may have one at the next start
+    reserve(ports.values())  # otherwise an outgoing connection may use one of them at the next start
     own = os.environ.get("SLIPWAY_TOKEN") or _read(home / "token")
     changed = compose.run("run", "--rm", "--no-deps", "-T", "first-run", text=own).strip()
-    # Not `--wait`: the engine looks for the first time after 10 s. `/ready` of the services covers Redis, Envoy and the
-    # keeper too.
+    # Not `--wait`, because the engine's first health check comes after 10 s. `/ready` of services covers Redis, Envoy
+    # and the keeper too.
     compose.run("up", "--detach", "--remove-orphans")
     if changed:
         compose.run("restart", *SERVICES)
@@ -100,7 +100,7 @@ def up(compose: Compose, home: Path) -> None:
 
 def down(compose: Compose) -> None:
     """Stops the stack and all apps. Their data stay in volumes; `up` starts them again."""
-    compose.run("stop")  # first, or the deployer would replace what is taken from it
+    compose.run("stop")  # first, because the deployer would replace the instances
     compose.run("run", "--rm", "--no-deps", "-T", "--entrypoint", "python", "deployer", "-c", END_INSTANCES)
     compose.run("down", "--remove-orphans")
 

@@ -11,7 +11,7 @@ from stack.private_file import write_private
 from stack.redis_conf import redis_conf
 
 REDIS_PORT, REDIS_DATA = 6379, Path("/data")
-GROUP_READS = 0o640  # Redis' container runs as a user of its own, in our group
+GROUP_READS = 0o640  # Redis' container runs as a user of its own, in this user's group
 
 
 def main() -> None:

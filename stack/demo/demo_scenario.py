@@ -34,8 +34,8 @@ class DemoScenario:
         self._app = app
         self._mail = mail
         self._repository = app.repository
-        self._production = ""  # the commit that visitors of production are to get
-        self._good = ""  # the newest commit without a fault
+        self._production = ""  # commit that visitors of production must get
+        self._good = ""  # newest commit without a fault
         self._version = 0
 
     def steps(self) -> list[tuple[str, Callable[[], str]]]:

@@ -28,7 +28,7 @@ from stack.redis_conf import redis_conf
 REPORT_S = 60.0
 SUPERVISOR_STOP_S = 8
 INSTANCES_STOP_S = 6
-LONGEST_HOME = 80  # a unix socket's path may have 107 characters
+LONGEST_HOME = 80  # characters; a unix socket's path has at most 107
 
 
 def main() -> int:
@@ -63,8 +63,8 @@ class Launcher:
         self._stopping = False
 
     def run(self) -> None:
-        """Runs the stack until a signal. Services that are not ready are reported, but do not stop the stack: on a
-        busy machine they may be late, and the apps keep serving.
+        """Runs the stack until a signal. Services that are not ready are reported, but do not stop the stack: on a busy
+        machine they may be late, and the apps keep serving.
         """
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._on_signal)
@@ -112,7 +112,7 @@ def _need_free_ports(settings: SharedSettings) -> None:
         sys.exit(
             "These ports can't be had; end what uses them, or set the variable to another port:\n" + "\n".join(taken)
         )
-    reserve(variables.values())  # else an outgoing connection may have one at the next start
+    reserve(variables.values())  # otherwise an outgoing connection may use one of them at the next start
 
 
 def write_files(settings: SharedSettings) -> None:

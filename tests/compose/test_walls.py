@@ -36,6 +36,7 @@ def test_nothing_runs_as_root_nor_can_become_it(stack: ComposeStack, program: st
     host = inspected(stack, program)["HostConfig"]
     assert host["ReadonlyRootfs"] and host["CapDrop"] == ["ALL"] and not host["CapAdd"] and not host["Privileged"]
     assert "no-new-privileges:true" in host["SecurityOpt"]
+    assert host["Ulimits"] == [{"Name": "nofile", "Hard": 20_000, "Soft": 20_000}]
     assert host["PidsLimit"] > 0 and host["RestartPolicy"]["Name"] == "always"
 
 

@@ -1,6 +1,10 @@
-"""The build service killed with -9 at random moments of builds: each ends once, with one artifact and one mail."""
+"""Services killed with -9 at random moments of builds and releases, under load: no request is lost, and each build ends
+once, with one artifact, one release and one mail.
+"""
 
+import contextlib
 import json
+import logging
 import os
 import random
 import signal
@@ -16,12 +20,19 @@ from services.build.executors.process.executor import MARKER
 from shared.host.directory_digest import directory_digest
 from shared.host.process_search import marked_pids
 from stack.clients.delivery import Deployable
+from stack.clients.load import Load
 from stack.clients.mail_sink import MailSink, mail_sink
 from stack.clients.probe_client import wait_for
 from stack.local.local_stack import LocalStack
+from tests.support.stack.cadence import RATE
+from tests.support.stack.traces import processes
 
 SEED = int(os.environ.get("E2E_SEED", time.time()))
-ROUNDS = int(os.environ.get("E2E_KILLS", "4"))  # 10 where there is time
+ROUNDS = int(os.environ.get("E2E_KILLS", "4"))  # 200 where there is time
+# The monitor is none of them: killed between a mail and its record of it, it sends the mail again.
+VICTIMS = os.environ.get("E2E_VICTIMS", "build").split()
+log = logging.getLogger(__name__)
+FIRST_LIVE = 2  # the round whose commit is the first to be live
 LATEST_S = 2.5  # after the build was queued: by then it is being deployed, or has just ended
 
 
@@ -52,7 +63,7 @@ def built(stack: LocalStack, build_id: str) -> dict[str, Any]:
     return found
 
 
-def ends_after_a_kill(stack: LocalStack, app: Deployable, number: int, moment_s: float) -> dict[str, Any]:
+def ends_after_a_kill(stack: LocalStack, app: Deployable, number: int, victim: str, moment_s: float) -> dict[str, Any]:
     """The build of an odd number fails its step, the one after it succeeds: a mail each."""
     (app.repository.folder / "verdict.sh").write_text(f"# {number}\nexit {number % 2}\n")
     app.repository.commit(f"round {number}")
@@ -60,7 +71,9 @@ def ends_after_a_kill(stack: LocalStack, app: Deployable, number: int, moment_s:
     build_id = f"{app.app}-{number}"
     wait_for(lambda: bool(built(stack, build_id)), f"{build_id} queued", 30)
     time.sleep(moment_s)
-    os.kill(stack.pid("build"), signal.SIGKILL)
+    pid = stack.pid(victim)
+    assert pid, f"{victim} does not run"  # 0 would be this process's group
+    os.kill(pid, signal.SIGKILL)
     wait_for(lambda: built(stack, build_id).get("finished_at") is not None, f"the end of {build_id}", 90)
     push.finish()
     return built(stack, build_id)
@@ -86,25 +99,40 @@ def check_what_is_left(stack: LocalStack, app: Deployable, build: dict[str, Any]
         assert (folder.exists(), build["artifact"], of_build) == (False, None, [])
 
 
+def check_nothing_is_doubled(stack: LocalStack, app: Deployable, sink: MailSink, rounds: int) -> None:
+    sink.wait_for(lambda mails: len(mails) >= rounds, 30)
+    time.sleep(2)  # time enough for one too many
+    subjects = [mail.subject for mail in sink.messages]
+    of_builds = [subject.partition("build ")[2].partition(" ")[0] for subject in subjects]
+    assert sorted(of_builds) == sorted(f"{app.app}-{number}" for number in range(1, rounds + 1)), f"seed {SEED}"
+    [instance] = app.call("deployer", "GET", f"/apps/{app.app}/environments/production")["instances"]
+    mine = processes(stack, instance["id"])
+    assert mine and processes(stack, f"{app.app}-r") == mine, f"seed {SEED}"
+
+
+@pytest.mark.timeout(300 + 20 * ROUNDS)
 def test_a_build_whose_service_is_killed_ends_once_and_is_told_once(
     stack: LocalStack, app: Deployable, sink: MailSink
 ) -> None:
     chance, attempts = random.Random(SEED), []
     spans = list(range(ROUNDS))  # of equal length; one kill in each, so that few hit the whole of a build too
     chance.shuffle(spans)
-    for number, span in enumerate(spans, 1):
-        moment_s = (span + chance.random()) * LATEST_S / ROUNDS
-        said = f"seed {SEED}, round {number}, killed after {moment_s:.2f} s"
-        build = ends_after_a_kill(stack, app, number, moment_s)
-        state = "failure" if number % 2 else "success"
-        assert build["state"] == state, f"{said}: {build}"
-        told = states_told(stack, build["id"])
-        assert told == ["build.queued", "build.running", f"build.{state}"], f"{said}: {told}"
-        check_what_is_left(stack, app, build)
-        attempts.append(build["attempt"])
+    load = Load(app.public, rate=RATE, host=app.host, limit_s=7200)
+    with contextlib.ExitStack() as running:
+        for number, span in enumerate(spans, 1):
+            victim, moment_s = VICTIMS[number % len(VICTIMS)], (span + chance.random()) * LATEST_S / ROUNDS
+            said = f"seed {SEED}, round {number}, {victim} killed after {moment_s:.2f} s"
+            build = ends_after_a_kill(stack, app, number, victim, moment_s)
+            state = "failure" if number % 2 else "success"
+            assert build["state"] == state, f"{said}: {build}"
+            told = states_told(stack, build["id"])
+            assert told == ["build.queued", "build.running", f"build.{state}"], f"{said}: {told}"
+            check_what_is_left(stack, app, build)
+            attempts.append(build["attempt"])
+            if number == FIRST_LIVE:
+                running.enter_context(load)
+        wait_for(stack.is_ready, "all services ready", 30)
+    log.warning("%d kills over %d pushes, seed %d: %s", ROUNDS, ROUNDS, SEED, load.report().lines())
+    assert load.report().lost == 0, f"seed {SEED}: {load.report().lines()}"
     assert max(attempts) == 2, f"seed {SEED}: no kill hit a build that ran, {attempts}"
-    sink.wait_for(lambda mails: len(mails) >= ROUNDS, 30)
-    time.sleep(2)  # time enough for one too many
-    subjects = [mail.subject for mail in sink.messages]
-    of_builds = [subject.partition("build ")[2].partition(" ")[0] for subject in subjects]
-    assert sorted(of_builds) == sorted(f"{app.app}-{number}" for number in range(1, ROUNDS + 1)), f"seed {SEED}"
+    check_nothing_is_doubled(stack, app, sink, ROUNDS)

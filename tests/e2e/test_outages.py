@@ -4,10 +4,7 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +15,7 @@ from stack.clients.delivery import Deployable
 from stack.clients.probe_client import wait_for
 from stack.local.local_stack import LocalStack
 from tests.support.monitor.notification_stack import webhook
-from tests.support.ports import wait_for_port
+from tests.support.ports import listener
 
 LONG = pytest.mark.skipif(not os.environ.get("E2E_OUTAGES"), reason="takes two minutes; `make soak` sets E2E_OUTAGES")
 
@@ -66,26 +63,13 @@ def is_stored(stack: LocalStack, app: str) -> bool:
         return bool(client.hexists("monitor:live", app))
 
 
-@contextmanager
-def held(port: int) -> Iterator[int]:
-    """A process that has the port; its id."""
-    script = f"import socket, time; s = socket.create_server(('127.0.0.1', {port})); time.sleep(600)"
-    process = subprocess.Popen([sys.executable, "-c", script])
-    try:
-        wait_for_port(port)
-        yield process.pid
-    finally:
-        process.kill()
-        process.wait()
-
-
 @LONG
 def test_a_port_that_another_process_took_is_told_with_that_process(stack: LocalStack) -> None:
     for program, port, alert in (
         ("flags", stack.settings.port("flags"), "service:flags"),
         ("envoy", stack.settings.public_port, "envoy:platform"),
     ):
-        with stack.kept_down(program), held(port) as pid:
+        with stack.kept_down(program), listener(port) as pid:
             wait_for(fires(stack, alert), f"the alert about {program}", 90)
             assert f"(process {pid}) has its port {port}" in reason(stack, alert)
         wait_for(fires(stack, alert, "resolved"), f"the end of the alert about {program}", 120)

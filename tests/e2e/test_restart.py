@@ -45,6 +45,8 @@ def test_what_ran_runs_again_after_a_stop_of_the_platform(tmp_path: Path) -> Non
             wait_for(lambda: app.rollout() != before, "an abort", WATCH_S + 4)
         seen = tracks_of_new_visitors(app.public, 300, host=app.host)
         assert set(seen) == {"stable", "canary"}, seen
+        told = app.call("monitor", "GET", "/alerts?app=kept")["items"]
+        assert [alert for alert in told if alert["state"] in ("firing", "resolved")] == [], "a restart is no outage"
         end_launcher(launcher)
         assert not list(processes_of(home))
     finally:

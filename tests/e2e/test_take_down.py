@@ -12,35 +12,19 @@ from typing import Any
 import pytest
 import redis as sync_redis
 
-from services.deployer.drivers.process.record import instances_root
 from shared.models import Environment
 from stack.clients.delivery import Deployable
 from stack.clients.load import Load
 from stack.clients.probe_client import probe, wait_for
 from stack.local.local_stack import LocalStack
 from tests.support.stack.cadence import RATE
+from tests.support.stack.traces import keys, processes
 
 PRODUCTION, CANARY = Environment.PRODUCTION, Environment.CANARY
-SHARED = ("build:all", "build:unended", "build:apps", "build:statuses", "deployer:places", "registry:tracks")
-OF_MONITOR = ("monitor:policies", "monitor:scaling", "monitor:alerts", "monitor:silences", "monitor:environments")
 
 
 def path_of(app: Deployable, environment: Environment) -> str:
     return f"/apps/{app.app}/environments/{environment}"
-
-
-def keys(stack: LocalStack, name: str) -> list[str]:
-    """Keys with the app's name, and entries of keys that all apps share; streams and queued messages apart."""
-    with sync_redis.Redis.from_url(stack.settings.redis_connection_url(), decode_responses=True) as database:
-        found: list[str] = [key for key in database.scan_iter(f"*{name}*")]
-        for key in (*SHARED, *OF_MONITOR):
-            kind = database.type(key)
-            entries: Any = {"set": database.smembers, "hash": database.hgetall}.get(
-                str(kind), lambda key: database.zrange(key, 0, -1)
-            )(key)
-            texts = entries.items() if isinstance(entries, dict) else entries
-            found += [f"{key} {each}" for each in texts if name in str(each)]
-    return found
 
 
 def files(stack: LocalStack, name: str) -> list[str]:
@@ -51,22 +35,9 @@ def files(stack: LocalStack, name: str) -> list[str]:
     return [str(path.relative_to(home)) for path in {*named, *inside}]
 
 
-def processes(stack: LocalStack, name: str) -> list[int]:
-    """The pids of processes of the app's instances."""
-    folder = instances_root(stack.settings.home)
-    found = []
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                with open(f"/proc/{entry}/environ", "rb") as environ:
-                    found += [int(entry)] if f"{folder}/{name}-r".encode() in environ.read() else []
-            except OSError:
-                continue
-    return found
-
-
 def traces(stack: LocalStack, name: str) -> list[Any]:
-    return [*keys(stack, name), *files(stack, name), *processes(stack, name)]
+    with sync_redis.Redis.from_url(stack.settings.redis_connection_url(), decode_responses=True) as database:
+        return [*keys(database, name), *files(stack, name), *processes(stack, f"{name}-r")]
 
 
 def answers(app: Deployable) -> int:
@@ -92,7 +63,7 @@ def test_a_restart_loses_nothing_and_a_stop_ends_what_serves(
     assert [result for result in load.results if result.lost] == []
 
     app.call("deployer", "POST", f"{path_of(app, PRODUCTION)}/stop")
-    wait_for(lambda: processes(stack, "halted") == [], "the end of the instances", 30)
+    wait_for(lambda: processes(stack, "halted-r") == [], "the end of the instances", 30)
     assert answers(app) == 503
     app.call("deployer", "POST", f"{path_of(app, PRODUCTION)}/start")
     wait_for(lambda: answers(app) == 200, "the start", 30)

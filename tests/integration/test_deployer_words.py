@@ -50,6 +50,16 @@ async def test_an_app_that_a_real_time_signal_ended_reads_that(deployer: Deploye
     assert "it ended with exit code 168 (signal 40); it ran `" in release["reason"]
 
 
+async def test_a_release_that_wants_more_memory_than_the_machine_has_reads_so(
+    deployer: Deployer, outside: Outside
+) -> None:
+    await deployer.release(outside.build(1, resources={"memory": "8000000m", "max_memory": "8000000m"}))
+    release = await deployer.until("notes-r1", "failed", "live", within_s=20)
+    said = "resources.memory is 8000000 MiB, but the machine has "
+    assert said in release["reason"] and release["reason"].endswith(" in all; lower it in slipway.yml")
+    assert await deployer.instances() == []
+
+
 async def test_no_secret_is_shown_in_reasons_lines_or_logs(deployer: Deployer, outside: Outside) -> None:
     path = "/apps/notes/environments/production"
     await deployer.call("PATCH", path, {"secrets": {"KEY": "key-of-the-vault"}})

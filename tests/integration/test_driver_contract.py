@@ -211,6 +211,17 @@ async def test_memory_of_what_does_not_run_is_not_changed(driver: Driver, spec: 
         await driver.set_memory(spec.id, 128 * MIB)
 
 
+async def test_a_limit_above_all_of_the_machine_is_refused_and_the_old_one_stays(
+    driver: Driver, spec: InstanceSpec
+) -> None:
+    await driver.start(spec)
+    with pytest.raises(
+        DriverError, match=r"MiB is more than the \d+ MiB that the machine has in all; it keeps its limit"
+    ):
+        await driver.set_memory(spec.id, 2**60)
+    assert (await driver.usage([spec.id]))[spec.id].memory_limit == spec.memory
+
+
 async def test_what_keeps_within_its_limit_is_left_alone(driver: Driver, spec: InstanceSpec) -> None:
     started = await driver.start(spec)
     for _ in range(3):
@@ -285,7 +296,7 @@ async def test_what_is_needed_new_or_in_use_outlives_the_tidying(
 ) -> None:
     started = await driver.start(spec)
     for needed in ([spec.artifact], [gone], []):
-        await driver.tidy(needed)
+        await driver.collect_garbage(needed)
     await driver.verify(spec.artifact)
     assert await driver.statuses() == {spec.id: started}
 
@@ -339,7 +350,10 @@ async def test_what_can_be_started_passes_the_check_and_what_cannot_says_why(
     with pytest.raises(DriverError, match=r"artifact is gone|no image|no directory"):
         await driver.preflight(replace(spec, artifact=gone))
     with pytest.raises(DriverError, match=r"resources\.memory is \d+ MiB, but the machine has \d+ MiB"):
-        await driver.preflight(replace(spec, memory=2**60))
+        await driver.preflight(replace(spec, memory=2**60, is_new=True))
+    with pytest.raises(DriverError, match=r"resources\.memory is \d+ MiB, but the machine has \d+ MiB"):
+        await driver.start(replace(spec, memory=2**60, is_new=True))
+    assert await driver.statuses() == {}
 
 
 def test_an_unknown_driver_raises(tmp_path: Path) -> None:

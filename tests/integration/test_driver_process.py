@@ -359,7 +359,7 @@ async def test_a_long_log_is_cut_and_its_end_is_kept(driver: ProcessDriver, tmp_
     folder = InstanceFolder(instances_root(tmp_path) / "notes-r1-1")
     with folder.log.open("a") as log:
         log.write("x" * LOG_BYTES + "\nlast\n")
-    await driver.tidy([])
+    await driver.collect_garbage([])
     assert folder.log.stat().st_size == 0
     assert (await driver.logs("notes-r1-1", 1)) == ["last"]
 

@@ -182,7 +182,7 @@ async def test_groups_that_nobody_knows_any_more_are_swept_away(grouped: Process
     group = group_of(tmp_path)
     forgotten = group.parent / "notes-r0-1"
     forgotten.mkdir()
-    await grouped.tidy([])
+    await grouped.collect_garbage([])
     assert group.exists() and not forgotten.exists()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from services.build.executors.docker.dockerfile import PYTHON
-from services.build.executors.executor import Leavings, Order, ServiceOrder, Workspace
+from services.build.executors.executor import ExecutorObjects, Order, ServiceOrder, Workspace
 from services.build.reports import report_file
 from services.build.reports.report_text import Unreadable
 from services.build.system.stop import Stop
@@ -207,11 +207,11 @@ async def test_what_is_discarded_is_gone_and_may_be_discarded_again(case: Case, 
 async def test_what_outlives_a_step_is_told_and_removed(case: Case, workspace: Workspace) -> None:
     cached = Order(["mkdir -p $PIP_CACHE_DIR"], 60)
     await case.executor.run(workspace, cached, Printed(), Stop())
-    found = await case.executor.leavings()
+    found = await case.executor.objects()
     assert found.apps == {workspace.app} and found.builds <= {workspace.build}
     for _ in range(2):
         await case.executor.remove(found)
-        assert await case.executor.leavings() == Leavings(frozenset(), frozenset())
+        assert await case.executor.objects() == ExecutorObjects(frozenset(), frozenset())
 
 
 async def test_what_can_run_steps_is_well(case: Case) -> None:

@@ -15,7 +15,15 @@ import pytest
 
 from services.build.executors.docker.container_step import CACHE
 from services.build.executors.docker.dockerfile import PYTHON
-from services.build.executors.executor import Executor, Leavings, Order, SealRequest, ServiceOrder, Unsealed, Workspace
+from services.build.executors.executor import (
+    Executor,
+    ExecutorObjects,
+    Order,
+    SealRequest,
+    ServiceOrder,
+    Unsealed,
+    Workspace,
+)
 from services.build.inference.infer import infer
 from services.build.inference.tree import Tree
 from services.build.system.stop import Stop, Stopped
@@ -169,11 +177,11 @@ async def test_what_another_stack_left_is_not_seen(
     others: Executor = other.executor()
     await others.prepare(workspace, Printed(), Stop())
     try:
-        mine, theirs = await executor.leavings(), await others.leavings()
-        assert mine == theirs == Leavings(frozenset({workspace.build}), frozenset({"notes"}))
+        mine, theirs = await executor.objects(), await others.objects()
+        assert mine == theirs == ExecutorObjects(frozenset({workspace.build}), frozenset({"notes"}))
         await executor.remove(mine)
-        assert (await executor.leavings()).builds == frozenset()
-        assert await others.leavings() == theirs
+        assert (await executor.objects()).builds == frozenset()
+        assert await others.objects() == theirs
     finally:
         other.clear()
 
@@ -222,6 +230,26 @@ async def test_images_are_listed_by_tag_and_id_and_that_is_no_use_of_them(engine
     engine.client.images.remove(image.tags[0])
     listed = await executor.images()
     assert listed is not None and (image.tags[0], image.id) not in listed
+
+
+async def test_of_a_removed_app_no_image_is_left_but_one_that_is_used(engine: Engine, executor: Executor) -> None:
+    """Also its only one: the deployer, which removes images that no release needs, then knows of none."""
+    container = engine.client.containers.create(PYTHON, ["true"])
+    made = {}
+    for app, tag in (("gone", "waste"), ("gone", "used"), ("gone", "mine"), ("notes", "others")):
+        labels = f"LABEL io.slipway.stack={engine.stack} io.slipway.app={app} of={tag}"
+        made[tag] = container.commit(f"slipway/{app}", f"{engine.stack}-{tag}", changes=[labels])
+    container.remove()
+    made["waste"].tag("slipway/gone", f"{engine.stack}-waste-again")
+    made["mine"].tag(f"{engine.stack}/mine")
+    user = engine.client.containers.create(made["used"].id, ["true"])
+    try:
+        for _ in range(2):
+            await executor.remove(ExecutorObjects(frozenset(), frozenset({"gone"})))
+        left = {image.id for image in engine.images()}
+        assert [tag for tag, image in made.items() if image.id in left] == ["used", "mine", "others"]
+    finally:
+        user.remove()
 
 
 async def test_a_node_app_without_a_dockerfile(
@@ -327,7 +355,7 @@ async def test_services_of_a_killed_build_are_found_and_removed(
     left = module.DockerServices(lambda: engine.client, f"left-of-{engine.stack}", labels, 96 * MIB)
     order = ServiceOrder("db", PYTHON, "exec python -m http.server 8123", {}, 8123, None, 30)
     await asyncio.to_thread(left.start, [order], lambda data: None, threading.Event())
-    assert (await executor.leavings()).builds == {workspace.build}
+    assert (await executor.objects()).builds == {workspace.build}
     assert await executor.end_leftovers(workspace) == 1
     assert engine.containers(build=workspace.build) == []
     assert engine.client.networks.list(names=[f"left-of-{engine.stack}"]) == []

@@ -146,7 +146,7 @@ async def test_an_instance_waits_for_room_and_leaves_no_half_copy(
     with (instance / "log").open("ab") as log:
         log.write(bytes(LOG_BYTES + 1))
     small_disk.fill()
-    await driver.tidy([])
+    await driver.collect_garbage([])
     assert (instance / "log").stat().st_size == 0, "a log that fills the disk is cut, although it cannot be copied"
     assert await driver.statuses() != {}
 

@@ -267,6 +267,14 @@ def test_what_is_nested_too_deep_to_be_sealed_fails_the_build_and_is_removed(
     assert not (service.home / "releases" / app / f"{app}-1").exists()
 
 
+def test_a_named_pipe_that_a_step_leaves_is_refused_by_the_gate_commit(developer: Developer, app: str) -> None:
+    steps = "steps: [{name: x, commands: ['mkdir at', mkfifo at/work]}]"
+    developer.commit({"slipway.yml": f"app: {app}\n{steps}\n{RUN}"})
+    shown = developer.push()
+    assert f"{app}-1 failure: gate commit: its steps left 'at/work', a named pipe, which no copy" in shown
+    assert "FAILED  commit" in shown and "passed  steps" in shown
+
+
 def test_nothing_that_a_commit_sets_up_is_obeyed_before_its_steps(
     service: BuildService, developer: Developer, tmp_path: Path, app: str
 ) -> None:

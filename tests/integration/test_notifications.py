@@ -370,3 +370,19 @@ async def in_group(monitor: Monitor, *, firing: bool) -> None:
     ):
         assert time.monotonic() < deadline
         await asyncio.sleep(0.02)
+
+
+async def test_a_problem_of_the_platform_is_told_to_the_platforms_addresses_but_not_that_redis_was_away(
+    redis: Redis, sink: MailSink, tmp_path: Path
+) -> None:
+    """That one was told when nothing could be stored."""
+    monitor = Monitor(redis, tmp_path, sink.url("ops@example.com"))
+    async with monitor.up():
+        for rule in ("redis", "disk"):
+            about = {"app": "", "id": f"{rule}:platform", "rule": rule, "release": "", "service": ""}
+            await happen(redis, "alert.firing", reason=f"{rule}: it is full", **about)
+        await in_group(monitor, firing=True)
+        monitor.clock.ahead += timedelta(minutes=6)
+        [mail] = await mails(sink, 1)
+    assert mail.subject == "the platform: firing: disk: disk: it is full"
+    assert mail.text.startswith("disk fires since ")

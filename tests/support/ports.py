@@ -1,7 +1,11 @@
 """TCP ports of this machine for the parts that a test starts."""
 
+import contextlib
 import socket
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
 
 
 def free_port() -> int:
@@ -22,3 +26,16 @@ def wait_for_port(port: int, timeout_s: float = 10.0) -> None:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def listener(port: int, *words: str) -> Iterator[int]:
+    """A process that listens on the port, with these words in its command line; its id."""
+    script = f"import socket, time; s = socket.create_server(('127.0.0.1', {port})); time.sleep(600)"
+    process = subprocess.Popen([sys.executable, "-c", script, *words])
+    try:
+        wait_for_port(port)
+        yield process.pid
+    finally:
+        process.kill()
+        process.wait()

@@ -16,14 +16,14 @@ from services.build.reports.metric import Measure
 from services.build.system.sandboxed_tool import ToolFailed, answer
 from shared.manifest import MIB, Gates
 
-LARGEST_TEXT_BYTES = 10 * MIB  # lizard takes 20 s for it, detect-secrets 90
+LARGEST_TEXT_BYTES = 10 * MIB  # lizard takes 20 s for a text of this size, detect-secrets 90 s
 LIZARD = [str(Path(__file__).with_name("lizard_tool.py"))]
 ALLOWLIST_COMMENTS = "detect_secrets.filters.allowlist.is_line_allowlisted"
 DETECT_SECRETS = ["-m", "detect_secrets", "scan", "--all-files", "--no-verify", "--disable-filter", ALLOWLIST_COMMENTS]
-# Comments by which a file would excuse itself from lizard, and what is read instead: a commit is not its own judge.
+# Comments in a file that make lizard skip it, and their replacements: a commit must not excuse itself from a gate.
 EXCUSES = {b"lizard forgive": b"lizard-forgive", b"GENERATED CODE": b"GENERATED-CODE"}
 LIZARD_GATES, SECRETS_GATES = ("complexity", "function_length", "comment_ratio"), ("secrets",)
-_BINARY_BYTES = 8000  # a NUL among the first ones makes a file binary, as git has it
+_BINARY_BYTES = 8000  # git treats a file as binary if a NUL is among its first 8000 bytes
 
 
 class Analysis:

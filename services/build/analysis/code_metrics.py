@@ -10,7 +10,7 @@ from services.build.gates.gate import DEFAULTS, OFFENDERS_KEPT
 from services.build.reports.metric import Finding, Measure, Offender
 from shared.manifest import Gates
 
-LeftOut = Mapping[str, tuple[str, str]]  # file → folder, file or pattern that leaves it out, and who says so
+LeftOut = Mapping[str, tuple[str, str]]  # file → folder, file or pattern that excludes it, and who set that
 
 
 def lizard_measures(

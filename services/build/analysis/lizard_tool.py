@@ -25,10 +25,10 @@ from pygments.util import ClassNotFound
 BY_BRACES = {".js", ".cjs", ".mjs", ".jsx", ".ts", ".tsx", ".php", ".kt", ".kts", ".rs"}
 BRANCHES = {"if", "for", "foreach", "while", "case", "catch", "&&", "||", "elseif"}
 HEADS = BRANCHES | {"switch", "with", "match", "when", "return", "unless", "until", "in"}
-NO_TERNARY = {":", ".", "?", ")", ",", ";", "=", ">", "]"}  # after a `?` that belongs to a type or a chain
+NO_TERNARY = {":", ".", "?", ")", ",", ";", "=", ">", "]"}  # a `?` before one of these belongs to a type or to `?.`
 OPEN, CLOSE = {"(": ")", "{": "}", "[": "]"}, {")": "(", "}": "{", "]": "["}
-TYPE_BEGINS = {":", "|", "&", "<", ","}  # before a brace that is a type
-TYPE_TOKENS = 80  # of a result's type, between the parameters and the body
+TYPE_BEGINS = {":", "|", "&", "<", ","}  # a brace after one of these begins a type
+TYPE_TOKENS = 80  # most tokens of a result's type, between parameters and body
 
 
 class Token(NamedTuple):
@@ -189,7 +189,7 @@ def main(folder: str, list_of_left_out: str, comments: str = "") -> None:
             sys.stdout.write(f"{json.dumps({'left_out': path})}\n")
             continue
         digest = hashlib.sha256(Path(path).read_bytes()).digest()
-        if digest in seen:  # copies count once
+        if digest in seen:  # equal files count once
             continue
         seen.add(digest)
         try:
@@ -197,7 +197,7 @@ def main(folder: str, list_of_left_out: str, comments: str = "") -> None:
                 sys.stdout.write(f"{json.dumps({'comments': [*comment_lines(path), path]})}\n")
             for function in functions(path):
                 sys.stdout.write(f"{json.dumps(function)}\n")
-        except Exception as error:  # it reads what it does not expect
+        except Exception as error:  # lizard raises many kinds of errors on text that it does not expect
             sys.stdout.write(f"{json.dumps({'unread': path, 'error': type(error).__name__})}\n")
 
 

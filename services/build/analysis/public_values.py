@@ -6,8 +6,8 @@ import re
 
 REPLACED = b"public-by-its-form"
 _HEX = frozenset({32, 40, 56, 64, 96, 128})  # digits of MD5, SHA-1, SHA-224 to SHA-512
-_BASE64 = frozenset({24, 28, 40, 44, 88})  # the same, with padding
-_SHA384 = 64  # base64 of it needs no padding
+_BASE64 = frozenset({24, 28, 40, 44, 88})  # lengths of the same digests in base64, with padding
+_SHA384 = 64  # SHA-384 in base64 has no padding
 _VALUE = rb"(?P<value>[A-Za-z0-9+/_-]{12,128}={0,2})"
 _NAMED = re.compile(  # sha512-…, --hash=sha256:…, h1:…
     rb"(?P<head>\b(?:sha-?(?:1|224|256|384|512)|md5|blake2[bs]|h1|zh)[-:=])" + _VALUE, re.IGNORECASE
@@ -26,7 +26,7 @@ _REVISION = re.compile(  # of Alembic: revision: str = "1975ea83b712"
 _COMMIT = re.compile(rb"(?P<head>[@#])(?P<value>[0-9a-f]{40})\b")  # uses: actions/checkout@…, git+https://…#…
 _IMAGE = re.compile(
     rb"""(?P<head>"image/(?:png|jpeg|gif)":\s{0,9}")(?P<value>[A-Za-z0-9+/=\\n]{12,})(?=")"""
-)  # of a notebook
+)  # of a Jupyter notebook
 _CELL = re.compile(rb"""(?P<head>"id":\s{0,9}")(?P<value>[0-9a-f]{8}(?:-[0-9a-f]{4}){0,3}(?:-[0-9a-f]{12})?)(?=")""")
 
 

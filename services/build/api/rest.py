@@ -114,7 +114,7 @@ def apps_router(
         before = await store.app(app)
         before.check_stays()
         changed = settings.applied_to(before, vault, guard=guard)
-        if changed.gate is not None:  # the hook asks from now on; the answer depends on the app's record
+        if changed.gate is not None:  # git's hook must know the setting before the next push
             await repositories.in_thread(repositories.gate, app, True)
         await store.change_app(changed)
         if changed.gate is None and repositories.exists(app):

@@ -103,7 +103,7 @@ class BuildStore:
             events.append(pipe, event_of(build))
             mark(pipe, None, build)
 
-        # Begins again if the connection is lost in the middle; what is stored decides.
+        # After a lost connection, the transaction starts again from what is stored.
         await self._redis.transaction(write, _build(build.id))
 
     async def update(self, build_id: str, change: Change) -> Build:

@@ -10,7 +10,7 @@ from shared.models import BuildState, View
 
 S = BuildState
 JUDGED_STAGES = (Stage.BUILD, Stage.TEST, Stage.ANALYSIS)
-STAGE_OF_GATE = {"manifest": Stage.BUILD, "test_failures": Stage.TEST, "coverage": Stage.TEST}  # the others: analysis
+STAGE_OF_GATE = {"manifest": Stage.BUILD, "test_failures": Stage.TEST, "coverage": Stage.TEST}  # others: analysis
 
 
 class StatusVerdict(StrEnum):
@@ -82,7 +82,7 @@ def _running(build: Build, stage: Stage) -> Status:
 
 def _failure(build: Build, stage: Stage) -> Status:
     refused = [gate for gate in build.gates if not gate.passed]
-    stages = {_stage_of(gate, build) for gate in refused} or {Stage.BUILD}  # none: sealing failed
+    stages = {_stage_of(gate, build) for gate in refused} or {Stage.BUILD}  # no gate: sealing failed
     if stage in stages:
         own = [gate for gate in refused if _stage_of(gate, build) is stage]
         return Status(stage=stage, verdict=V.FAILURE, description=_reasons(own) or build.reason)
@@ -107,7 +107,7 @@ def _deploy(build: Build) -> Status:
 
 def _stage_of(gate: GateResult, build: Build) -> Stage:
     if gate.name == "steps":
-        # The last one: what failed before it passed when it was run again, for else nothing would have been begun.
+        # The last failed step: steps that failed before it passed in their rerun, otherwise none would have followed.
         return next((run.stage for run in reversed(build.steps) if run.failed), build.stage or Stage.BUILD)
     return STAGE_OF_GATE.get(gate.name, Stage.ANALYSIS)
 

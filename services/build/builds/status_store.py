@@ -9,7 +9,7 @@ from services.build.builds.build import Build
 from services.build.builds.status import PendingStatuses, statuses_of
 
 STATUSES = "build:statuses"
-# Unless the build has changed meanwhile.
+# Deletes the entry unless the build's statuses have changed in the meantime.
 _DONE = "if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then return redis.call('HDEL', KEYS[1], ARGV[1]) end"
 
 

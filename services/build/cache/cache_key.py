@@ -18,7 +18,7 @@ from services.build.manifest.step_graph import in_order, selected
 from shared.manifest import Manifest, Stage
 from shared.models import View
 
-KEPT = 100  # of an app
+KEPT = 100  # cache entries of each app
 
 
 class CacheEntry(View):

@@ -19,9 +19,9 @@ class Unsealed(Exception):
     """
 
 
-BRANCH = "CI_COMMIT_BRANCH"  # where a step finds its branch's name
+BRANCH = "CI_COMMIT_BRANCH"  # environment variable with the branch's name
 
-Images = frozenset[tuple[str, str]]  # ref and digest of artifacts
+Images = frozenset[tuple[str, str]]  # (ref, digest) of artifacts
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class SealRequest:
 
 
 @dataclass(frozen=True)
-class Leavings:
+class ExecutorObjects:
     """Names the builds and apps for which an executor still holds objects other than artifacts."""
 
     builds: frozenset[str]
@@ -131,9 +131,9 @@ class Leavings:
 
 class Executor(Protocol):
     """Runs the steps of a build and makes its artifact. The caller calls `prepare` once, `run` for each step (also in
-    parallel), `seal` if the build passed, and `discard` at the end in any case. `output` gets the printed bytes as they
-    arrive. Each call ends all processes that it started before it returns, also when it times out, when `stop` is set
-    and when it is cancelled.
+    parallel), `misfit` after all of them, `seal` if the build passed, and `discard` at the end in any case. `output`
+    gets the printed bytes as they arrive. Each call ends all processes that it started before it returns, also when it
+    times out, when `stop` is set and when it is cancelled.
     """
 
     @property
@@ -149,6 +149,12 @@ class Executor(Protocol):
         """Runs the commands and test services of one step and returns their Outcome, also if a command fails or a
         service does not become ready. Afterwards the step's reports lie in the workspace's folder, with the
         modification times that the step gave them.
+        """
+        ...
+
+    async def misfit(self, workspace: Workspace) -> str | None:
+        """Returns what the steps left in the checkout that no artifact can hold, with the remedy, as a sentence without
+        a full stop; None if they left nothing of the kind, or if the artifact is not made from what they left.
         """
         ...
 
@@ -190,15 +196,15 @@ class Executor(Protocol):
         """Removes everything that was made for this workspace, except its artifact. Idempotent."""
         ...
 
-    async def leavings(self) -> Leavings:
+    async def objects(self) -> ExecutorObjects:
         """Returns the builds and apps that still have objects other than artifacts, also those of earlier runs of the
         service.
         """
         ...
 
-    async def remove(self, leavings: Leavings) -> None:
-        """Removes the containers, networks and volumes of the builds, and the caches of the apps, that `leavings`
-        names. Idempotent.
+    async def remove(self, objects: ExecutorObjects) -> None:
+        """Removes the containers, networks and volumes of the builds, and the caches and images of the apps, that
+        `objects` names. Idempotent.
         """
         ...
 

@@ -26,7 +26,7 @@ class WebhookDeliveryState(StrEnum):
 
 
 S = WebhookDeliveryState
-# Whatever became of it, a person may have it run again.
+# From any final state, a person may have the delivery processed again.
 DELIVERY_TABLE: Table[WebhookDeliveryState] = {
     S.RECEIVED: frozenset({S.IGNORED, S.FETCHED, S.QUEUED, S.FAILED}),
     S.IGNORED: frozenset({S.RECEIVED}),

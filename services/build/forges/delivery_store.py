@@ -55,7 +55,9 @@ class DeliveryStore:
         return _numbered(WebhookDelivery.model_validate_json(stored) if stored else delivery, number), False
 
     async def save(self, deliveries: Sequence[WebhookDelivery]) -> None:
-        """Replaces stored deliveries. One that has been removed stays removed."""
+        """Replaces the stored deliveries that have the same ids. A delivery that has been removed from the store stays
+        removed.
+        """
         for batch in _batches(deliveries):
             async with self._redis.pipeline(transaction=False) as pipe:
                 for delivery in batch:

@@ -10,7 +10,7 @@ from services.build.git.remote_source import Forge, Source, place
 
 V = StatusVerdict
 GITHUB_HOST, GITHUB_API = "github.com", "https://api.github.com"
-LIMITS = {Forge.GITHUB: 140, Forge.GITEA: 255, Forge.GITLAB: 255}  # characters of a description
+LIMITS = {Forge.GITHUB: 140, Forge.GITEA: 255, Forge.GITLAB: 255}  # longest description, in characters
 _USUAL = {V.RUNNING: "pending", V.CANCELLED: "error"}
 _GITLAB = {V.FAILURE: "failed", V.ERROR: "failed", V.CANCELLED: "canceled"}
 

@@ -68,7 +68,7 @@ class StatusOutbox:
         self._url = url
         self._clock = clock
         self._sent: OrderedDict[tuple[str, str], _SentStatuses] = OrderedDict()
-        self._since: dict[str, float] = {}  # build → its first failure
+        self._since: dict[str, float] = {}  # build → time of its first failure
         self._failures: defaultdict[str, int] = defaultdict(int)  # app → consecutive failures
         self._due: dict[str, float] = {}  # app → time of its next try
 

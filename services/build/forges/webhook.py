@@ -13,7 +13,7 @@ from urllib.parse import parse_qs
 
 from services.build.git.remote_source import Forge
 
-LARGEST_BYTES = 25 * 2**20  # GitHub sends no more
+LARGEST_BYTES = 25 * 2**20  # GitHub sends no larger payload
 KEPT_BYTES = 5 * 2**20
 NO_COMMIT = "0" * 40
 KEPT_CHARACTERS = 200
@@ -127,7 +127,7 @@ def skip_reason(commit: str) -> str:
 def _payload(content_type: str, call: Body) -> dict[str, Any]:
     body = bytes(call.kept)
     try:
-        if content_type.startswith("application/x-www-form-urlencoded"):  # GitHub's other way of sending it
+        if content_type.startswith("application/x-www-form-urlencoded"):  # GitHub can also send the payload as a form
             body = parse_qs(body.decode(), strict_parsing=True)["payload"][0].encode()
         payload = json.loads(_before_commits(body) if call.is_cut else body)
     except (ValueError, KeyError, RecursionError):

@@ -54,7 +54,7 @@ class WebhookHandler:
         body = Body(secret or self._dummy_secret)
         async for chunk in chunks:
             body.feed(chunk)
-        # Compared in any case: how long the answer takes is not to tell whether there is such an app.
+        # Computed even without an app, so that the time of the answer does not reveal whether the app exists.
         signed = is_signed(forge, headers, body)
         if app is None or not secret or not signed:
             log.warning("a webhook of %s for %.40r was refused: %s", forge, name, fault or "its signature is not right")

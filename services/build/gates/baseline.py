@@ -12,7 +12,7 @@ from pydantic import Field
 from services.build.reports.metric import Finding, Measure, Offender
 from shared.models import View
 
-_OTHERS = {"node_modules", "site-packages", "dist-packages", ".venv"}  # folders of what others wrote
+_OTHERS = {"node_modules", "site-packages", "dist-packages", ".venv"}  # folders with the code of others
 _HUNK = re.compile(r"^@@ -\d+(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
 NO_BASELINE = (
     "no build of the branch has passed yet, so all are new; one that passes without this gate accepts what is there"

@@ -7,7 +7,7 @@ from services.build.git.repository import GitFailed, Repositories
 from services.build.reports.metric import Measure
 from shared.manifest import MIB
 
-LARGEST_COMPARED_BYTES = 10 * MIB  # of a file: comparing takes git sixty times the memory
+LARGEST_COMPARED_BYTES = 10 * MIB  # largest file: git needs sixty times its size in memory to compare it
 
 
 def coverage_since(

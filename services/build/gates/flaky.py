@@ -16,7 +16,7 @@ from shared.manifest import Flaky
 from shared.models import View
 
 QUARANTINE = timedelta(days=14)
-REMEMBERED = timedelta(days=90)  # after its quarantine a test is known as flaky for so long
+REMEMBERED = timedelta(days=90)  # a test counts as known to be flaky for so long after its quarantine
 RUNS_KEPT = 40
 FAILED_KEPT = 200
 PASSED_KEPT = 5000

@@ -10,7 +10,7 @@ from shared.manifest import Flaky, Gates
 from shared.models import View
 
 AT_LEAST = frozenset({"coverage", "changed_coverage", "comment_ratio"})
-# `test_failures` counts once there is a test report; the other three need no report and are always on.
+# `test_failures` counts only if there is a test report; the other three need no report and are always on.
 DEFAULTS = Gates(test_failures=0, complexity=15, function_length=80, secrets=0)
 FLAKY_DEFAULTS = Flaky(reruns=1, at_most=5)
 UNITS = {

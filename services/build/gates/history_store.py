@@ -53,7 +53,7 @@ class HistoryStore:
                     pipe.lrem(runs, 0, text)
                     run = merged(earlier, run)
             text = run.model_dump_json()
-            pipe.lrem(runs, 0, text)  # the client repeats a transaction whose answer was lost
+            pipe.lrem(runs, 0, text)  # removes the copy that a repeated transaction would add
             pipe.lpush(runs, text)
             pipe.ltrim(runs, 0, RUNS_KEPT - 1)
             for quarantine in put:

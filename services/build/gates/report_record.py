@@ -30,7 +30,7 @@ class Bounds:
 class TestRun(View):
     """Records the outcome of one test in one step."""
 
-    __test__ = False  # not one of pytest's
+    __test__ = False  # not a test class of pytest
 
     step: str
     id: str

@@ -50,7 +50,7 @@ class Fetcher:
             **GIT_ENVIRONMENT,
             "PATH": path_variable,
             "GIT_TERMINAL_PROMPT": "0",
-            "GIT_ASKPASS": "true",  # the helper alone knows
+            "GIT_ASKPASS": "true",  # only the credential helper answers
             "GIT_SSH_COMMAND": "ssh -o BatchMode=yes -o ConnectTimeout=10",
         }
         self._timeout_s = timeout_s
@@ -87,13 +87,13 @@ class Fetcher:
         """
         scheme, host, port = host_and_port(url)
         if scheme not in PORTS:
-            return ""  # git itself refuses it
+            return ""  # git itself refuses such a URL
         try:
             addresses = await self._guard.resolve(host, port)
         except NoAddress:
             if scheme != "ssh":
                 raise
-            return ""  # a name of ssh's configuration, which is the operator's
+            return ""  # a host name that only ssh's configuration on this machine defines
         written = [f"[{address}]" if ":" in address else address for address in addresses]
         return "" if scheme == "ssh" else f"{host}:{port}:{','.join(written)}"
 
@@ -146,7 +146,7 @@ def _config(source: Source, token: str, pinned: str) -> dict[str, str]:
     if token and parts.scheme in ("https", "http"):
         config[f"credential.{parts.scheme}://{parts.netloc}.helper"] = _HELPER
         secret = {"SLIPWAY_USER": source.username or USERNAMES[source.forge], "SLIPWAY_PASSWORD": token}
-    protocols = "https:ssh:http" if parts.scheme == "http" else "https:ssh"  # http: see remote_source
+    protocols = "https:ssh:http" if parts.scheme == "http" else "https:ssh"  # http only for loopback, see remote_source
     return {"GIT_ALLOW_PROTOCOL": protocols, **config_variables(config), **secret}
 
 

@@ -162,16 +162,16 @@ class GitHttp:
             "http.receivepack": "true",
             "http.getanyfile": "false",
             "transfer.hideRefs": HIDDEN,
-            # A pack is checked before any of it counts: `.git`, `..` and double names are nobody's. What some old tools
-            # wrote, and is harmless, is let in: else a long history could never be pushed.
+            # Packs are checked: names such as `.git` and `..`, and duplicate names, are refused. Harmless faults that
+            # old tools wrote are accepted, otherwise repositories with a long history could not be pushed.
             "receive.fsckObjects": "true",
             "receive.fsck.badTimezone": "ignore",
             "receive.fsck.missingSpaceBeforeDate": "ignore",
             "receive.fsck.zeroPaddedFilemode": "ignore",
             "receive.maxInputSize": str(self._largest),
-            "receive.unpackLimit": "1",  # index-pack alone reads large files in slices
+            "receive.unpackLimit": "1",  # only index-pack reads large files in slices
             "core.bigFileThreshold": "16m",
-            "receive.autogc": "false",  # its background child would hold the push open
+            "receive.autogc": "false",  # git's background process would keep the push open
         }
         return {
             **GIT_ENVIRONMENT,

@@ -10,8 +10,8 @@ from services.build.git.repository import GitFailed, Repositories
 
 HIDDEN = "refs/slipway"
 PRE_RECEIVE = f"{HIDDEN}/door"
-# What it starts sees nothing of our command line, and no hook: those are set where pushes over HTTP are served.
-# As for those, a pack stays a pack, and nothing is packed while somebody waits.
+# Its child processes get neither our command line nor hooks; both are set where pushes over HTTP are served.
+# As for pushes over HTTP, a pack stays a pack, and no push has to wait for repacking.
 _RECEIVE_PACK = "git -c 'safe.directory=*' -c receive.unpackLimit=1 -c receive.autogc=false receive-pack"
 
 

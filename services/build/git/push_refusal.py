@@ -8,11 +8,11 @@ from typing import IO
 
 from starlette.types import Receive, Send
 
-LONGEST_HEAD = 2**20  # of the commands that a push begins with
-DRAINED = 4  # times the limit: so much more is thrown away before the connection is closed
-_BAND = 65_000  # bytes of a packet at most
+LONGEST_HEAD = 2**20  # bytes of the commands at the beginning of a push
+DRAINED = 4  # up to this many times the limit is read and dropped before the connection is closed
+_BAND = 65_000  # most bytes in one packet
 _REPORT, _TERMINAL = b"\1", b"\2"
-_REPORTS = {b"report-status", b"report-status-v2"}  # alike where nothing is accepted
+_REPORTS = {b"report-status", b"report-status-v2"}  # both have the same format if nothing is accepted
 _TYPE = [(b"content-type", b"application/x-git-receive-pack-result"), (b"connection", b"close")]
 
 

@@ -62,7 +62,7 @@ class PushSocket:
 
     def __init__(self, path: Path, report: ReportPush, judge: JudgePush) -> None:
         self._path = path
-        # A unix socket's address holds about 100 bytes; the way from here may be the shorter one.
+        # A unix socket's address holds about 100 bytes; the relative path may be the shorter one.
         self._address = min(str(path), os.path.relpath(path), key=len)
         self._report = report
         self._judge = judge
@@ -98,8 +98,8 @@ class PushSocket:
             writer.write(last)
             await writer.drain()
         except ConnectionError:
-            pass  # the pusher has gone; a build of what was accepted goes on
+            pass  # the pusher has disconnected; a build of an accepted push goes on
         except Exception:
-            log.exception("answering a push failed")  # the hook then says what that means
+            log.exception("answering a push failed")  # the hook then tells the pusher what that means
         finally:
             writer.close()

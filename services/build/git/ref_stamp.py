@@ -9,7 +9,7 @@ from pathlib import Path
 # leaves them as they were.
 TICK_NS = 2 * 10**9
 HEADS = "refs/heads"
-_FILES = ("packed-refs", "reftable", "reftable/tables.list")  # by which git replaces single files of refs
+_FILES = ("packed-refs", "reftable", "reftable/tables.list")  # files that replace single files of refs
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,12 @@ def ref_stamp(repository: Path) -> RefStamp:
         with contextlib.suppress(FileNotFoundError):
             stamps.append(_stamp(name, os.lstat(repository / name)))
     folders = [HEADS]
-    while folders:  # not recursive: a name of a branch may have more parts than Python has frames
+    while folders:  # not recursive: a branch's name may have more parts than Python allows calls
         name = folders.pop()
         with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(repository / name) as found:
             for entry in sorted(found, key=lambda each: each.name):
                 path = f"{name}/{entry.name}"
-                with contextlib.suppress(FileNotFoundError):  # removed meanwhile, which its folder's time says
+                with contextlib.suppress(FileNotFoundError):  # removed meanwhile; its folder's time shows that
                     stamps.append(_stamp(path, entry.stat(follow_symlinks=False)))
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(path)

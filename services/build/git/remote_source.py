@@ -157,7 +157,7 @@ def _check_web(field: str, url: str, *, guard: AddressGuard, protocols: tuple[st
         port, host = parts.port, parts.hostname or ""
     except ValueError:
         raise Invalid(field, f"is no URL; {remedy}") from None
-    http_here = parts.scheme == "http" and _is_loopback(host)  # which the guard has to allow
+    http_here = parts.scheme == "http" and _is_loopback(host)  # the guard has to allow it
     if parts.scheme not in protocols and not http_here:
         raise Invalid(field, f"is not of a protocol that is allowed; {remedy}")
     if not _HOST.fullmatch(host) or port == 0:
@@ -177,7 +177,7 @@ def _check_host(field: str, host: str, guard: AddressGuard) -> None:
 
 
 def _has_credentials(parts: SplitResult) -> bool:
-    if parts.scheme == "ssh":  # its user is a name on the forge, mostly `git`
+    if parts.scheme == "ssh":  # the user is a name at the forge, mostly `git`
         return "@" in parts.netloc and not _USER.fullmatch(parts.netloc.rpartition("@")[0])
     return "@" in parts.netloc
 

@@ -23,14 +23,14 @@ from services.build.system.thread_pool import ThreadPool
 
 TIMEOUT_S = 120.0
 THREADS = 16
-GATED = "gated"  # a file in the repository: its hook is to ask the service before git accepts a push
-NOT_FOUND = 1  # what `git grep` ends with
-EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # git knows it in every repository
+GATED = "gated"  # file in the repository: its hook must ask the service before git accepts a push
+NOT_FOUND = 1  # exit code of `git grep` without a match
+EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # git knows this object in every repository
 # Nothing of the machine's own git configuration reaches the platform's repositories.
 GIT_ENVIRONMENT = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null", "LC_ALL": "C.UTF-8"}
-# The checkout holds the commit's very bytes, whatever its .gitattributes say.
+# The checkout has exactly the commit's bytes, whatever its .gitattributes say.
 ATTRIBUTES = "* -text -eol -ident -filter -working-tree-encoding\n"
-# What is given to the service at most: git unpacks a thousandfold.
+# Most bytes that the service reads from git: git may unpack a thousandfold.
 LARGEST_ANSWER_BYTES = 64 * 2**20
 LONGEST_MESSAGE_BYTES = 2**16
 CHUNK = 64 * 1024
@@ -104,7 +104,7 @@ class Repositories:
         (fresh / "info" / "attributes").write_text(ATTRIBUTES)
         if gated:
             (fresh / GATED).touch()
-        if path.exists() and not self.exists(app):  # made by a git that outlived the app which was deleted there
+        if path.exists() and not self.exists(app):  # made by a git process that outlived the app's deletion
             remove(path)
         fresh.rename(path)
 

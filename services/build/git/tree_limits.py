@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 from shared.manifest import MIB
 
-LONGEST_PATH = 1024  # bytes, which with the home before it fits into what systems take
+LONGEST_PATH = 1024  # bytes; with the home's path before it, it stays below the limit of operating systems
 LONGEST_NAME = 255
 DEEPEST = 100
 SUBMODULE, FOLDER = "160000", "040000"
-# `.git` as Windows and macOS also read it; git itself takes no other notice of these two.
+# Names that Windows and macOS also read as `.git`; git itself checks no others.
 _GITS = {".git", "git~1"}
 _IGNORED_BY_MACOS = dict.fromkeys([*range(0x200C, 0x2010), *range(0x202A, 0x202F), *range(0x206A, 0x2070), 0xFEFF])
-# Controls, line ends of any kind, and what turns the direction of writing round.
+# Control characters, line ends of any kind, and characters that change the direction of writing.
 _UNSHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
@@ -83,7 +83,7 @@ def _check_name(raw: bytes) -> None:
         text = raw.decode()
     except UnicodeDecodeError:
         raise BadTree(f"holds {_shown(raw)}, a name that is not UTF-8; rename it") from None
-    if _UNSHOWN.search(text):  # terminals would obey it, and a log would hold two lines
+    if _UNSHOWN.search(text):  # terminals would interpret it, and a log would get two lines
         raise BadTree(f"holds {_shown(raw)}, a name with a character that cannot be shown; rename it")
     for name in text.split("/"):
         plain = name.translate(_IGNORED_BY_MACOS).lower().rstrip(". ")

@@ -110,7 +110,7 @@ def _parts(
     """Returns two groups of parts: those whose steps run in a build, and those that an image is built from. `final` is
     the part that publishes files, if the app has nothing else to run.
     """
-    if final is not None:  # files are served
+    if final is not None:  # static files are served
         with_build = [app.part] if app is not None and app.has_build else []
         return [*([app.part] if app is not None else []), final], (*with_build, final)
     own = python.part(tree)

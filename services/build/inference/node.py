@@ -17,12 +17,12 @@ from shared.manifest import Stage
 PACKAGE = "package.json"
 DEFAULT, OTHERS = "20", ("24", "22", "18", "16", "14")
 _INSTALL_SCRIPTS = {"preinstall", "install", "postinstall", "prepare"}
-# A `start` script that calls one of these starts a server for its author; what is built is served instead.
+# A `start` script that calls one of these starts a development server; the built files are served instead.
 _DEVELOPMENT = re.compile(
     r"\b(react-scripts start|craco start|ng serve|vue-cli-service serve|webpack(-dev-server| serve)|parcel( serve)?\b"
     r"|astro dev|gatsby develop|vite( dev| serve)?(?=\s*($|&|;| -))|docusaurus start|eleventy --serve|snowpack dev)"
 )
-# Where a tool's build writes, by the package that it is of.
+# Package → folder into which its build writes.
 _OUTPUTS = {
     "vite": "dist",
     "react-scripts": "build",

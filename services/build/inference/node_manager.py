@@ -6,7 +6,7 @@ from typing import Any
 
 from services.build.inference.tree import Tree
 
-# A lock file that names no version of its manager was written by one of these.
+# Format of a lock file that names no version of its manager → that version.
 _PNPM = {"5.": "7", "6.": "8", "9.": "9"}
 _LOCKS = ("pnpm-lock.yaml", "yarn.lock", "package-lock.json", "npm-shrinkwrap.json")
 _MANAGER = re.compile(r"(npm|pnpm|yarn)@(\d+(?:\.\d+)*)")
@@ -86,7 +86,7 @@ def _yarn(tree: Tree, lock: list[str], version: str) -> Manager:
         install = f"{yarn} install" + (" --frozen-lockfile" if lock else "")
         running = f"{install} --production"
         return Manager("yarn", f"{shown}: Yarn 1", install, running, "", f"{yarn} run", "", tuple(lock[:1]))
-    # Its own way to keep packages, Plug'n'Play, needs Yarn at run time too.
+    # Yarn's own format of installed packages, Plug'n'Play, needs Yarn at run time too.
     yarn = f"YARN_NODE_LINKER=node-modules npx --yes @yarnpkg/cli-dist@{version or '4'}"
     install = f"{yarn} install" + (" --immutable" if lock else "")
     return Manager("yarn", f"{shown}: Yarn {version or '4'}", install, install, "", f"{yarn} run", "", ())

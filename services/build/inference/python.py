@@ -10,7 +10,7 @@ from services.build.inference.versions import Wanted, chosen, pinned, ranged
 
 DEFAULT, OTHERS = "3.13", ("3.14", "3.12", "3.11", "3.10", "3.9", "3.8")
 BIND = "$HOST:$PORT"
-# The likeliest first; others are taken in the order of depth and name.
+# The most likely module first; others follow in the order of depth and name.
 _FIRST = ("main.py", "app.py", "wsgi.py", "asgi.py", "server.py", "app/main.py", "src/main.py", "api/main.py")
 COLLECT = "python manage.py collectstatic --noinput"
 

@@ -13,7 +13,7 @@ from services.build.inference.inference import NotInferred
 from services.build.inference.tree import Tree, table
 
 REQUIREMENTS = "requirements.txt"
-# Reads the lock files of other tools than pip, and is gone once it has written requirements for pip.
+# uv reads the lock files of other tools than pip, writes requirements for pip, and is then uninstalled.
 _UV, _LOCKED = "pip install --quiet uv", "${TMPDIR:-/tmp}/slipway-locked.txt"
 _EXPORTS = {
     "uv.lock": [f"uv export --quiet --frozen --no-dev --no-emit-project --output-file {_LOCKED}"],
@@ -21,7 +21,7 @@ _EXPORTS = {
         "uvx --quiet --from poetry --with poetry-plugin-export poetry export --without-hashes --no-interaction "
         f"--output {_LOCKED}"
     ],
-    # The index that every Pipfile names by default would take the place of the platform's.
+    # Every Pipfile names an index by default, which would replace the platform's.
     "Pipfile.lock": [
         f"uvx --quiet pipenv requirements > {_LOCKED}",
         f"sed -i '/^-i https:..pypi.org.simple$/d' {_LOCKED}",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Interface = Literal["wsgi", "asgi"]
-# What makes an app: dotted name → interface and framework.
+# Dotted name of the callable that creates an app → interface and framework.
 _MAKERS: dict[str, tuple[Interface, str]] = {
     "flask.Flask": ("wsgi", "Flask"),
     "bottle.Bottle": ("wsgi", "Bottle"),
@@ -28,7 +28,7 @@ _MAKERS: dict[str, tuple[Interface, str]] = {
     "socketio.ASGIApp": ("asgi", "Socket.IO"),
     "socketio.WSGIApp": ("wsgi", "Socket.IO"),
 }
-_NAMES = ("app", "application", "api", "server")  # that an app is called, the likeliest first
+_NAMES = ("app", "application", "api", "server")  # usual variable names of an app, the most likely first
 _FACTORIES = ("create_app", "make_app", "get_app", "app_factory")
 _SERVES = {"serve_forever", "run_app", "run_simple", "run_forever", "start_server", "create_server", "serve", "listen"}
 _NO_CODE = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
@@ -63,7 +63,7 @@ class Module:
 def read_module(data: bytes) -> Module | None:
     """Returns how the file with the content `data` serves an app; None if it is not Python."""
     try:
-        with warnings.catch_warnings():  # of a file with odd escapes
+        with warnings.catch_warnings():  # about odd escapes in the file
             warnings.simplefilter("ignore")
             root = ast.parse(data)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -155,7 +155,7 @@ def _app_of(node: ast.stmt, names: dict[str, str]) -> AppObject | None:
     made = _MAKERS.get(_dotted(value.func, names))
     if made is not None:
         return AppObject(targets[0], *made)
-    if _attribute(value.func) in _FACTORIES and targets[0] in _NAMES:  # imported or defined elsewhere in the file
+    if _attribute(value.func) in _FACTORIES and targets[0] in _NAMES:  # imported, or defined in this file
         return AppObject(targets[0], _likely(names), "a factory's app")
     return None
 

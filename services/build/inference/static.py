@@ -7,8 +7,8 @@ from services.build.inference.inference import Guess, LanguagePart, build_step
 IMAGE = "python:3.13-slim"
 SITE = ".slipway-site"
 INSTALL = "pip install 'starlette==1.*' 'uvicorn==0.*'"
-# What is served is copied to a folder of its own first: no file whose name begins with a dot, except in .well-known,
-# and none that is Slipway's.
+# The files to be served are first copied to a folder of their own: none whose name begins with a dot, except in
+# .well-known, and none that configures Slipway.
 _LEFT_OUT = "Procfile slipway.yml Dockerfile node_modules __pycache__"
 _PUBLISH = (
     f"rm -rf {SITE} && python -c \"import shutil; shutil.copytree('{{folder}}', '{SITE}', symlinks=True, "

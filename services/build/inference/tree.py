@@ -17,7 +17,7 @@ AT_ROOT = frozenset(
         *("slipway.yml", "vite.config.js", "vite.config.ts", "vite.config.mjs", "manage.py"),
     }
 )
-# Modules that hold an app by convention; others are too many to read.
+# Modules that usually hold an app; a commit has too many others to read.
 _MODULES = (
     "main",
     "app",
@@ -34,7 +34,7 @@ _MODULES = (
 DEEPEST_MODULE = 3
 MOST_MODULES = 60
 MOST_PACKAGES = 50
-LARGEST_LOCK_BYTES = 16 * 2**20  # a lock file is read for the names that it holds; a larger one is passed over
+LARGEST_LOCK_BYTES = 16 * 2**20  # a lock file is read for the names in it; a larger one is skipped
 LOCKS = frozenset({"package-lock.json", "npm-shrinkwrap.json", "pnpm-lock.yaml", "yarn.lock"})
 
 

@@ -19,7 +19,7 @@ LARGEST_BYTES = 20 * 2**20
 CHUNK = 64 * 1024
 LOOK_AGAIN_S = 1.0
 GATHER_S = 0.02
-TAIL = 2**18  # bytes of a log, characters of a channel
+TAIL = 2**18  # bytes at the end of a log; characters that a channel remembers
 MISSING = "\n... lines are missing here: the disk was full\n"
 
 
@@ -129,7 +129,7 @@ class Channel:
         if not self._log.full:
             self._write(self._splitter.feed(data))
         if self._log.full:
-            self._splitter.end()  # with the open line: half of what is to be hidden would be shown
+            self._splitter.end()  # drops the unfinished line, of which only a part of a secret might be masked
 
     def say(self, line: str) -> None:
         """Writes a line of the platform to the log."""
@@ -213,7 +213,7 @@ class BuildLogs:
         """Returns at most `limit` bytes from byte `start` on (-1: all); empty bytes if there is no log."""
         try:
             with self.path(build).open("rb") as file:
-                file.seek(min(start, os.fstat(file.fileno()).st_size))  # no system seeks to any number
+                file.seek(min(start, os.fstat(file.fileno()).st_size))  # no file can be positioned at any number
                 return file.read(limit)
         except FileNotFoundError:
             return b""

@@ -4,7 +4,7 @@ import re
 
 from shared.security.mask import Mask
 
-LONGEST = 4000  # characters; git cuts remote lines at 64 KiB
+LONGEST = 4000  # characters; git cuts lines for the pusher at 64 KiB
 _PLAIN = bytes([9, 10, *range(32, 127)])
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)|[@-Z\\^_])")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")

@@ -5,12 +5,12 @@ from pathlib import Path
 
 CHUNK = 2**20
 LINES = 1000
-LARGEST_BYTES = 4 * 2**20  # of one part: each line is at most some 16 KB
+LARGEST_BYTES = 4 * 2**20  # of one part of the log: each line has at most some 16 KB
 
 
 @dataclass(frozen=True)
 class LogPart:
-    """Holds up to 1000 lines of a log."""
+    """Holds up to 1000 lines of a log, for one page."""
 
     first: int
     """Number of the first line, from 1."""
@@ -35,7 +35,7 @@ def read_part(path: Path, line: int, *, chunk_bytes: int = CHUNK) -> LogPart:
     Blocks, since it scans the whole file, which takes some 10 ms for 20 MB. Raises FileNotFoundError if there is no
     log.
     """
-    starts = [0]  # byte at which each thousand begins
+    starts = [0]  # byte at which each block of a thousand lines begins
     count, at, ended = 0, 0, True
     with path.open("rb") as file:
         while chunk := file.read(chunk_bytes):

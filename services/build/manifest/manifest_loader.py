@@ -17,7 +17,7 @@ from services.build.manifest.step_graph import service_faults
 from services.build.secrets.secret import Secrets
 from shared.manifest import MIB, Manifest
 
-LARGEST_AT_ROOT_BYTES = MIB  # of the files that tell what an app is: they are read into memory
+LARGEST_AT_ROOT_BYTES = MIB  # of the files that inference reads: they are read into memory
 NEAR_MISSES = {"slipway.yaml", "slipway.yml", ".slipway.yml", ".slipway.yaml", "slipway.json", "slipway.toml"}
 
 
@@ -61,7 +61,7 @@ async def read_manifest(
             raise with_lines(written, faults)
     found, command, own_steps = Inference(None), manifest.run.command, "steps" in manifest.model_fields_set
     if images or command is None or not own_steps:
-        present = {} if own_steps else present  # own steps may bring another version than the machine's
+        present = {} if own_steps else present  # own steps may install another version than the machine's
         tree = Tree(plain.keys(), contents)
         try:
             found = await asyncio.to_thread(infer, tree, images=images, present=present, written=command)

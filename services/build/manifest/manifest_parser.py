@@ -24,14 +24,14 @@ _OPENING = (
 )
 _CLOSING = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
 BINARY = "tag:yaml.org,2002:binary"
-# Control characters but tab and line feed, and halves of surrogate pairs. No variable, command or Redis holds NUL or a
-# half; terminals and logs would obey the others.
+# Control characters except tab and line feed, and lone surrogates. Variables, commands and Redis cannot hold NUL or a
+# lone surrogate; terminals and logs would interpret the others.
 _UNUSABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-APP_KEYS = {"branches", "environments", "root"}  # what people look for here, but the app holds
+APP_KEYS = {"branches", "environments", "root"}  # keys of the app's settings that people try in the manifest
 
 
 class BadManifest(ValueError):
-    """Reports the faults of a manifest."""
+    """Reports the faults that were found in a manifest."""
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         super().__init__("; ".join(str(fault) for fault in faults))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class TimeLimits:
-    """Holds the time limits of the phases, in seconds."""
+    """Holds the time limits of a build's phases, in seconds."""
 
     whole_s: float = 7200.0
     """Time from the start of a run until the artifact is sealed."""

@@ -12,7 +12,7 @@ from services.build.pipeline.deployer_client import ReleaseRefused, Unfinished, 
 from services.build.system.stop import Stop, Stopped
 from shared.models import BuildState, ReleaseView
 
-End = tuple[BuildState, str]  # with its reason
+End = tuple[BuildState, str]  # final state and its reason
 LOOK_AGAIN_S = 0.5
 
 
@@ -126,5 +126,5 @@ class DeployStage:
 
     async def _waiting(self, reason: str, progress: str) -> None:
         if self._lines(reason, progress):
-            with contextlib.suppress(Stopped):  # whoever waits for `stop` raises it
+            with contextlib.suppress(Stopped):  # the task that waits for `stop` raises it
                 await self._recorder.update(lambda build: domain.with_changes(build, reason=reason))

@@ -16,7 +16,7 @@ PATIENCE_S = 600.0
 POLL_S = 0.2
 RETRY_S = 1.0
 AWAY_LIMIT_S = 600.0
-NEWEST = 20  # releases, among which that of a running build is
+NEWEST = 20  # releases, among which the release of a running build must be
 Waiting = Callable[[str, str], Awaitable[None]]
 """Callback that is called repeatedly during a wait, with what is waited for and with the time so far ("3 s of 60")."""
 _UNDER_WAY = {ReleaseState.PENDING, ReleaseState.STARTING}
@@ -106,7 +106,10 @@ class DeployerClient:
         return next((release for release in releases if release.build == build.id), None)
 
     async def look(self, release_id: str, waiting: Waiting, stop: Stop) -> ReleaseView:
-        """Returns the release in its present state."""
+        """Returns the release in its present state. While the deployer does not answer, tries again and reports by
+        `waiting` how long already. Raises Unreachable when the time for that is over, ReleaseRefused if the deployer
+        refuses the request, and Stopped once `stop` is set.
+        """
         path = f"/releases/{release_id}"
         return ReleaseView.model_validate(await self._retried(lambda: self._deployer.get(path), waiting, stop))
 

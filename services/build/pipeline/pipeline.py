@@ -34,7 +34,7 @@ from services.build.system.stop import Stopped
 from shared.manifest import Gates, Manifest, Step
 from shared.runtime.loops import cancel
 
-LARGEST_READ_BYTES = 2**20  # of a file whose lines tell findings apart
+LARGEST_READ_BYTES = 2**20  # of a file whose lines distinguish findings
 Ends = Sequence[tuple[Step, StepEnd]]
 
 
@@ -127,7 +127,10 @@ class Pipeline:
         measures |= await self._compare(workspace, app, baseline, ours, gates, measures, collected)
         judged = evaluate(gates, measures, previous)
         results = with_remedies(judged, app.name, app.gates, manifest.gates, first=first)
-        return Verdict([*results, _passed_steps(ends)], flaky, collected.tests == 0, ours)
+        results.append(_passed_steps(ends))
+        if misfit := await self._context.executor.misfit(workspace):
+            results.append(GateResult(name="commit", passed=False, reason=misfit))
+        return Verdict(results, flaky, collected.tests == 0, ours)
 
     async def _resolver(self, workspace: Workspace, tracked: Sequence[TrackedFile]) -> PathResolver:
         """Returns the resolver that maps paths in reports to files of the commit. Reports may name the checkout's

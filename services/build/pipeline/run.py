@@ -145,7 +145,7 @@ class _Run:
         pipeline = Pipeline(context, recorder, self._log, self._secrets, report_recorder)
         try:
             verdict = await pipeline.judge(workspace, app, manifest, tracked)
-        finally:  # also of a build that is stopped
+        finally:  # also for a build that is stopped
             if report_recorder.begun:
                 await asyncio.to_thread(lambda: context.reports.write(workspace.build, report_recorder.report()))
         await recorder.update(lambda build: domain.with_changes(build, flaky=verdict.flaky))

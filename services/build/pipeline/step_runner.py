@@ -196,10 +196,10 @@ class StepRunner:
 
 
 def _before(step: Step, workspace: Workspace) -> report_file.StepStart:
-    own_folder(workspace.scratch)  # it is the steps' HOME: the last one may have removed or replaced it
+    own_folder(workspace.scratch)  # this is the steps' HOME, which the last step may have removed or replaced
     for paths in step.reports.by_kind().values():
         for path in paths:
-            if not is_glob(path):  # what a glob matches may be anybody's: only what is new is read
+            if not is_glob(path):  # a glob may match files of other steps, so only new files count for it
                 report_file.clear(workspace.folder, path)
     return report_file.begin(workspace.scratch)
 

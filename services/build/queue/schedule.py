@@ -19,7 +19,7 @@ class Start:
 
 @dataclass(frozen=True)
 class End:
-    """Requests to end a build that never started."""
+    """Requests to end a queued build that was stopped before it started."""
 
     build: str
     stop: StopRequest
@@ -67,7 +67,7 @@ def plan(
         if build.id in working:
             if stop is not None:
                 actions.append(Halt(build.id, None if build.stop else stop))
-        elif build.state is BuildState.RUNNING:  # left by a service that died; it starts whatever the limit says
+        elif build.state is BuildState.RUNNING:  # left by a service that was killed; it starts even beyond the limit
             actions.append(Start(build.id))
             busy[build.app] += not build.deploying
         elif build.branch is None or group not in blocked:
@@ -119,7 +119,7 @@ def _in_turn(
     turns, in_progress = dict(served), set(in_progress)
     left = [build for build in waiting if build.fresh or (build.app, build.commit) not in in_progress]
     while left and busy.total() < concurrency:
-        build = min(left, key=lambda each: (busy[each.app], turns.get(each.app, 0)))  # the first of equals: the oldest
+        build = min(left, key=lambda each: (busy[each.app], turns.get(each.app, 0)))  # of equals, the oldest
         in_progress.add((build.app, build.commit))
         left = [
             each for each in left if each.id != build.id and (each.fresh or (each.app, each.commit) not in in_progress)

@@ -50,7 +50,7 @@ class Workers:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._stops: dict[str, Stop] = {}
         self._waits: dict[str, WaitLines] = {}
-        self._served: dict[str, int] = {}  # empty after a restart: then the oldest build begins
+        self._served: dict[str, int] = {}  # empty after a restart, so that the oldest build starts
         self._turns = itertools.count(1)
         self._wake = wake
 

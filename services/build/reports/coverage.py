@@ -16,12 +16,12 @@ from services.build.reports.report_text import (
 )
 
 NO_LINE = "holds no coverable line"
-MOST_ROOTS = 100  # each is tried with each file
+MOST_ROOTS = 100  # each root is tried with each file
 
 
 @dataclass(frozen=True)
 class LineCount:
-    """Holds the execution counts of a coverage report."""
+    """Holds how many times each line ran, from a coverage report."""
 
     hits: Mapping[tuple[str, int], int]
     """(file as the report names it, line) → number of runs."""
@@ -56,8 +56,8 @@ def _cobertura(data: bytes, not_before: datetime) -> LineCount:
         raise Unreadable(f"is neither Cobertura nor LCOV: its root is <{root.tag}>")
     stamp = root.get("timestamp", "")
     if is_count(stamp) and 0 < int(stamp) < 10**14:
-        seconds = int(stamp) / 1000 if int(stamp) > 10**11 else float(stamp)  # some writers give seconds
-        # Whole seconds are up to one second behind.
+        seconds = int(stamp) / 1000 if int(stamp) > 10**11 else float(stamp)  # some programs write seconds
+        # A time in whole seconds may be up to one second too early.
         check_not_older(datetime.fromtimestamp(seconds, UTC), not_before, CLOCK_TOLERANCE)
     hits: dict[tuple[str, int], int] = {}
     for number, owner in enumerate(root.iter("class")):

@@ -11,10 +11,10 @@ from services.build.reports.metric import Offender, brief
 from services.build.reports.report_text import CLOCK_TOLERANCE, Unreadable, check_not_older, is_count, xml_root
 from services.build.reports.test_case import Case, outcome_of, read_case
 
-ZONE_TOLERANCE = timedelta(hours=14)  # a time without a zone may be anybody's local time
+ZONE_TOLERANCE = timedelta(hours=14)  # a time without a zone may be in any time zone
 NAME_CHARACTERS = 300
 SUITES = ("testsuites", "testsuite")
-NO_CLAIM = ("", "undefined", "null", "none")  # what writers put where they have no number
+NO_CLAIM = ("", "undefined", "null", "none")  # texts that programs write instead of a missing number
 
 
 @dataclass(frozen=True)

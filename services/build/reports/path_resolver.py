@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 from services.build.git.tree_limits import LONGEST_PATH
 
-CONTAINER_CHECKOUT = "/workspace"  # where a step in a container sees the checkout
+CONTAINER_CHECKOUT = "/workspace"  # path of the checkout in a step's container
 _MODULE = re.compile(rb"^module[ \t]+([^\s/][^\s]*)", re.MULTILINE)
 
 
@@ -89,6 +89,6 @@ def _parents(report: str) -> list[str]:
 
 def _plain(path: str) -> str:
     if path.startswith("file:"):
-        with contextlib.suppress(ValueError):  # it is no URI then
+        with contextlib.suppress(ValueError):  # then it is no URI
             path = unquote(urlsplit(path).path)
     return path.replace("\\", "/")

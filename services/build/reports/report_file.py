@@ -13,8 +13,8 @@ from services.build.reports.report_text import Unreadable
 from services.build.system.path_glob import PathGlob, fixed_folder
 
 LARGEST_BYTES = 20 * 2**20
-MOST_MATCHED = 200  # files by one glob
-MOST_LOOKED = 500_000  # files and folders
+MOST_MATCHED = 200  # files that one glob may match
+MOST_LOOKED = 500_000  # files and folders that are searched
 LARGEST_IN_ALL_BYTES = 60 * 2**20  # of all reports of one kind of a step
 
 
@@ -36,7 +36,7 @@ def begin(scratch: Path) -> StepStart:
     """Returns the present time by the clock of the file system that holds `scratch`. The caller takes it before a
     step's first command.
     """
-    with tempfile.TemporaryFile(dir=scratch) as stamp:  # a file of its own: others may begin at the same time
+    with tempfile.TemporaryFile(dir=scratch) as stamp:  # its own file: other steps may begin at once
         return StepStart(os.fstat(stamp.fileno()).st_mtime_ns)
 
 

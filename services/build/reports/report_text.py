@@ -8,7 +8,7 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import ParseError, fromstring
 
 CLOCK_TOLERANCE = timedelta(seconds=2)
-NO_TIME = datetime(1970, 1, 3, tzinfo=UTC)  # writers without a time write the first moment of 1970, or of year 1
+NO_TIME = datetime(1970, 1, 3, tzinfo=UTC)  # programs without a clock write the first moment of 1970, or of year 1
 MOST_DIGITS = 15
 MOST_RUNS = int(1e15)
 _MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
@@ -65,7 +65,7 @@ def runs(text: str, name: str) -> int:
         count = float(text)
     except ValueError:
         count = -1.0
-    if not 0 <= count < float("inf"):  # NaN is neither
+    if not 0 <= count < float("inf"):  # NaN fails both comparisons
         raise Unreadable(f'says {name}="{text[:40]}", which is not a count')
     return min(math.ceil(count), MOST_RUNS)
 

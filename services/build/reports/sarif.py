@@ -11,7 +11,7 @@ from services.build.reports.path_resolver import shown_path
 from services.build.reports.report_text import MOST_DIGITS, Unreadable, decoded
 
 SEVERITY = {"error": 0, "warning": 1, "note": 2, "none": 3}
-GONE = "absent"  # the state of a result that an earlier run had and this one has not
+GONE = "absent"  # state of a result that an earlier run had and this one does not have
 BASES_DEEP = 10
 _PLACEHOLDER = re.compile(r"\{(\d{1,3})\}")
 

@@ -7,7 +7,7 @@ from xml.etree.ElementTree import Element
 
 MESSAGE_CHARACTERS = 2_000
 OUTPUT_CHARACTERS = 20_000
-# What writers say in an attribute instead of a child: googletest, CTest, Catch2, node's and others'.
+# Attribute values that some writers use instead of a child element: googletest, CTest, Catch2, node and others.
 FAILED = frozenset({"failed", "failure", "fail", "error", "errored", "broken", "timedout", "crashed"})
 SKIPPED = frozenset({"skipped", "skip", "notrun", "disabled", "suppressed", "ignored", "pending", "inconclusive"})
 

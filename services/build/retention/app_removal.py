@@ -11,7 +11,7 @@ from typing import Any
 from services.build.builds.app import App, AppRemoval
 from services.build.builds.build import StopRequest
 from services.build.builds.build_store import BuildStore
-from services.build.executors.executor import Executor, Leavings
+from services.build.executors.executor import Executor, ExecutorObjects
 from services.build.gates.report_archive import ReportFiles
 from services.build.git.repository import Repositories
 from services.build.logs.build_log import BuildLogs
@@ -101,7 +101,7 @@ class AppRemovals:
             return f"waits: {problem.detail}"
         builds = [build async for build in self._store.every(app.name)]
         await asyncio.to_thread(self._remove_files, app.name, [build.id for build in builds])
-        await self._executor.remove(Leavings(frozenset(), frozenset({app.name})))
+        await self._executor.remove(ExecutorObjects(frozenset(), frozenset({app.name})))
         await self._store.drop(builds)
         await self._forget(app.name)
         reason = "the app is removed"

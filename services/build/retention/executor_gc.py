@@ -1,7 +1,7 @@
 """Removes objects of ended builds and removed apps from the executor, such as containers, volumes and caches."""
 
 from services.build.builds.build_store import BuildStore
-from services.build.executors.executor import Executor, Leavings
+from services.build.executors.executor import Executor, ExecutorObjects
 
 
 class ExecutorGc:
@@ -14,7 +14,7 @@ class ExecutorGc:
         self._executor = executor
 
     async def step(self) -> None:
-        found = await self._executor.leavings()
+        found = await self._executor.objects()
         unended = {build.id for build in await self._store.unended()}
         apps = {app.name for app in await self._store.apps()}
-        await self._executor.remove(Leavings(found.builds - unended, found.apps - apps))
+        await self._executor.remove(ExecutorObjects(found.builds - unended, found.apps - apps))

@@ -22,15 +22,15 @@ from services.build.system.stop import Stop
 log = logging.getLogger(__name__)
 
 KEPT = f"{HIDDEN}/kept"
-PACKS, LOOSE = 50, 6700  # git's own figures
+PACKS, LOOSE = 50, 6700  # the thresholds of `git gc --auto`
 TIMEOUT_S = 900.0
 PAUSE_S = 3600.0
-STALE_S = 24 * 3600.0  # nothing of git's writes so long
+STALE_S = 24 * 3600.0  # no git process writes for so long
 REASON_BYTES = 2000
 _CONFIG = {
     "safe.directory": "*",
     "core.hooksPath": os.devnull,
-    "gc.cruftPacks": "true",  # else each object that no ref has becomes a file
+    "gc.cruftPacks": "true",  # otherwise each object that no ref reaches becomes a file
     "gc.pruneExpire": "2.weeks.ago",
     "gc.autoDetach": "false",
     "pack.threads": "1",
@@ -60,7 +60,7 @@ class RepositoryGc:
         self._most_packs = most_packs
         self._most_loose = most_loose
         self._timeout_s = timeout_s
-        self._not_before: dict[str, float] = {}  # app → by the monotonic clock
+        self._not_before: dict[str, float] = {}  # app → earliest next try (monotonic clock)
         self._stops: dict[str, Stop] = {}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
@@ -79,7 +79,7 @@ class RepositoryGc:
             try:
                 await self._repositories.in_thread(keep, self._repositories, app, commits)
                 await self._pack(app, stop)
-            except (GitFailed, OSError) as error:  # the other repositories are none the worse
+            except (GitFailed, OSError) as error:  # other repositories are not affected
                 log.warning("the repository of %s was not packed: %s", app, error)
 
     @contextlib.asynccontextmanager

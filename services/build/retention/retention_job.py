@@ -24,7 +24,7 @@ from shared.models import Environment, ReleaseView
 log = logging.getLogger(__name__)
 
 FOREVER_DAYS = 36_500
-SLACK = timedelta(minutes=10)  # a release that was asked for before the note has been stored by then
+SLACK = timedelta(minutes=10)  # a release that was requested before the note is stored by then
 
 
 class RetentionJob:

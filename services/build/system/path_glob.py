@@ -21,10 +21,10 @@ class PathGlob:
 
     def matches(self, parts: Sequence[str]) -> bool:
         """Returns True if the pattern matches the path. `parts` holds the path's parts between slashes."""
-        places = {0}  # numbers of parts of the path that are matched so far: no pattern is slow
+        places = {0}  # numbers of parts of the path matched so far; the time is bounded for every pattern
         for place, expression in enumerate(self._parts, 1):
             if expression is None:
-                least = min(places) + (place == len(self._parts))  # at the end it stands for at least one part
+                least = min(places) + (place == len(self._parts))  # a final `**` matches at least one part
                 places = set(range(least, len(parts) + 1))
             else:
                 places = {at + 1 for at in places if at < len(parts) and expression.match(parts[at])}

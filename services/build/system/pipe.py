@@ -8,7 +8,7 @@ import fcntl
 import os
 from collections.abc import Callable
 
-Output = Callable[[bytes], None]  # takes what a program prints, as it arrives
+Output = Callable[[bytes], None]  # receives what a program prints, as it arrives
 CHUNK = 64 * 1024
 ROOM = 256 * 1024  # capacity of the pipe, so that programs seldom wait; Linux' default is 64 KiB
 GATHER_S = 0.005
@@ -22,7 +22,7 @@ class PipeEnd:
 
     def __init__(self, descriptor: int) -> None:
         os.set_blocking(descriptor, False)
-        with contextlib.suppress(OSError):  # the user may hold so much in pipes already that more is not granted
+        with contextlib.suppress(OSError):  # the system limits the memory that one user may have in pipes
             fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, ROOM)
         self._descriptor = descriptor
         self._not_before = 0.0

@@ -63,7 +63,7 @@ class ProcessTree:
         thread. May be cancelled.
         """
         while (code := self.poll()) is None:
-            answer = os.dup(self._answer.fileno())  # several may wait, and the event loop takes a descriptor once
+            answer = os.dup(self._answer.fileno())  # several tasks may wait, each needs a descriptor of its own
             try:
                 await readable(answer)
             finally:

@@ -16,7 +16,7 @@ from shared.manifest import MIB
 TIMEOUT_S = 120.0
 LARGEST_ANSWER_BYTES = 32 * MIB
 LARGEST_MEMORY_BYTES = 2048 * MIB
-# `ulimit -f` counts blocks of 512 bytes, `-v` KiB; `-t` is of each process.
+# `ulimit -f` counts blocks of 512 bytes, `-v` KiB; `-t` applies to each process.
 _BOUNDED = f"""\
 exec 2>/dev/null
 ulimit -t {TIMEOUT_S:.0f}

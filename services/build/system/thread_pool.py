@@ -17,5 +17,7 @@ class ThreadPool:
         self._threads = ThreadPoolExecutor(size, thread_name_prefix=name)
 
     def __call__(self, work: Callable[..., T], *arguments: object) -> "asyncio.Future[T]":
-        """Calls `work` in a thread. Cancelling the returned future ends the wait, but not the call."""
+        """Calls `work` in a thread of the pool, and returns a future with its result. Cancelling the future ends the
+        wait, but not the call.
+        """
         return asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)

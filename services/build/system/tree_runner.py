@@ -29,14 +29,14 @@ def main(grace_s: float, command: list[str]) -> None:
     child = _fork()
     if not child:
         _execute(command)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # the pipe ends with those who write into it
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # the pipe must end as soon as no process of the step writes into it
     waited = [0, os.pidfd_open(child)]
     while True:
         readable, _, _ = select.select(waited, [], [], REAP_S)
         code = _reap().get(child)
         if 0 in readable:
             break
-        if code is not None and len(waited) > 1:  # else it is an orphan that got the same pid
+        if code is not None and len(waited) > 1:  # otherwise it is an orphan that got the same pid
             waited = [0]
             try:
                 os.write(1, b"%d\n" % code)
@@ -58,7 +58,7 @@ def _fork() -> int:
 
 def _execute(command: list[str]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(number, signal.SIG_DFL)  # what is ignored would stay so in the command
+        signal.signal(number, signal.SIG_DFL)  # the command would inherit an ignored signal
     os.setsid()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
@@ -106,7 +106,7 @@ def _descendants() -> list[int]:
             with open(f"/proc/{pid}/stat", "rb") as file:
                 parent = int(file.read().rpartition(b")")[2].split()[1])
         except (OSError, IndexError):
-            continue  # it has ended since
+            continue  # the process has ended in the meantime
         children.setdefault(parent, []).append(int(pid))
     found: list[int] = []
     left = [os.getpid()]

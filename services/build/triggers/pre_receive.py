@@ -57,9 +57,9 @@ class PreReceiveGate:
         self._wake = wake
         self._is_connected = is_connected
         self._on_abandoned = on_abandoned
-        self._waiting: Counter[str] = Counter()  # build → pushes
-        self._builds: dict[str, Build] = {}  # of those, as they were queued
-        self._kept: set[tuple[str, str]] = set()  # app, commit
+        self._waiting: Counter[str] = Counter()  # build → number of pushes that wait for it
+        self._builds: dict[str, Build] = {}  # the builds in `_waiting`, as they were queued
+        self._kept: set[tuple[str, str]] = set()  # (app, commit) of refs that protect pushed objects
         self._begun = False
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
@@ -155,7 +155,7 @@ class PreReceiveGate:
                 raise PushRefused(f"its pusher has gone. {NOTHING_ACCEPTED}")
             yield data
         if not now.ended:
-            raise ConnectionAbortedError("this service ends before the build does")  # the hook says so
+            raise ConnectionAbortedError("this service ends before the build does")  # the hook prints this reason
         if now.state is not S.SUCCESS:
             also = "; branches that need no verdict go in by a push of their own" if others else ""
             remedy = REMEDIES.get(now.state, "push again")

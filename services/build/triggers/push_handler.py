@@ -86,7 +86,7 @@ class PushHandler:
             try:
                 await self.queue_heads(app)
             except RedisError:
-                raise  # nor would any other
+                raise  # the other apps would fail too
             except Exception as error:
                 failing[app] = f"{type(error).__name__}: {error}"
                 if self._failing.get(app) != failing[app]:
@@ -105,7 +105,7 @@ class PushHandler:
         """
         async with self._one_at_a_time:
             if not await self._repositories.in_thread(self._repositories.exists, name):
-                return {}  # it was removed: only a push makes an app
+                return {}  # the app was removed, and only a push creates one
             app = await self._ensure_app(name)
             if app.removing is not None:
                 return {}
@@ -139,7 +139,7 @@ class PushHandler:
         """Queues a build of the commit or, if `commit` is None, of the branch's head. Without a branch, the build is
         not deployed. Raises NotFound for an unknown app, and Invalid for an unknown branch or commit.
         """
-        async with self._one_at_a_time:  # a push that comes meanwhile gets a later number
+        async with self._one_at_a_time:  # a later push gets a higher number
             app = await self._store.app(name)
             head = (await self._repositories.in_thread(self._repositories.heads, name)).get(branch) if branch else None
             if commit is None and head is None:
@@ -190,12 +190,12 @@ class PushHandler:
         if more > 0:
             lines = [*lines[:REFS_SHOWN], f"and {more} more refs, with nothing to build"]
         for line in lines:
-            yield f"{cleaned(line)}\n".encode(errors="replace")  # git takes names in any encoding
+            yield f"{cleaned(line)}\n".encode(errors="replace")  # git accepts names in any encoding
         for build_id in follow:
             async for data in self._logs.follow(build_id, partial(self._ended, build_id)):
                 yield data
             if not await self._ended(build_id):
-                raise ConnectionAbortedError("this service ends before the build does")  # the hook says so
+                raise ConnectionAbortedError("this service ends before the build does")  # the hook prints this reason
 
     async def _ended(self, build_id: str) -> bool:
         with contextlib.suppress(RedisError):

@@ -32,7 +32,7 @@ from shared.runtime.keyed_tasks import KeyedTasks
 
 log = logging.getLogger(__name__)
 
-INTERVAL_S = 1.0  # between the beginnings of two fetches of an app: a burst of deliveries is served by a few
+INTERVAL_S = 1.0  # between the starts of two fetches of an app, so that many deliveries cause few fetches
 REQUEST_TIMEOUT_S = 30.0
 
 
@@ -65,9 +65,9 @@ class RemoteSync:
         self._short = ""
         self._wake = wake
         self._begun = False
-        self._unprompted: dict[str, int] = {}  # app to be fetched without a delivery → fetches that failed
-        self._due: dict[str, float] = {}  # by the monotonic clock
-        self._again: dict[str, datetime] = {}  # app whose deliveries outran the forge's git → its next fetch
+        self._unprompted: dict[str, int] = {}  # app to be fetched without a delivery → number of failed fetches
+        self._due: dict[str, float] = {}  # app → time of its next fetch (monotonic clock)
+        self._again: dict[str, datetime] = {}  # app whose deliveries the forge's git does not show yet → next fetch
         self._asked: set[str] = set()  # apps with a delivery or a change since their last fetch began
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
@@ -173,7 +173,7 @@ class RemoteSync:
             except FetchFailed as error:
                 await self._failed(name, batch, str(error))
                 return
-        if name not in self._asked:  # else the app may have changed during the fetch
+        if name not in self._asked:  # otherwise the app may have changed during the fetch
             self._unprompted.pop(name, None)
         after = await self._outcomes(app, batch)
         if waiting := [each.fetch_again_at for each in after if each.waits]:

@@ -256,7 +256,7 @@ def router(
             try:
                 tail = await driver.logs(instance_id, min(lines, MOST_LINES // len(instances)))
             except UnknownInstance:
-                continue  # not started yet
+                continue  # the instance has not started yet
             parts += [f"{instance_id} | {line}\n" for line in tail]
         return PlainTextResponse(await asyncio.to_thread(mask, "".join(parts)))
 

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from shared.models import Artifact
 
-KILLED = 128 + signal.SIGKILL  # the exit code of what SIGKILL ended, as a shell reports it
+KILLED = 128 + signal.SIGKILL  # exit code after SIGKILL, as a shell reports it
 
 
 class DriverError(Exception):
@@ -78,6 +78,9 @@ class InstanceSpec:
     """
     volumes: tuple[VolumeMount, ...] = ()
     """Volumes of the instance; the driver creates missing ones."""
+    is_new: bool = False
+    """True for an instance of a release that was not live yet. Only its limit is compared with the machine's memory:
+    an older release went live without that, and must go on."""
 
     @property
     def release(self) -> str:
@@ -189,8 +192,8 @@ class Driver(Protocol):
 
     async def preflight(self, spec: InstanceSpec) -> None:
         """Checks whether `start` is known to fail; raises DriverError with the reason if so. The artifact may be
-        missing or changed, a volume may belong to another app, or the memory limit may exceed the memory of the
-        machine. Changes nothing.
+        missing or changed, a volume may belong to another app, or the memory limit of a new release may exceed the
+        memory of the machine. Changes nothing.
         """
         ...
 
@@ -198,7 +201,8 @@ class Driver(Protocol):
         """Starts the instance and returns its status, without waiting until it is ready. Each id is started only once:
         a repeated call returns the instance's status, even if it has ended. If something was started under this id for
         another release or from another artifact, it is first ended and removed. Raises DriverError if something that
-        does not belong to this stack prevents the start; the message says what it is, and how to remove it.
+        does not belong to this stack prevents the start (the message says what it is, and how to remove it), or if the
+        memory limit of a new release exceeds the memory of the machine.
         """
         ...
 
@@ -243,8 +247,8 @@ class Driver(Protocol):
 
     async def set_memory(self, instance_id: str, memory: int) -> None:
         """Changes the memory limit of a running instance to `memory` bytes, without a restart. Raises DriverError if
-        the instance is not running, or uses more than 80 % of a lower limit; raises Unsupported if only a new instance
-        can have another limit. In these cases nothing changes.
+        the instance is not running or uses more than 80 % of a lower limit, or if the limit exceeds the memory of the
+        machine; raises Unsupported if only a new instance can have another limit. In these cases nothing changes.
         """
         ...
 
@@ -264,7 +268,7 @@ class Driver(Protocol):
         """Raises ArtifactGone if the artifact is missing, and ArtifactChanged if it has changed since its build."""
         ...
 
-    async def tidy(self, needed: Collection[Artifact]) -> None:
+    async def collect_garbage(self, needed: Collection[Artifact]) -> None:
         """Limits the size of logs, and removes this stack's images that are not in `needed`. The caller calls it about
         once a minute. It keeps images built within the last hour, which a release may be about to use, and images of
         existing containers. If `needed` is empty it removes nothing, since the list may be incomplete. It removes no

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from services.deployer.drivers.driver import DriverError
+from services.deployer.drivers.driver import DriverError, InstanceSpec
 from shared.manifest import size
 
 HEADROOM = 0.8
@@ -24,23 +24,29 @@ class MemoryUse:
     """
 
 
-def check_headroom(instance_id: str, before: int, memory: int, working_set: int) -> None:
-    """Raises DriverError if the new limit `memory` is lower than the present limit `before` and leaves too little room,
-    because `working_set` exceeds 80 % of it. All three are in bytes.
+def check_limit(instance_id: str, before: int, memory: int, working_set: int, machine: int | None = None) -> None:
+    """Raises DriverError if the new limit `memory` exceeds the machine's memory, or if it is lower than the present
+    limit `before` and leaves too little room, because `working_set` exceeds 80 % of it. All are in bytes. `machine` is
+    the machine's memory; without it, this machine's is used.
     """
+    keeps = f"it keeps its limit of {size(before)}"
+    if memory > (total := _total(machine)):
+        raise DriverError(f"{size(memory)} is more than the {size(total)} that the machine has in all; {keeps}")
     if memory < before and working_set > HEADROOM * memory:
-        raise DriverError(
-            f"{instance_id} uses {size(working_set)}, more than {HEADROOM:.0%} of {size(memory)}; "
-            f"it keeps its limit of {size(before)}".replace("%", " %")
-        )
+        used = f"{instance_id} uses {size(working_set)}, more than {HEADROOM:.0%} of {size(memory)}"
+        raise DriverError(f"{used}; {keeps}".replace("%", " %"))
 
 
-def check_machine(memory: int, machine: int | None = None) -> None:
-    """Raises DriverError if a limit of `memory` bytes exceeds the machine's memory, and so would limit nothing.
+def check_machine(spec: InstanceSpec, machine: int | None = None) -> None:
+    """Raises DriverError if the memory limit of a new release exceeds the machine's memory, and so would limit nothing.
     `machine` is that memory in bytes; without it, this machine's is used.
     """
-    total = psutil.virtual_memory().total if machine is None else machine
-    if memory > total:
+    if spec.is_new and spec.memory > (total := _total(machine)):
         raise DriverError(
-            f"resources.memory is {size(memory)}, but the machine has {size(total)} in all; lower it in slipway.yml"
+            f"resources.memory is {size(spec.memory)}, but the machine has {size(total)} in all; "
+            "lower it in slipway.yml"
         )
+
+
+def _total(machine: int | None) -> int:
+    return int(psutil.virtual_memory().total) if machine is None else machine

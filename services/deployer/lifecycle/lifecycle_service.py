@@ -92,7 +92,7 @@ class LifecycleService:
         """Requests the removal of each environment of the app, as `remove` does."""
         for environment_id in await self._store.environments():
             if environment_id.app == app:
-                with contextlib.suppress(NotFound):  # it is gone meanwhile
+                with contextlib.suppress(NotFound):  # the environment was removed in the meantime
                     await self.remove(environment_id, volumes)
 
     async def _change(self, environment_id: EnvironmentId, change: Callable[[World], Lifecycle]) -> None:

@@ -9,7 +9,7 @@ from shared.models import InstanceState, ReleaseState
 
 @dataclass(frozen=True)
 class AddInstance:
-    """Requests a new instance of the release."""
+    """Requests a new instance of the release. It is stored first, and started by `StartInstance`."""
 
     release: str
     replaces: str | None = None
@@ -29,7 +29,7 @@ class MoveInstance:
 
 @dataclass(frozen=True)
 class RecordAddress:
-    """Records the address of the instance."""
+    """Records the address at which the instance listens."""
 
     instance: str
     address: str
@@ -52,7 +52,7 @@ class DropInstance:
 
 @dataclass(frozen=True)
 class MoveRelease:
-    """Moves the release to another state, for a reason."""
+    """Moves the release to another state, and records the reason."""
 
     release: str
     state: ReleaseState
@@ -77,7 +77,7 @@ class Switch:
 
 
 @dataclass(frozen=True)
-class MakeRoom:
+class DrainOld:
     """Records that a stop-first release may drain the old instances before it starts its own. The downtime of the app
     begins.
     """
@@ -137,7 +137,7 @@ class RecordStopped:
 
 
 InstanceChange = AddInstance | MoveInstance | RecordAddress | RecordEnd | DropInstance
-ReleaseChange = MoveRelease | Switch | MakeRoom | RecordDowntime | Wait | StopClock | CreditClock | RaiseMemory
+ReleaseChange = MoveRelease | Switch | DrainOld | RecordDowntime | Wait | StopClock | CreditClock | RaiseMemory
 Change = InstanceChange | ReleaseChange | RecordStopped
 
 

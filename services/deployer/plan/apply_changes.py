@@ -129,8 +129,8 @@ class _Application:
                     self._move_release(change)
                 case action.Switch(release_id):
                     self._put_release(self._release(release_id).model_copy(update={"switched_at": self._now}))
-                case action.MakeRoom(release_id):
-                    self._make_room(self._release(release_id))
+                case action.DrainOld(release_id):
+                    self._drain_old(self._release(release_id))
                 case action.RecordDowntime(release_id):
                     self._record_downtime(self._release(release_id))
                 case action.Wait(release_id, reason):
@@ -258,9 +258,9 @@ class _Application:
         if release.raised_to is not None and override.memory == release.raised_to:
             self._commit.override = override.model_copy(update={"memory": release.raised_from})
 
-    def _make_room(self, release: Release) -> None:
+    def _drain_old(self, release: Release) -> None:
         served = any(i.release != release.id and i.state in RUNNING for i in self._world.instances.values())
-        update = {"room_at": self._now, "down_from": self._now if served else None}
+        update = {"drain_old_at": self._now, "down_from": self._now if served else None}
         self._put_release(release.model_copy(update=update))
 
     def _record_downtime(self, release: Release) -> None:

@@ -159,7 +159,7 @@ def _new_state(
     if instance.id in world.start_errors:
         return S.FAILED, world.start_errors[instance.id]
     if status is None:
-        # A starting one without a process is to be started; any other one should be known to the engine.
+        # A starting instance without a process has yet to be started; the engine must know any other instance.
         return None if instance.state is S.STARTING else (S.FAILED, "the engine does not know it any more")
     if not status.running and status.interrupted:
         return S.STOPPED, "the platform or the machine was stopped"

@@ -13,7 +13,7 @@ from services.deployer.plan.lifecycle import drop_instances, end_instances, end_
 from services.deployer.plan.observe import ObservationLimits, World, observe
 from services.deployer.plan.plan_work import is_settled
 from services.deployer.plan.ready_deadline import end_overdue, keep_clock
-from services.deployer.plan.stop_first import BEGUN, blockers, make_room, record_downtime, take_out
+from services.deployer.plan.stop_first import BEGUN, blockers, drain_old, record_downtime, take_out
 from services.deployer.plan.wait_reason import wait_reason
 from services.deployer.releases.environment import desired
 from services.deployer.releases.instance import ENDED, RUNNING, Instance, may_restart_at
@@ -51,7 +51,7 @@ def decide(world: World, limits: ObservationLimits, now: datetime) -> list[Chang
     ]
     if starting is not None:
         deciders += [_fill_starting(world, starting, now), _switch_over(world, starting, live)]
-    if live is not None and (starting is None or not (starting.switched_at or starting.room_at)):
+    if live is not None and (starting is None or not (starting.switched_at or starting.drain_old_at)):
         due = to_replace(world, limits, now)
         fresh = [i for i in _running(world, live) if i not in due and _is_as_ordered(world, live, i)]
         have = [*fresh, *_postponed(world, live, fresh, due)]
@@ -91,17 +91,18 @@ def _may_be_superseded(world: World, starting: Release) -> bool:
     drained before it is stopped.)
     """
     routes = {world.route(instance.id) for instance in world.of(starting)}
-    return starting.switched_at is None and starting.takes_back is None and RouteState.ROUTABLE not in routes
+    return starting.switched_at is None and starting.replaces_faulty is None and RouteState.ROUTABLE not in routes
 
 
 def _end_faulty(world: World, starting: Release | None, live: Release | None) -> Iterator[Change]:
     if starting is not None and starting.switched_at is None:
         failure = f"{starting.failure.instance}: {starting.failure.reason}" if starting.failure else ""
-        if why := failure or world.refused or (world.checked.get(starting.id, "") if starting.room_at is None else ""):
-            back = f"; {live.id} is started again" if live is not None and starting.room_at is not None else ""
+        unfit = world.checked.get(starting.id, "") if starting.drain_old_at is None else ""
+        if why := failure or world.refused or unfit:
+            back = f"; {live.id} is started again" if live is not None and starting.drain_old_at is not None else ""
             yield MoveRelease(starting.id, ReleaseState.FAILED, f"{why}{back}")
     if live is not None and live.failure is not None and live.environment is Environment.CANARY:
-        # Visitors have the stable track to go back to; the canary itself has nothing.
+        # Production serves the visitors of a failed canary; the canary's environment has no release to go back to.
         why = f"{live.failure.instance}: {live.failure.reason}"
         yield MoveRelease(live.id, ReleaseState.ROLLED_BACK, why, abort_rollout=True)
 
@@ -115,8 +116,8 @@ def _stop_ended(world: World) -> Iterator[Change]:
 
 def _fill_starting(world: World, starting: Release, now: datetime) -> Iterator[Change]:
     if starting.strategy == "stop-first":
-        yield from make_room(world, starting)
-    if starting.strategy == "start-first" or starting.room_at is not None:
+        yield from drain_old(world, starting)
+    if starting.strategy == "start-first" or starting.drain_old_at is not None:
         yield from _add_missing(world, starting, _running(world, starting), now)
 
 
@@ -204,7 +205,7 @@ def _switch_over(world: World, starting: Release, live: Release | None) -> Itera
 
 
 def _end_replaced(live: Release, by: Release) -> MoveRelease:
-    if by.takes_back == live.id and live.failure is not None:
+    if by.replaces_faulty == live.id and live.failure is not None:
         return MoveRelease(live.id, ReleaseState.ROLLED_BACK, f"{live.failure.reason}; {by.id} took its place")
     return MoveRelease(live.id, ReleaseState.RETIRED, f"replaced by {by.id}")
 
@@ -247,7 +248,7 @@ def _maintain_live(world: World, live: Release, fresh: list[Instance], due: list
         leaving = outdated
     elif any(instance.state in (S.READY, S.STARTING) for instance in (*fresh, *due)):
         leaving = due[: max(0, len(in_route) + len(due) - wanted)]
-    else:  # none is well, also no replacement
+    else:  # no instance is well, neither this one nor a replacement
         leaving = due[: max(0, len(fresh) + len(due) - wanted)]
         room = len(leaving)
     yield from _drain(leaving, room, "another instance took its place")

@@ -83,7 +83,7 @@ def _needs_check(world: World, starting: Release) -> bool:
     """Returns True if the release is stop-first, has not been checked yet, and has not begun to drain the old
     instances.
     """
-    return starting.strategy == "stop-first" and starting.room_at is None and starting.id not in world.checked
+    return starting.strategy == "stop-first" and starting.drain_old_at is None and starting.id not in world.checked
 
 
 def _is_routable(world: World, release: Release) -> bool:
@@ -117,4 +117,4 @@ def _needs_rollback(world: World, live: Release) -> bool:
         live.failure is not None and live.environment is Environment.PRODUCTION and world.override.lifecycle.runs
     )
     others = [r for r in world.releases.values() if r.state in (ReleaseState.PENDING, ReleaseState.STARTING)]
-    return is_faulty and live.takes_back is None and not live.taken_back and not others
+    return is_faulty and live.replaces_faulty is None and not live.automatic_rollback and not others

@@ -32,7 +32,7 @@ def keep_clock(world: World, starting: Release, now: datetime) -> Iterator[Chang
     elif not world.away and starting.away_since is not None:
         yield CreditClock(starting.id, (now - starting.away_since).total_seconds())
     elif starting.clock_from is None and any(each.state in RUNNING for each in world.of(starting)):
-        yield CreditClock(starting.id, 0)  # an earlier version stored the release: its clock begins now
+        yield CreditClock(starting.id, 0)  # stored by an earlier version: its clock starts now
 
 
 def awaited_part(away: str) -> str:

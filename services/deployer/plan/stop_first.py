@@ -1,12 +1,12 @@
 """Plans stop-first releases, for apps with volumes. Two instances must never write to one volume, so the old one stops
 before the new one starts, and the app is down in between. Pure. The order is: check all that can be checked while the
-old instance serves; store `MakeRoom`; drain the old instance, and stop it once the proxy no longer routes to it; start
+old instance serves; store `DrainOld`; drain the old instance, and stop it once the proxy no longer routes to it; start
 the new one. If the new one fails, the live release is started again.
 """
 
 from collections.abc import Iterator
 
-from services.deployer.plan.action import Change, MakeRoom, MoveInstance, RecordDowntime
+from services.deployer.plan.action import Change, DrainOld, MoveInstance, RecordDowntime
 from services.deployer.plan.observe import World
 from services.deployer.releases.instance import RUNNING, Instance
 from services.deployer.releases.release import ENDED, Release
@@ -35,20 +35,20 @@ def blockers(world: World, release: Release) -> list[Instance]:
     return [each for each in world.instances.values() if each.ended_at is None and clashes(each)]
 
 
-def is_ready_for_room(world: World, starting: Release) -> bool:
+def may_drain_old(world: World, starting: Release) -> bool:
     """Returns True if the checks have found, as far as is known, that the driver can start the release and that the
     proxy accepts its route.
     """
     return world.checked.get(starting.id) == "" and (world.routes is not None or not world.published)
 
 
-def make_room(world: World, starting: Release) -> Iterator[Change]:
-    """Yields `MakeRoom` once all checks have passed. After that is stored, yields the changes that drain the old
+def drain_old(world: World, starting: Release) -> Iterator[Change]:
+    """Yields `DrainOld` once all checks have passed. After that is stored, yields the changes that drain the old
     instances.
     """
-    if starting.room_at is None:
-        if is_ready_for_room(world, starting):
-            yield MakeRoom(starting.id)
+    if starting.drain_old_at is None:
+        if may_drain_old(world, starting):
+            yield DrainOld(starting.id)
         return
     for instance in world.instances.values():
         if instance.release != starting.id and instance.state in RUNNING:
@@ -73,8 +73,8 @@ def record_downtime(world: World) -> Iterator[Change]:
 
 
 def awaited_condition(world: World, starting: Release) -> str:
-    """Returns what a stop-first release waits for after `MakeRoom` was stored, in words for people; empty before."""
-    if starting.room_at is None:
+    """Returns what a stop-first release waits for after `DrainOld` was stored, in words for people; empty before."""
+    if starting.drain_old_at is None:
         return ""
     leaving = [i.id for i in blockers(world, starting) if i.release != starting.id or i.state not in RUNNING]
     return f"waits for the end of {', '.join(leaving)}" if leaving else BEGUN

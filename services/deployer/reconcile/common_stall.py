@@ -3,7 +3,7 @@ app. No I/O.
 """
 
 LONGEST_S = 30.0
-BETWEEN_S = 1.0  # from the end of one probe to that of the next
+BETWEEN_S = 1.0  # between the ends of two probes
 
 
 class CommonStall:
@@ -39,7 +39,7 @@ class CommonStall:
 
     def problem(self, now: float) -> str | None:
         """Returns the reason why probes now say nothing about apps, to be shown by `GET /ready`; None if they do."""
-        is_recent = any(now - at < LONGEST_S for at in self._late_at.values())  # else these apps are gone
+        is_recent = any(now - at < LONGEST_S for at in self._late_at.values())  # otherwise these apps no longer exist
         if self._since is None or not is_recent:
             return None
         return f"no instance of any app has answered a probe in time for {now - self._since:.0f} s"

@@ -126,7 +126,7 @@ class EnvironmentReconciler:
             work = list(plan_work(world))
             self._executor.start(work, world)
             await self._unpublish(world, entries)
-        # Spread, so that environments that were woken at once are not due at once for ever.
+        # Random, so that environments that were woken together do not stay due together.
         wait_s = BUSY_S if work or not is_at_rest(world) else RESTS_S * random.uniform(1, 1.5)
         self.due_at = min(self.due_at, time.monotonic() + wait_s, self._executor.next_try_at())
 
@@ -216,7 +216,7 @@ class EnvironmentReconciler:
         failures = {each.instance: await failure_of(each, world, driver, mask, now) for each in faults}
         commit = apply([masked(change, mask) for change in changes], world, failures, now)
         for instance in commit.dropped:
-            with contextlib.suppress(DriverError):  # its folder stays behind, which does no harm
+            with contextlib.suppress(DriverError):  # the instance's folder stays, which does no harm
                 await self._work_context.driver.forget(instance.id)
             self._executor.forget(instance.id)
         await self._work_context.store.commit(self.environment_id, commit)
@@ -240,7 +240,7 @@ class EnvironmentReconciler:
             await self._context.registry.delete_instance(self.environment_id.app, self._track, instance_id)
 
     def _log_problem(self, problem: str) -> None:
-        """Logs a problem if it differs from the last one."""
+        """Logs the problem that prevents a step, if it differs from the last one that was logged."""
         if problem and problem != self._problem:
             log.error("%s: %s", self.environment_id, problem)
         self._problem = problem

@@ -16,7 +16,7 @@ from shared.runtime.punctual import PunctualTimeout, punctual_wait
 
 SECOND_S = 1.0
 BODY_S = 0.2
-# Errors of this process or machine, of which the app knows nothing: no port, file descriptor or memory is left.
+# Errors of this process or machine, not of the app: no port, file descriptor or memory is left.
 OWN_ERRORS = frozenset({errno.EADDRNOTAVAIL, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 ONE_AT_A_TIME = (
     "it answered, but while it keeps that connection it answers on no other: serve several at a time, or answer with "
@@ -61,10 +61,10 @@ class ProbeTarget:
 class ProbeOutcome(StrEnum):
     """Names the outcomes of a probe. Only the app itself can cause `failed`; `late` may also be due to the machine."""
 
-    ANSWERED = "answered"  # well
-    FAILED = "failed"  # another status, a refused or broken connection
+    ANSWERED = "answered"  # with an accepted status, or an accepted connection
+    FAILED = "failed"  # another status, or a refused or broken connection
     LATE = "late"  # no answer in time
-    UNSENT = "unsent"  # this machine has no port, file descriptor or memory for it
+    UNSENT = "unsent"  # this machine has no port, file descriptor or memory left for the probe
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ async def send_probe(target: ProbeTarget) -> ProbeResult:
 async def _outcome(target: ProbeTarget) -> tuple[ProbeOutcome, str]:
     try:
         if not target.check.path:
-            async with _connection(target, b"", reset=False):  # whose reset an app may log
+            async with _connection(target, b"", reset=False):  # no reset, because the app may log one
                 return ProbeOutcome.ANSWERED, f"{target.address} is open"
         return await _answer(target)
     except ConnectionRefusedError:

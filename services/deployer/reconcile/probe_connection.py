@@ -11,7 +11,7 @@ from typing import cast
 import httptools
 
 HEAD_BYTES = 100 * 1024
-# A connection that is reset leaves nothing; one that is closed occupies a port (TIME_WAIT) for a minute.
+# A connection that is reset occupies nothing afterwards; one that is closed occupies a port (TIME_WAIT) for a minute.
 RESET_AT_CLOSE = (socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 TCP_REMEDY = "`health: tcp` checks the open port only"
 
@@ -41,13 +41,13 @@ class ProbeConnection(asyncio.Protocol):
         self._read = 0
         self._transport: asyncio.Transport
         self._parser = httptools.HttpResponseParser(self)
-        self._parser.set_dangerous_leniencies(lenient_optional_cr_before_lf=True)  # as Envoy
+        self._parser.set_dangerous_leniencies(lenient_optional_cr_before_lf=True)  # as Envoy does
 
     def close(self) -> None:
         self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is of no such class
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's transport does not derive from this class
         if self._reset:
             self._transport.get_extra_info("socket").setsockopt(*RESET_AT_CLOSE)
         if self._request:
@@ -84,7 +84,7 @@ class ProbeConnection(asyncio.Protocol):
         if not self.ended.done():
             self.ended.set_result(None)
 
-    # httptools calls these
+    # --- called by httptools
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()

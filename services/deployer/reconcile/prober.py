@@ -19,7 +19,7 @@ from shared.runtime.loops import cancel
 log = logging.getLogger(__name__)
 
 DISCOUNTED = "discounted"
-TOGETHER_S = 0.1  # probes begin together, ten times a second: ten at once take a third less CPU than one by one
+TOGETHER_S = 0.1  # probes begin together, ten times a second, which takes a third less CPU than one by one
 UNSENT_KEPT_S = 10.0
 LAG_LOGGED_S = 5.0
 LAG_LOGGED_EVERY_S = 60.0

@@ -44,7 +44,7 @@ class Reconciler:
         self._are_loaded = False
 
     def wake(self, environment_id: EnvironmentId) -> None:
-        """Makes the environment due now."""
+        """Makes the environment due now, so that its next step runs at once."""
         _make_due(self._reconciler(environment_id))
         self.loop.wake()
 
@@ -83,8 +83,8 @@ class Reconciler:
             if reconciler.due_at > now:
                 return reconciler.due_at - now
             if not self._rounds.has_room_for(reconciler.environment_id):
-                break  # the end of a round wakes the loop
-            reconciler.due_at = float("inf")  # a wake-up from now on is kept
+                break  # the end of a step wakes the loop
+            reconciler.due_at = float("inf")  # a wake-up from now on makes it due again
             self._rounds.start(reconciler.environment_id, partial(self._round, reconciler))
         return math.inf
 
@@ -162,7 +162,7 @@ class Housekeeping:
         for app in self._needed.keys() - {each.app for each in environment_ids}:
             del self._needed[app]
         await self._store.prune(environment_ids, releases=self._releases_kept, records=self._records_kept)
-        await self._driver.tidy([artifact for of_app in self._needed.values() for artifact in of_app])
+        await self._driver.collect_garbage([artifact for of_app in self._needed.values() for artifact in of_app])
 
     async def _seal(self, environment_id: EnvironmentId) -> None:
         async with self._locked([environment_id], SEAL_WITHIN_S) as is_locked:

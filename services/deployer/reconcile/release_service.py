@@ -114,15 +114,17 @@ class ReleaseService:
         async with self._locks[environment_id]:
             stored = await self._store.load(environment_id)
             live = stored.only(ReleaseState.LIVE)
-            if live is None or live.id != release_id or live.failure is None or live.taken_back:
+            if live is None or live.id != release_id or live.failure is None or live.automatic_rollback:
                 return
             if any(release.state in WAITING for release in stored.releases.values()):
-                return  # a newer one comes anyway
+                return  # a newer release is coming anyway
             if target is None:
-                noted = live.model_copy(update={"taken_back": refusal, "reason": f"{live.failure.reason}; {refusal}"})
+                noted = live.model_copy(
+                    update={"automatic_rollback": refusal, "reason": f"{live.failure.reason}; {refusal}"}
+                )
                 await self._store.commit(environment_id, Commit(releases={live.id: noted}))
                 return
-            await self._again(target, f"rolled back from {live.id}: {live.failure.reason}", taking_back=live)
+            await self._again(target, f"rolled back from {live.id}: {live.failure.reason}", faulty=live)
 
     async def retire(self, release_id: str, state: ReleaseState, reason: str) -> Release:
         """Ends a release: its instances drain and stop. A release that has ended already is returned unchanged. Raises
@@ -199,9 +201,9 @@ class ReleaseService:
         except DriverError as error:
             raise Unavailable(str(error)) from error
 
-    async def _again(self, target: Release, reason: str, taking_back: Release | None = None) -> Release:
+    async def _again(self, target: Release, reason: str, faulty: Release | None = None) -> Release:
         return await self._create(
-            target.environment_id, target.build, target.commit, target.artifact, target.manifest, reason, taking_back
+            target.environment_id, target.build, target.commit, target.artifact, target.manifest, reason, faulty
         )
 
     async def _create(
@@ -212,7 +214,7 @@ class ReleaseService:
         artifact: Artifact,
         manifest: Manifest,
         reason: str,
-        taking_back: Release | None = None,
+        faulty: Release | None = None,
     ) -> Release:
         """Stores a new pending release and wakes the reconciler; a stopped environment starts again. The caller must
         hold the environment's lock. Raises Conflict if the environment is being removed.
@@ -232,11 +234,11 @@ class ReleaseService:
             reason=reason,
             history=[ReleaseTransition(state=pending, reason=reason, at=now)],
             created_at=now,
-            takes_back=taking_back.id if taking_back else None,
+            replaces_faulty=faulty.id if faulty else None,
         )
         releases = {created.id: created}
-        if taking_back is not None:
-            releases[taking_back.id] = taking_back.model_copy(update={"taken_back": created.id})
+        if faulty is not None:
+            releases[faulty.id] = faulty.model_copy(update={"automatic_rollback": created.id})
         ordered = Commit(releases=releases, events=[release_event(created, now)], override=override)
         await self._store.commit(environment_id, ordered)
         self._wake(environment_id)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from shared.runtime.backoff import backoff_s
 
-AT_ONCE = 2  # a start takes a core for a second or more; the others go on serving, if slowly
-TURN_S = 60.0  # time for a start (30 s), for the change of the route, and for draining
+AT_ONCE = 2  # each start takes a CPU core for a second or more, which slows down other instances
+TURN_S = 60.0  # time for a start (30 s), the change of the route, and draining
 LONGEST_WAIT_S = 600.0
 
 

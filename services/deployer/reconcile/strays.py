@@ -33,8 +33,9 @@ class Strays:
         self._left_alone: frozenset[RunningInstance] = frozenset()
 
     async def step(self) -> float | None:
-        """Checks once. Returns the seconds until the next check, or None if it need not be soon. Raises RedisError, and
-        DriverError if the driver cannot tell what runs.
+        """Looks once for strays, and ends those that the last check has found too. Returns the seconds until the next
+        check, or None if the usual interval is soon enough. Raises RedisError, and DriverError if the driver cannot
+        tell what runs.
         """
         running = await self._driver.running()
         instances, releases = await self._store.all_instances()

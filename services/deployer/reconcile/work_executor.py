@@ -28,7 +28,7 @@ from services.deployer.releases.environment import AppFacts, EnvironmentId, desi
 from services.deployer.releases.instance import Instance
 from services.deployer.releases.release import ENDED, Release, leading
 from services.deployer.store import Store
-from shared.models import Environment, InstanceState
+from shared.models import Environment, InstanceState, ReleaseState
 from shared.proxy_models import RouteState
 from shared.runtime.keyed_tasks import RETRY_S, KeyedTasks
 from shared.store import RedisError, redis_words
@@ -94,9 +94,7 @@ class WorkExecutor:
         self._registry_version = 0
 
     def registry_changed(self) -> None:
-        """Discards the proxy's last answer and cancels a running sync, since both belong to an older state of the
-        registry.
-        """
+        """Discards the proxy's last answer and cancels a running sync: both are of an older state of the registry."""
         self._registry_version += 1
         self._tasks.cancel(SYNC)
         self.routes, self.refused = None, ""
@@ -138,7 +136,7 @@ class WorkExecutor:
                 case action.StartInstance(instance_id):
                     self._tasks.start(item, partial(self._run, world.instances[instance_id], world))
                 case action.StopInstance(instance_id):
-                    # A start that is on its way would else come after the stop, when the instance counts as gone.
+                    # Otherwise a start that still runs would complete after the stop, when the instance counts as gone.
                     if not self._tasks.runs(action.StartInstance(instance_id)):
                         self._tasks.start(item, partial(self._stop, instance_id))
                 case action.SetMemory(instance_id, memory):
@@ -178,7 +176,7 @@ class WorkExecutor:
             await self._wait_for_engine(error)
         except DriverError as error:
             self.start_errors[instance.id] = str(error)
-        except Exception as error:  # tried again, it would fail in the same way
+        except Exception as error:  # a repetition would fail in the same way
             self.start_errors[instance.id] = unforeseen(f"the start of {instance.id}", error)
         self.engine_away = ""
 
@@ -201,6 +199,7 @@ class WorkExecutor:
             memory=memory,
             port=release.manifest.run.port,
             volumes=tuple(VolumeMount(app, environment, each.name, each.path) for each in release.manifest.volumes),
+            is_new=release.state is ReleaseState.STARTING,
         )
 
     async def _stop(self, instance_id: str) -> None:
@@ -237,7 +236,7 @@ class WorkExecutor:
             routes = _routes_but(problem.unhealthy, world)
         except ProxyRefused as problem:
             refused = waits_for = f"the proxy refuses the route: {problem}"
-            # Of an app that has a route, the proxy never refuses the app's own host.
+            # The proxy never refuses an app's own default host, once the app has a route.
             if problem.is_conflict and body is not None and len(body["hosts"]) == 1:
                 routes = {}
         except RedisError as error:

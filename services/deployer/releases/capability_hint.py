@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 
-# The kernel's EPERM as libc, Go and Rust put it into words, and as strace and Node name it.
+# The kernel's error EPERM in the words of libc, Go and Rust, and of strace and Node.
 REFUSED = re.compile(r"operation not permitted|\bEPERM\b", re.IGNORECASE)
 
 

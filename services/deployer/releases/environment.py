@@ -15,7 +15,7 @@ from shared.manifest import Manifest, Resources
 from shared.models import TRACK_OF, Desired, Environment
 from shared.state import Table, transition
 
-# The digest of no variables and no secrets, as in instances of versions without encryption: they need no replacement.
+# The digest without variables and secrets, as versions without encryption stored it; such instances stay.
 NOTHING = "44136fa355b3678a"
 
 

@@ -110,7 +110,7 @@ def may_restart_at(failed: Instance, memory: int) -> datetime:
 
 
 def registry_record(instance: Instance) -> InstanceRecord:
-    """Returns the instance's entry for the registry."""
+    """Returns the entry of the instance for the registry."""
     return InstanceRecord(
         id=instance.id,
         release=instance.release,

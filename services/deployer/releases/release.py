@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
 from services.deployer.releases.environment import EnvironmentId
 from shared.manifest import Manifest
@@ -37,6 +37,8 @@ class ReleaseTransition(BaseModel):
 class Release(BaseModel):
     """Holds the stored record of a release: one build in one environment."""
 
+    model_config = ConfigDict(validate_by_name=True, serialize_by_alias=True)
+
     id: str
     number: int
     app: str
@@ -54,7 +56,7 @@ class Release(BaseModel):
     previous: str | None = None
     instances_made: int = 0
     strategy: Literal["start-first", "stop-first"] = "start-first"
-    room_at: datetime | None = None
+    drain_old_at: datetime | None = Field(None, alias="room_at")
     """Time from which a stop-first release drains the old instances, before it starts its own. If it fails before
     `switched_at`, the live release is started again. None for start-first.
     """
@@ -71,9 +73,9 @@ class Release(BaseModel):
     """Time at which the old instances began to drain; from then on, only a rollback brings them back."""
     rollout_opened: bool = False
     abort_rollout: bool = False
-    takes_back: str | None = None
+    replaces_faulty: str | None = Field(None, alias="takes_back")
     """Id of the faulty release that this one was created to replace, in an automatic rollback; else None."""
-    taken_back: str = ""
+    automatic_rollback: str = Field("", alias="taken_back")
     """Of a faulty release: the id of the release that replaces it automatically, or the reason why there is none."""
     failure: ReleaseFailure | None = None
     clock_from: datetime | None = None
@@ -125,7 +127,9 @@ def moved(release: Release, state: ReleaseState, reason: str, now: datetime) -> 
 
 
 def view(release: Release, now: datetime, *, unchanged: bool = False) -> ReleaseDetail:
-    """Returns the release as clients see it."""
+    """Returns the release as clients see it. `unchanged` is True if a request for a release found this one live
+    already.
+    """
     wait = None
     if release.state is S.STARTING:
         wait = ReleaseWait(

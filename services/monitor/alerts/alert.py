@@ -25,7 +25,7 @@ ALERT_TABLE: Table[AlertState] = {
     AlertState.PENDING: frozenset({AlertState.INACTIVE, AlertState.FIRING, AlertState.GONE}),
     AlertState.FIRING: frozenset({AlertState.RESOLVED, AlertState.GONE}),
     AlertState.RESOLVED: frozenset({AlertState.PENDING}),
-    AlertState.GONE: frozenset({AlertState.PENDING}),  # a rule that was taken away and came back
+    AlertState.GONE: frozenset({AlertState.PENDING}),  # a rule that was removed and came back
 }
 OPEN = frozenset({AlertState.PENDING, AlertState.FIRING})
 
@@ -38,21 +38,21 @@ class AbortState(StrEnum):
 
     WANTED = "wanted"
     CONFIRMED = "confirmed"
-    OBSOLETE = "obsolete"  # the release's rollout was not the current one any more
+    OBSOLETE = "obsolete"  # the release's rollout is no longer the current one
 
 
 ABORT_TABLE: Table[AbortState] = {
     AbortState.WANTED: frozenset({AbortState.CONFIRMED, AbortState.OBSOLETE}),
-    AbortState.CONFIRMED: frozenset({AbortState.WANTED}),  # the alert fired anew
+    AbortState.CONFIRMED: frozenset({AbortState.WANTED}),  # the alert fired again
     AbortState.OBSOLETE: frozenset({AbortState.WANTED}),
 }
 
 
 class Alert(View):
-    """An alert of one rule about one release, or of a problem of the platform: then `rule` names the problem, `app` and
-    `release` are empty, and `environment` is null. `metric`, `value`, `threshold` and `seen` belong to the reading that
-    made it pending or made it fire. `abort` is null if it requests no abort; `abort_reason` and `abort_at` are reason
-    and time of the state in `abort`.
+    """Describes an alert of one rule about one release, or about a problem of the platform. In the latter case, `rule`
+    names the problem, `app` and `release` are empty, and `environment` is null. `metric`, `value`, `threshold` and
+    `seen` belong to the reading because of which the alert became pending or fired. `abort` is null if it requests no
+    abort; `abort_reason` and `abort_at` are the reason and time of the state in `abort`.
     """
 
     id: str

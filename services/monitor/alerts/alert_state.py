@@ -36,7 +36,7 @@ class ActiveAlerts:
         self._in_order = _in_order(self._rules)
         self._alerts: dict[str, Alert] = {}
         self._open: dict[tuple[str, Environment | None], dict[str, Alert]] = {}
-        """Those of them that are pending or fire, by app and environment."""
+        """The pending and firing ones of `_alerts`, by app and environment."""
         self._unsaved: set[str] = set()
         self._events: list[Event] = []
         self._loaded = False

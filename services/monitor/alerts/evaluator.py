@@ -24,11 +24,11 @@ log = logging.getLogger(__name__)
 
 Clock = Callable[[], datetime]
 Wake = Callable[[], None]
-CALL_S = 1.5  # time-out of a call, which is not retried: the next step asks again, and waits for no old answer
-PRODUCTION_INTERVAL = timedelta(seconds=1.9)  # for apps without a canary; steps are never quite on time
+CALL_S = 1.5  # time-out of a call, which is not retried, since the next step calls again
+PRODUCTION_INTERVAL = timedelta(seconds=1.9)  # interval for apps without a canary; steps are a little early or late
 UNREADABLE = "the proxy's traffic figures cannot be read; proxy and monitor must be of one version"
 CURRENT = frozenset({RolloutState.PROGRESSING, RolloutState.PAUSED})
-AT_ONCE = 20  # apps that are evaluated until other loops, such as the one that aborts, get their turn
+AT_ONCE = 20  # apps that are evaluated before other loops, such as the one that aborts, get a turn
 
 
 class Evaluator:
@@ -88,7 +88,7 @@ class Evaluator:
         self._unevaluated = [rule for rule in self._unevaluated if rule in rules]
         due = with_canary | apps - self._evaluated
         if not _just_now(self._all_evaluated_at, now):
-            due, self._all_evaluated_at = apps, now  # all in one step, since each step reads the traffic of all
+            due, self._all_evaluated_at = apps, now  # all apps in one step, since each step reads the traffic of all
         if due:
             await self._evaluate_all(due, with_canary)
 
@@ -174,7 +174,7 @@ class Evaluator:
         canaries = sorted(due & with_canary)
         told = {app: view.rollout for app, view in views.items() if view.rollout is not None}
         self._rollouts |= {app: told[app] for app in canaries if app in told}
-        unknown = [app for app in canaries if app not in told]  # the proxy is of an earlier version, or has no such app
+        unknown = [app for app in canaries if app not in told]  # an earlier version, or an unknown app
         answers = await asyncio.gather(*map(self._read_rollout, unknown), return_exceptions=True)
         errors = [answer for answer in answers if isinstance(answer, BaseException)]
         problems |= {app: answer for app, answer in zip(unknown, answers, strict=True) if isinstance(answer, str)}
@@ -213,7 +213,7 @@ class Evaluator:
             return {}, dict.fromkeys(due, UNREADABLE)
         now = self._clock()
         for app in due - views.keys():
-            self._windows.pop(app, None)  # else the canary that it saw last would be asked about for ever
+            self._windows.pop(app, None)  # otherwise its last canary would be asked about for ever
         readable = {app: view for app, view in views.items() if view is not None}
         for app, view in readable.items():
             self._windows.setdefault(app, Window()).add(view, now)

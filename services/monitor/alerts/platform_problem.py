@@ -10,14 +10,14 @@ from shared.web.readiness import Readiness
 
 LOOP = "loop "
 REDIS_ALERT = "redis:platform"
-"""Id of the alert that Redis does not answer, while which nothing can be stored."""
+"""Id of the alert that Redis does not answer. While it fires, nothing can be stored."""
 SERVICE_FIRES_AFTER_S = 30.0  # the start of a service takes so long on a busy machine
 FIRES_AFTER_S = 15.0
 
 
 @dataclass(frozen=True)
 class PlatformProblem:
-    """A problem of the platform. `service` is the service that has it; empty if it concerns all."""
+    """Describes a problem of the platform. `service` is the service that has it; empty if it concerns all."""
 
     rule: str
     service: str

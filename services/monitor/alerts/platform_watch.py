@@ -34,13 +34,17 @@ class PlatformWatch:
         self._holder = holder
         self._clock = clock
         self._wake = wake
+        self._has_begun = False
         self._seen: dict[str, tuple[PlatformProblem, datetime]] = {}
 
     async def step(self) -> float | None:
-        """Asks all services at once. An alert fires once its problem has lasted, with each reading or with gaps of up
-        to a minute; it resolves after a minute without it. Returns the seconds until the next step while there is a
-        problem, else None.
+        """Asks all services at once, but not at the first call, as services start together. An alert fires once its
+        problem has lasted, with each reading or with gaps of up to a minute; it resolves after a minute without it.
+        Returns the seconds until the next step while there is a problem, else None.
         """
+        if not self._has_begun:
+            self._has_begun = True
+            return None
         await self._alerts.load_if_possible()
         answers = await asyncio.gather(*map(self._read, self._services))
         now = self._clock()

@@ -17,13 +17,13 @@ from shared.proxy_models import LatencyHistogram, TrackTraffic, TrafficView
 WINDOW = timedelta(seconds=10)
 LATENCY_WINDOW = timedelta(seconds=30)
 LONGEST = timedelta(minutes=5)
-ENOUGH = 20  # requests; below, one unlucky answer is a large share
+ENOUGH = 20  # requests; of fewer, one error is a large share
 ENOUGH_ERRORS = 3
-ENOUGH_TO_COMPARE = 100  # requests of each side; below, a p95 is the luck of five answers
-SLOWER_MS = 25.0  # a difference that visitors notice; a multiple of next to nothing is none
+ENOUGH_TO_COMPARE = 100  # requests of each side; of fewer, a p95 depends on five answers
+SLOWER_MS = 25.0  # smaller differences are not noticed by visitors, even if the ratio is large
 LEAST_MS = 1.0
 P95 = 0.95
-SURE_Z = 3.5  # chance reaches it once in 4 000 windows, and there are 20 in ten minutes
+SURE_Z = 3.5  # chance reaches this value once in 4 000 windows; ten minutes have 20 windows
 TRACKS = frozenset(Track)
 NOTHING = {
     track: TrackTraffic(release=None, requests=0, errors=0, latency=LatencyHistogram(le_ms=[], counts=[]))
@@ -80,7 +80,7 @@ class Window:
             return
         epoch = (traffic.epoch, {track: figures.release for track, figures in traffic.tracks.items()})
         if self._epoch != epoch:
-            # Without an earlier reading the age of the epoch is unknown: then counting starts here.
+            # Without an earlier reading, the age of the epoch is unknown, so counting begins now.
             self._points = deque([Point(self._read_at, NOTHING)] if self._read_at else [])
             self._epoch = epoch
         self._points.append(Point(now, traffic.tracks))

@@ -18,7 +18,7 @@ from shared.models import Environment, Page
 from shared.web.pages import Templates
 from shared.web.paging import time_key
 
-SILENT = timedelta(seconds=10)  # an instance without a sample for so long has gone
+SILENT = timedelta(seconds=10)  # an instance without a sample for so long counts as gone
 GONE_SHOWN = 3
 OPEN_SHOWN = 50
 OVER_SHOWN = 30
@@ -115,7 +115,7 @@ class MonitorPages:
         hostname: str | None,
         problem: str = "",
     ) -> str:
-        """Renders the overview of alerts; `silences` and `deliveries` are ordered newest first. `problem` says why
+        """Renders the overview of alerts. `silences` and `deliveries` must be ordered newest first. `problem` says why
         these two are empty, if they could not be read.
         """
         alerts = sorted(alerts, key=key_of, reverse=True)

@@ -20,8 +20,9 @@ REPEAT_INTERVAL = timedelta(hours=4)
 
 
 class GroupedAlert(View):
-    """An alert as its last event described it. `firing` is false once it is resolved or gone. `at` and `reason` are
-    time and reason of its state; `value` and `threshold` are the figures as text, or empty if the event has none."""
+    """Describes an alert as its last event did. `firing` is false once it is resolved or gone. `at` and `reason` belong
+    to its state; `value` and `threshold` are its figures as text, empty if the event has none.
+    """
 
     id: str
     rule: str
@@ -35,8 +36,8 @@ class GroupedAlert(View):
 
 
 class AlertGroup(View):
-    """The firing alerts of one release, or of the platform, and those that ended until the next flush, when messages
-    about them are sent.
+    """Holds the firing alerts of one release, or of the platform, and those that ended until the next flush, at which
+    messages about them are sent.
     """
 
     app: str
@@ -123,7 +124,9 @@ def flushed(
 
 
 def update_message(group: AlertGroup, update: GroupUpdate, commit: str, link: str) -> Message:
-    """Composes the message that reports `update`; `commit` is the release's, 40 hex digits, or empty if unknown."""
+    """Returns the message that reports `update`. `commit` is the release's commit, 40 hex digits, or empty if
+    unknown.
+    """
     target = f"{group.app} {group.environment}: {group.release}" if group.app else "the platform:"
     well, gone = ([alert for alert in update.resolved if alert.gone is gone] for gone in (False, True))
     parts = [

@@ -1,4 +1,4 @@
-"""Sends the one message that cannot be stored first: that Redis does not answer, and that it answers again."""
+"""Sends the messages that cannot be stored first: that Redis does not answer, and that it answers again."""
 
 import asyncio
 import hashlib

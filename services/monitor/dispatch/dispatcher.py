@@ -19,7 +19,7 @@ from shared.models import Event
 log = logging.getLogger(__name__)
 
 FIRST_READS_BACK = timedelta(hours=1)
-GROUPS_BLOCK_MS = 1000  # while there is a group of alerts, which may become due
+GROUPS_BLOCK_MS = 1000  # while a group of alerts waits, since it may become due
 
 
 class Dispatcher:
@@ -95,7 +95,7 @@ class Dispatcher:
     def _compose(self, event: Event, contexts: ReleaseContexts) -> Notification | None:
         try:
             return notification_of(event, contexts, self._links)
-        except Exception:  # one event that nobody foresaw must not hold up all that come after it
+        except Exception:  # an event that cannot be handled must not hold up all later ones
             log.exception("%s %s could not be put into words", event.type, event.id)
             return plain_notification(event, self._links)
 

@@ -16,7 +16,7 @@ from shared.store import RedisError
 log = logging.getLogger(__name__)
 
 AT_A_TIME = 4
-OF_A_SERVER = 2  # a server that hangs must leave room for the others
+OF_A_SERVER = 2  # sends at a time to one server, so that a server that hangs does not block the others
 LEAVE_S = 5.0
 
 
@@ -69,7 +69,7 @@ class Outbox:
         await self._save_outcomes()
         for delivery in await self._store.get(await self._next()):
             if delivery.ended:
-                await self._store.save(delivery)  # its event was settled again after the end
+                await self._store.save(delivery)  # its event was handled again after the delivery had ended
             elif not self._is_under_way(delivery.id):
                 sending = begun(delivery, self._now())
                 await self._store.save(sending)
@@ -106,7 +106,7 @@ class Outbox:
         done = tried(delivery, error, self._patience, self._now())
         log.info("delivery %s to %s: %s %s", done.id, done.recipient, done.state, done.reason)
         self._unsaved[done.id] = done
-        self._busy -= Counter([done.server])  # also removes a server at 0
+        self._busy -= Counter([done.server])  # this also removes servers with a count of 0
         del self._sends[done.id]
         self._wake()
 

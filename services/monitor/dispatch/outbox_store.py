@@ -17,7 +17,7 @@ from shared.events import STREAM
 from shared.models import Environment
 from shared.web.paging import time_key
 
-GROUP = "notifications"  # the consumer group; not that of the follower that acts at once
+GROUP = "notifications"  # consumer group of messages; alerts and aborts have another
 DELIVERIES = "monitor:deliveries"
 ORDER = "monitor:deliveries:order"
 DUE = "monitor:deliveries:due"
@@ -84,7 +84,7 @@ class OutboxStore:
             if entry_id is not None:
                 pipe.xack(STREAM, GROUP, entry_id)
             await pipe.execute()
-        if any(delivery.ended for delivery in outcome.deliveries):  # those that are sent are trimmed at their end
+        if any(delivery.ended for delivery in outcome.deliveries):  # keeps the list of ended ones short
             await self.trim()
 
     async def groups(self) -> dict[str, AlertGroup]:

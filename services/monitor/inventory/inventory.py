@@ -106,8 +106,9 @@ class Inventory:
         return [record.id for record in own if record.state == InstanceState.READY]
 
     def health(self, app: str, environment: Environment, release: str, now: datetime) -> Reading:
-        """Returns the number of the release's unhealthy or failed instances; 1 if production has had no instance in the
-        registry for 5 s, or none that is ready for 30 s. The value is None if nothing is known, or until then.
+        """Returns the number of the release's unhealthy or failed instances. It is 1 if production has had no instance
+        in the registry for 5 s, or none that is ready for 30 s. The value is None if the registry does not answer or
+        nothing is known.
         """
         if not self.answers:
             return Reading(None, "the deployer does not answer")

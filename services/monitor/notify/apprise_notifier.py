@@ -36,7 +36,7 @@ THREADS = 4
 ERROR_LONGEST = 300
 LOAD_LOCK = threading.Lock()
 WEBHOOKS = frozenset({"json", "jsons", "xml", "xmls", "form", "forms"})
-EXCEPTION = re.compile(r"\w+ Exception: ")  # apprise logs what was raised at DEBUG, besides its own lines
+EXCEPTION = re.compile(r"\w+ Exception: ")  # apprise logs caught exceptions at DEBUG, between other lines
 
 
 class AppriseNotifier:
@@ -129,7 +129,7 @@ class _LogCapture(logging.Handler):
 
 
 def _apprise() -> tuple[Any, _LogCapture]:
-    with LOAD_LOCK:  # while another thread loads plugins, a kind of address may seem unknown
+    with LOAD_LOCK:  # a type of address may seem unknown while another thread loads plugins
         return _loaded()
 
 
@@ -141,11 +141,11 @@ def _loaded() -> tuple[Any, _LogCapture]:
     logger.setLevel(logging.DEBUG)
     logger.addHandler(capture)
     with warnings.catch_warnings():
-        # On Python 3.11 its mail plugin imports `imghdr`; where warnings are errors it would be missing.
+        # On Python 3.11, its mail plugin imports `imghdr`; with warnings as errors, the plugin would be missing.
         warnings.simplefilter("ignore", DeprecationWarning)
         import apprise
 
-        apprise.Apprise.instantiate("json://localhost")  # loads every plugin
+        apprise.Apprise.instantiate("json://localhost")  # makes apprise load every plugin
     return apprise, capture
 
 
@@ -164,7 +164,7 @@ def _addresses(url: str) -> list[Address]:
     plugin = _plugin(url)
     try:
         found = [_address(one) for one in _single_targets(plugin)] if plugin else []
-    except Exception as error:  # a plugin that cannot tell its own URL must not hold up all other messages
+    except Exception as error:  # a faulty plugin must not hold up all other messages
         log.warning("apprise could not split an address: %s", type(error).__name__)
         found = []
     if not found:

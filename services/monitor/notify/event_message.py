@@ -13,10 +13,10 @@ from shared.manifest import Stage, size
 from shared.models import Environment, Event, View
 
 SUPERSEDED = "superseded"
-REFUSED = "its rollout was refused"  # the deployer's words for a canary whose rollout never began
-RELEASE_FAILED = "release failed"  # the proxy's words for a rollout that ended with its release
-PROMOTION = "promotion "  # the proxy's words for a promotion that failed or was refused
-PLAIN_MOST = 2**20  # from here on, a whole number is taken for bytes
+REFUSED = "its rollout was refused"  # the deployer's reason for a canary whose rollout was not opened
+RELEASE_FAILED = "release failed"  # the proxy's reason for a rollout whose release failed
+PROMOTION = "promotion "  # beginning of the proxy's reason for a promotion that failed or was refused
+PLAIN_MOST = 2**20  # a whole number from here on is taken as bytes
 
 
 class Notification(View):

@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from shared.models import View
 
-SUBJECT_LONGEST = 150  # characters; what mail programs and phones show of it
+SUBJECT_LONGEST = 150  # characters that mail programs and phones show of a subject
 TEXT_LONGEST = 2000
 EXCERPT_LONGEST = 4096
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")

@@ -20,9 +20,9 @@ from shared.models import Model, View
 from shared.store import RedisError
 
 NotifierName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
-PLATFORM = "platform"  # begins the names of those from SLIPWAY_NOTIFY
+PLATFORM = "platform"  # prefix of the names of notifiers from SLIPWAY_NOTIFY
 STORE_S = 1.0
-PARSED_KEPT = 500  # URLs; more than are in use, and those of manifests that are gone have to go
+PARSED_KEPT = 500  # parsed URLs: more than are in use, but old ones are dropped
 REMEDY = "mailto://user:password@smtp.example.com/?to=team@example.com is one; https://appriseit.com/services/ has all"
 
 
@@ -103,7 +103,9 @@ class Recipients:
         return await self.views()
 
     async def addresses(self, event: str, manifest: Iterable[str]) -> list[Address]:
-        """Returns the addresses for an event of this type, without duplicates: notifiers', then the manifest's."""
+        """Returns the addresses that get a message about an event of this type, without duplicates: first those of
+        notifiers, then those in the `manifest`.
+        """
         return await self._unique([*wanted([*self._platform, *await self._stored()], event), *manifest])
 
     async def last_addresses(self, event: str) -> list[Address]:

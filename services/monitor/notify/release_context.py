@@ -16,7 +16,7 @@ class ReleaseContext(View):
     commits: dict[str, str] = Field({}, description="Commits of the last 20 releases, by release id.")
 
 
-ReleaseContexts = Mapping[str, ReleaseContext]  # `<app>:<environment>` → what is known of it
+ReleaseContexts = Mapping[str, ReleaseContext]  # `<app>:<environment>` → its context
 
 
 def extra(event: Event, name: str) -> str:
@@ -26,8 +26,9 @@ def extra(event: Event, name: str) -> str:
 
 
 def environment_of(event: Event) -> str:
-    """Returns the event's environment. If it has none: `canary` for rollouts and alerts, empty for a build, and for an
-    alert about the platform."""
+    """Returns the event's environment. If the event names none, returns `canary` for rollouts and alerts of apps, and
+    an empty text for others.
+    """
     about_canaries = bool(event.app) and event.type.startswith(("rollout.", "alert."))
     return extra(event, "environment") or (Environment.CANARY if about_canaries else "")
 

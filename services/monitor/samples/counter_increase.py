@@ -68,7 +68,7 @@ class CounterIncrease:
             return name, 0
         predecessor = self._predecessor(count, staying)
         if predecessor is None:
-            return name, 1  # it came and went between two readings
+            return name, 1  # the instance started and ended between two readings
         replaced = self._counters[predecessor]
         replaced.is_replaced = True
         return predecessor, count - replaced.count

@@ -80,7 +80,7 @@ class RestartHistory:
         return Reading(count, f"restarted {count} times within {minutes} min", {"restarts": count})
 
     def forget(self, app: str) -> None:
-        """Drops the counts of the app's releases."""
+        """Drops the restart counts of all releases of the app."""
         self._restarts = {name: kept for name, kept in self._restarts.items() if not is_of_app(name, app)}
         self._oom_kills = {name: kept for name, kept in self._oom_kills.items() if not is_of_app(name, app)}
         self._killed = {name: kept for name, kept in self._killed.items() if not is_of_app(name, app)}

@@ -17,8 +17,8 @@ from services.monitor.samples.write_buffer import WriteBuffer
 from shared.models import Environment, InstanceStats
 from shared.store import RedisError
 
-UNSAVED_MOST = 20_000  # about ten minutes of 60 instances; older ones are let go while Redis is away
-ABSENCE_KEPT = timedelta(minutes=1)  # rules ask for every instance of the registry each 2 s
+UNSAVED_MOST = 20_000  # ten minutes of 60 instances; while Redis is down, older ones are dropped
+ABSENCE_KEPT = timedelta(minutes=1)  # rules ask for every instance in the registry every 2 s
 LISTED_FOR = timedelta(hours=1)  # after the last sample
 FIRST_LOAD_S = 2.0
 
@@ -36,7 +36,7 @@ class SampleCache:
         self._of_release: dict[str, list[str]] = {}
         self._series: dict[str, TimeSeries[Sample]] = {}
         self._listed: dict[str, Watched] = {}
-        self._absent: dict[str, tuple[datetime, datetime]] = {}  # instance → since when, and when it was last asked for
+        self._absent: dict[str, tuple[datetime, datetime]] = {}  # instance → absent since, last asked for at
         self._answered_at: datetime | None = None
         self.sampled_at: datetime | None = None
         self._unsaved: WriteBuffer[Watched] = WriteBuffer(UNSAVED_MOST)
@@ -69,7 +69,7 @@ class SampleCache:
 
     @property
     def answers(self) -> bool:
-        """Returns True if the deployer answered last time."""
+        """Returns True if the deployer answered when samples were last taken."""
         return self._answered_at is not None
 
     def stats(self) -> list[InstanceStats]:

@@ -11,14 +11,14 @@ from services.monitor.samples.downsampling import Rollup, highest, hour_of, hour
 from services.monitor.samples.sample import Sample, Watched, is_of_app
 from services.monitor.samples.traffic_sample import ReleaseSample, TrafficSample
 
-SAMPLES_KEPT = 1800  # an hour of one every 2 s
+SAMPLES_KEPT = 1800  # one hour, with a sample every 2 s
 SAMPLES_TTL_S = 3600
 ROLLUPS_TTL_S = 24 * 3600  # after the last row of the hour
-BATCH = 200  # samples in one call; Redis answers nobody else meanwhile, for about a millisecond
+BATCH = 200  # samples in one call, which blocks Redis for about a millisecond
 Item = TypeVar("Item")
 
-# One call for many samples: else most of the time goes into reading the answers. Redis refuses an id
-# that is not above the last one: then an earlier try stored the sample, and its answer was lost.
+# One call stores many samples, because reading the answers would take most of the time. Redis refuses an id that
+# is not above the last one: then an earlier try has stored the sample, but its answer was lost.
 _APPEND = """
 for place, stream in ipairs(KEYS) do
   local id, sample = ARGV[2 * place + 1], ARGV[2 * place + 2]

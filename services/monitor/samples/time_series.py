@@ -29,7 +29,7 @@ class TimeSeries(Generic[Measured]):
         self._samples.extendleft(reversed([item for item in older if begin is None or item.at < begin]))
 
     def recent(self, now: datetime) -> list[Measured]:
-        """Returns the samples of the last 5 min."""
+        """Returns the samples of the last 5 minutes, oldest first."""
         samples = list(self._samples)
         return samples[bisect_left(samples, now - RECENT, key=lambda sample: sample.at) :]
 

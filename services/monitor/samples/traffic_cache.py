@@ -13,8 +13,8 @@ from services.monitor.samples.traffic_sample import Counted, ReleaseSample, Traf
 from services.monitor.samples.write_buffer import WriteBuffer
 from shared.proxy_models import TrafficView
 
-SAMPLE = timedelta(seconds=1.9)  # readings come every 0.5 or 2 s, and never quite on time
-GAP = timedelta(seconds=10)  # counters further apart tell no rate of either moment: a gap stays a gap
+SAMPLE = timedelta(seconds=1.9)  # readings come every 0.5 or 2 s, a little early or late
+GAP = timedelta(seconds=10)  # counters that are further apart give no rate
 UNSAVED_MOST = 20_000
 
 

@@ -30,13 +30,13 @@ class PolicyStore:
         self._redis = redis
 
     async def policies(self) -> list[Policy]:
-        """Returns the policies that people have set."""
+        """Returns environment → policy, for the policies that people have set."""
         return [Policy.model_validate_json(text) for text in await self._redis.hvals(POLICIES)]
 
     async def put_policy(self, policy: Policy) -> None:
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.hset(POLICIES, _field(policy.key), policy.model_dump_json())
-            pipe.zrem(SEEN, _field(policy.key))  # the time until it is forgotten begins again
+            pipe.zrem(SEEN, _field(policy.key))  # so that it is kept for the full time again
             await pipe.execute()
 
     async def environments(self) -> list[EnvironmentKey]:
@@ -77,7 +77,7 @@ class PolicyStore:
             if event is not None:
                 events.append(pipe, event)
 
-        await self._redis.transaction(write, name)  # after a connection lost in the middle, what is stored decides
+        await self._redis.transaction(write, name)  # after a lost connection, starts again from what is stored
 
     async def update(self, decision: Decision) -> None:
         """Replaces a stored decision, for example to add its outcome. Idempotent."""

@@ -19,7 +19,7 @@ FAILED = f"instance.{InstanceState.FAILED}"
 NEWS = timedelta(seconds=60)
 SERVING = frozenset({InstanceState.READY, InstanceState.UNHEALTHY})
 PRESENT = SERVING | {InstanceState.STARTING}
-GAP_S = 5.0  # samples come every 2 s: a longer pause is a gap, in which anything may have happened
+GAP_S = 5.0  # samples come every 2 s; a longer pause counts as a gap
 
 
 @dataclass(frozen=True)

@@ -43,8 +43,8 @@ from shared.store import RedisError
 
 log = logging.getLogger(__name__)
 
-CALL_S = 1.5  # time-out of a call, which is not retried: the next step asks again
-WRITTEN_S = 10  # how often an entry that only counts on is stored
+CALL_S = 1.5  # time-out of a call, which is not retried, since the next step calls again
+WRITTEN_S = 10  # how often an entry is stored of which only the count changes
 
 
 @dataclass
@@ -108,7 +108,7 @@ class Scaling:
         policies = {policy.key: policy for policy in await self._store.policies()}
         for key in instances:
             self._environments.setdefault(key, _EnvironmentState())
-        if self._samples.answers:  # else what ran may run still
+        if self._samples.answers:  # otherwise earlier instances may still run
             for key, state in self._environments.items():
                 state.runs = key in instances
         self._environments = {key: state for key, state in self._environments.items() if state.is_needed}
@@ -164,7 +164,7 @@ class Scaling:
             if _open(state.past):
                 await self._carry_out(state, live, policy)
         except RedisError:
-            state.past = None  # what was written is unknown
+            state.past = None  # it is unknown whether the entry was stored
             raise
 
     def _count_kills(self, state: _EnvironmentState, live: LiveRelease) -> None:

@@ -22,7 +22,7 @@ from services.monitor.scaling.scaling_input import GAP_S, EnvironmentKey, LiveRe
 from shared.clock import lasts
 from shared.models import Environment, InstanceStats, Model
 
-STALE_S = 2 * GAP_S  # figures older than this are no figures
+STALE_S = 2 * GAP_S  # older samples are not used
 MIB = 2**20
 
 
@@ -195,7 +195,7 @@ def _up(live: LiveRelease, policy: Policy) -> _Proposal | None:
     asking = [(cause, instance, why) for instance in live.serving for cause, why in _demands(instance, policy)]
     if not asking:
         return None
-    order = list(Cause)  # of two causes, the one that stands first there is named
+    order = list(Cause)  # of two causes, the one that is defined first is named
     cause, instance, why = min(asking, key=lambda each: (order.index(each[0]), -each[1].share))
     return proposal(cause, why, instance.limit, instance.stats.max_memory)
 

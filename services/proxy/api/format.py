@@ -19,7 +19,7 @@ LABELS = {
     "ran_s": "The rollout ran for",
     "seconds": "Measured over",
 }
-HIDDEN = frozenset({"traffic"})  # a table of its own
+HIDDEN = frozenset({"traffic"})  # shown in a table of its own
 SHARES = frozenset({"error_share", "memory", "memory_at_cap"})
 UNITS = {"latency": " times stable's", "latency_ms": " ms", "cpu": " % of a core", "no_samples": " s"}
 

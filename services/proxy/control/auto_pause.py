@@ -65,4 +65,4 @@ class AutoPause:
                 rollout = paused_or_resumed(before, self._liveness, now)
                 if rollout is not before:
                     self._control.put_rollout(app, rollout)
-                    await asyncio.sleep(0)  # each is written to disk, and an abort waits for no other app
+                    await asyncio.sleep(0)  # each change is written to disk; an abort must not wait for all of them

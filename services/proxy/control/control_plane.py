@@ -138,7 +138,7 @@ class ControlPlane:
         while True:
             unhealthy: dict[str, str] = {}
             try:
-                if self._unaccepted(files_of(app), accepted):  # Envoy looks through the versions of all apps for these
+                if self._unaccepted(files_of(app), accepted):  # Envoy searches the versions of all apps to answer this
                     accepted = await self.admin.versions(app)
                 missing = self._unaccepted(files_of(app), accepted)
                 if not missing:
@@ -174,7 +174,7 @@ class ControlPlane:
         return [name for name, version in self._files.versions.items() if accepted.get(version_stat(name)) != version]
 
     def move_again(self, name: str) -> None:
-        """Makes Envoy read the file again."""
+        """Replaces the file by one with the same content, so that Envoy reads it again."""
         self._files.move_again(name)
 
     async def load(self) -> None:
@@ -197,13 +197,13 @@ class ControlPlane:
                     raise
                 current = self.routes[app]
                 if route.unsent:
-                    self._unwritten.add(app)  # the next change of any app also writes that these events are stored
+                    self._unwritten.add(app)  # the next write to disk also records that these events are stored
                 self.routes.put(current.model_copy(update={"unsent": current.unsent[len(route.unsent) :]}))
 
     async def remove(self, app: str) -> None:
         """Removes the app's route and its aborted releases: from disk, then from Envoy's files, then from Redis. Does
         nothing if there are none. An interrupted call has to be repeated. Raises RedisError."""
-        await self.save()  # the events of its last changes
+        await self.save()  # stores the events of the app's last changes
         async with self._storing:
             self.routes.remove(app)
             self._unwritten.discard(app)
@@ -237,7 +237,7 @@ class ControlPlane:
             names = {split_name(app), *(cluster_name(app, track) for track in Track)}
             if not names <= clusters.names:
                 return [f"Envoy has not warmed the clusters of {app}"]
-            self.put(route.model_copy(update={"clusters": True}))  # from now on routes may name them
+            self.put(route.model_copy(update={"clusters": True}))  # from now on, routes may name the app's clusters
             return [f"Envoy has not accepted the routes of {app}"]
         return []
 

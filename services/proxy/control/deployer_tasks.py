@@ -52,7 +52,7 @@ class DeployerTasks:
                     f"/releases/{retirement.release}/retire", retirement.body.model_dump(), repeatable=True
                 )
             except Problem as problem:
-                if problem.status not in (404, 409):  # these two: it has ended already
+                if problem.status not in (404, 409):  # with 404 and 409, the release has ended already
                     raise
             route = self._control.route(app)
             left = [other for other in route.retirements if other != retirement]
@@ -70,7 +70,7 @@ class DeployerTasks:
             return
         current = self._control.route(app).rollout
         if current is None or current.release != rollout.release or current.promotion is None:
-            return  # aborted meanwhile
+            return  # the rollout was aborted in the meantime
         if asked.unchanged or asked.state is ReleaseState.LIVE or asked.live_at is not None:
             self._promoted(app, current, asked.id)
         elif asked.state in ENDED:

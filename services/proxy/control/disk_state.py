@@ -128,7 +128,7 @@ class AbortedReleases:
 
 
 def app_of(release: str) -> str:
-    """Returns the app of the release with this id."""
+    """Returns the app to which the release with this id belongs."""
     return release.rpartition("-r")[0]
 
 

@@ -13,7 +13,7 @@ from shared.host.port_holder import taken_by
 from shared.proxy_models import TrafficView
 
 AT_A_TIME = 8
-FRESH_S = 2.5  # the monitor asks every 2 s, and every 0.5 s during a rollout
+FRESH_S = 2.5  # the monitor calls every 2 s, and every 0.5 s during a rollout
 CHECKED_S = 10.0
 
 
@@ -37,8 +37,9 @@ async def for_each(apps: Collection[str], action: Callable[[str], Awaitable[None
 
 
 class EnvoyWatch:
-    """Makes sure that Envoy runs the newest versions of its files. `ports` are its listeners' ports, by their
-    setting."""
+    """Makes sure that Envoy runs the newest versions of its files. `ports` are its listeners' ports, by the setting
+    that names each.
+    """
 
     def __init__(
         self,
@@ -78,8 +79,9 @@ class EnvoyWatch:
         await self._control.confirm(app, 1.0)
 
     async def check(self) -> str | None:
-        """Returns which files Envoy has not accepted, or that it does not answer and who has its ports, as a text for
-        `/ready`; None if it has accepted all."""
+        """Returns the files that Envoy has not accepted, or that it does not answer and who has its ports, as a text to
+        be shown by `GET /ready`; None if it has accepted all.
+        """
         try:
             unaccepted = await self._control.unaccepted()
         except Unavailable as error:
@@ -90,15 +92,20 @@ class EnvoyWatch:
 
 class TrafficReader:
     """Reads Envoy's counters of all apps and adds them to the request counts. `read_at` is the time of the last
-    reading. Callers that come while a reading is running share the next one, so that many callers cost no more than
-    one.
+    reading; `tell_connections` gets the number of visitors' connections. Callers that come while a reading is running
+    share the next one, so that many callers cost no more than one.
     """
 
     def __init__(
-        self, control: ControlPlane, counts: RequestCounts, clock: Callable[[], float] = time.monotonic
+        self,
+        control: ControlPlane,
+        counts: RequestCounts,
+        tell_connections: Callable[[int], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._control = control
         self._counts = counts
+        self._tell_connections = tell_connections
         self._clock = clock
         self.read_at: datetime | None = None
         self._uptime_s = 0
@@ -143,16 +150,17 @@ class TrafficReader:
 
     async def _read(self) -> None:
         admin = self._control.admin
-        before = list(self._control.routes.values())  # an endpoint newer than the reading is not one that fails
+        before = list(self._control.routes.values())  # endpoints that are newer than the reading are not failing
         try:
-            (latencies, uptime_s), clusters = await admin.latencies(), await admin.clusters()
+            statistics, clusters = await admin.statistics(), await admin.clusters()
         except Unavailable as error:
             self._failure = error
             return
         self._failure = None
-        if uptime_s < self._uptime_s:
+        self._tell_connections(statistics.connections)
+        if statistics.uptime_s < self._uptime_s:
             self._counts.reset()
-        self._uptime_s = uptime_s
+        self._uptime_s = statistics.uptime_s
         self._counts.add_requests(self._control.routes.values(), clusters)
-        self._counts.add_latencies(before, clusters, latencies)
+        self._counts.add_latencies(before, clusters, statistics.latencies)
         self.read_at = self._control.now()

@@ -109,7 +109,7 @@ class RolloutService:
         rollout = self._current(app, release)
         if rollout.active and rollout.promotion is None:
             await self._check_promotion(release)
-            rollout = self._current(app, release)  # it may have been aborted meanwhile
+            rollout = self._current(app, release)  # the rollout may have been aborted in the meantime
         if rollout.state is RolloutState.ABORTED:
             raise Conflict(f"{release} was aborted and cannot be promoted; deploy a new build")
         if rollout.active and rollout.promotion is None:

@@ -67,7 +67,7 @@ class RegistrySync:
         async with self._locks[app]:
             records = await self._read(app)
             await self._count_leaving(app, records)
-            # No await from here on: two apps that claim one host would have Envoy refuse every route.
+            # No await from here on: Envoy would refuse all routes if two apps claimed one host.
             hosts = self._hosts(app, request.hosts)
             route = self._control.routes.get(app) or self._new_route(app, hosts, request.health)
             self._observe(route.model_copy(update={"hosts": hosts, "health": request.health}), records, request)
@@ -116,7 +116,7 @@ class RegistrySync:
             async with self._locks[app]:
                 records = await self._read(app)
                 await self._count_leaving(app, records)
-                if app in self._control.routes:  # it may have been removed meanwhile
+                if app in self._control.routes:  # the app may have been removed in the meantime
                     self._observe(self._control.route(app), records, None)
                 self._unread.discard(app)
 
@@ -180,7 +180,7 @@ class RegistrySync:
         draining = self._control.route(app).draining()
         if not draining:
             return False
-        await asyncio.sleep(SETTLE_S)  # the workers follow the main thread, of which the admin speaks, within 6 ms
+        await asyncio.sleep(SETTLE_S)  # the admin reports the main thread; Envoy's workers follow it within 6 ms
         readings = [await self._control.admin.clusters(app)]
         while len(readings) < IDLE_READINGS:
             await asyncio.sleep(POLL_S)

@@ -20,6 +20,7 @@ from shared.manifest import health_check
 from shared.models import Track
 
 UPTIME = "server.uptime"
+CONNECTIONS = "server.total_connections"
 ROUTE_FILES = tuple(rds_file(listener) for listener in LISTENERS)
 
 
@@ -90,6 +91,18 @@ class Latency:
     """Number of times that Envoy retried a request of this cluster."""
 
 
+@dataclass(frozen=True)
+class Statistics:
+    """Envoy's statistics of all clusters and of itself. Envoy updates them once a second."""
+
+    latencies: dict[str, Latency]
+    """Latency histograms by cluster."""
+    uptime_s: int
+    """Seconds since Envoy's start; 0 in the first one."""
+    connections: int
+    """Number of connections that visitors have."""
+
+
 class EnvoyAdmin:
     """Reads Envoy's admin interface. Every method raises Unavailable if Envoy does not answer."""
 
@@ -118,15 +131,13 @@ class EnvoyAdmin:
         hosts = tuple(_host(status["name"], host) for status in statuses for host in status.get("host_statuses", []))
         return Clusters(frozenset(status["name"] for status in statuses), hosts, of_all_apps=app is None)
 
-    async def latencies(self) -> tuple[dict[str, Latency], int]:
-        """Returns cluster → latency histogram, and the seconds since Envoy's start (0 within the first second). Envoy
-        updates both once a second.
-        """
-        pattern = rf"^(cluster\..*/[a-z]+\.upstream_rq_(time|retry)|{UPTIME})$"
+    async def statistics(self) -> Statistics:
+        pattern = rf"^(cluster\..*/[a-z]+\.upstream_rq_(time|retry)|{UPTIME}|{CONNECTIONS})$"
         answer = await self._get("/stats", format="json", histogram_buckets="cumulative", usedonly="", filter=pattern)
         stats = from_json(answer.content)["stats"]
         values = {stat["name"]: stat["value"] for stat in stats if "value" in stat}
         uptime_s: int = values.pop(UPTIME, 0)
+        connections: int = values.pop(CONNECTIONS, 0)
         retries = {_cluster(name): value for name, value in values.items()}
         histograms: list[Any] = next((stat["histograms"] for stat in stats if "histograms" in stat), [])
         latencies = {
@@ -137,7 +148,7 @@ class EnvoyAdmin:
             )
             for histogram in histograms
         }
-        return latencies, uptime_s
+        return Statistics(latencies, uptime_s, connections)
 
     async def bootstrap(self) -> str:
         """Returns the version of the bootstrap (start configuration) with which Envoy was started (see
@@ -188,11 +199,11 @@ def _cluster(stat: str) -> str:
 
 def _host(cluster: str, status: dict[str, Any]) -> Host:
     socket = status["address"]["socket_address"]
-    count = {stat["name"]: int(stat.get("value", 0)) for stat in status["stats"]}  # a zero has no value
+    count = {stat["name"]: int(stat.get("value", 0)) for stat in status["stats"]}  # Envoy leaves out a value of 0
     faults = ("failed_active_health_check", "failed_outlier_check", "pending_active_hc", "pending_dynamic_removal")
     health = status["health_status"]
     active, success = count["rq_active"], count["rq_success"]
-    # rq_error also counts failed connections, of which nothing reached the instance; what reached it is in rq_total.
+    # rq_error also counts failed connections, which reach no instance; rq_total counts what reached it.
     errors = max(0, min(count["rq_error"], count["rq_total"] - active - success))
     return Host(
         cluster=cluster,

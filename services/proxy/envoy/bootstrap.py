@@ -8,6 +8,7 @@ from pathlib import Path
 
 from services.proxy.envoy.clusters import Json, file_source
 from services.proxy.envoy.routes import rds_file
+from services.proxy.envoy.visitor_limits import filter_chains, overload_manager
 from shared.config import SharedSettings
 
 CDS_FILE = "cds.json"
@@ -15,13 +16,14 @@ KEEPER = "keeper"
 KEEPER_SOCKET = "keeper.sock"
 VERSION = "slipway.bootstrap"
 OWNER_ONLY = 0o600
-# Envoy keeps only what is read here: of 400 apps that is 2 400 statistics instead of 160 000, in each reading.
+# Envoy keeps only the statistics that are read here: 2 400 instead of 160 000 for 400 apps, in each reading.
 STATISTICS = [
     {"safe_regex": {"regex": r"cluster\..*/(stable|canary|split)\.upstream_rq_(time|retry)"}},
     {"suffix": "version_text"},
     {"exact": "server.uptime"},
+    {"exact": "server.total_connections"},
 ]
-# By default each of Envoy's threads wakes ten times a second to say that it lives, of which Envoy only counts.
+# By default, each of Envoy's threads wakes ten times a second to show that it lives, and Envoy only counts that.
 WATCHDOG = {"miss_timeout": "4s", "megamiss_timeout": "10s"}
 
 
@@ -39,24 +41,13 @@ def bootstrap(settings: SharedSettings, folder: Path, admin_socket: Path, visito
         "admin": {"address": {"pipe": {"path": str(admin_socket), "mode": OWNER_ONLY}}},
         "dynamic_resources": {"cds_config": file_source(folder / CDS_FILE), "ads_config": _ads()},
         "static_resources": {
-            "listeners": [_listener(name, settings.host, port, folder) for name, port in ports.items()],
+            "listeners": [_listener(name, settings.host, port, folder, visitors) for name, port in ports.items()],
             "clusters": [_keeper(folder / KEEPER_SOCKET)],
         },
-        "overload_manager": {
-            "resource_monitors": [
-                {
-                    "name": "envoy.resource_monitors.global_downstream_max_connections",
-                    "typed_config": {
-                        "@type": "type.googleapis.com/envoy.extensions.resource_monitors."
-                        "downstream_connections.v3.DownstreamConnectionsConfig",
-                        "max_active_downstream_connections": visitors,  # a flood ends before the file descriptors
-                    },
-                }
-            ]
-        },
+        "overload_manager": overload_manager(folder, visitors),
         "watchdogs": {"main_thread_watchdog": WATCHDOG, "worker_watchdog": WATCHDOG},
         "stats_config": {"stats_matcher": {"inclusion_list": {"patterns": STATISTICS}}},
-        "stats_flush_interval": "1s",  # histograms are brought up to date at each flush
+        "stats_flush_interval": "1s",  # Envoy updates histograms at each flush
     }
     version = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:12]
     return {"node": {"id": "slipway", "cluster": "slipway", "metadata": {VERSION: version}}, **document}
@@ -93,7 +84,7 @@ def _keeper(socket: Path) -> Json:
     }
 
 
-def _listener(name: str, host: str, port: int, folder: Path) -> Json:
+def _listener(name: str, host: str, port: int, folder: Path, visitors: int) -> Json:
     manager = {
         "@type": "type.googleapis.com/envoy.extensions.filters.network."
         "http_connection_manager.v3.HttpConnectionManager",
@@ -103,9 +94,10 @@ def _listener(name: str, host: str, port: int, folder: Path) -> Json:
         "server_header_transformation": "PASS_THROUGH",
         "http_protocol_options": {"accept_http_10": True},
         "upgrade_configs": [{"upgrade_type": "websocket"}],
-        "common_http_protocol_options": {"idle_timeout": "300s"},  # of a connection on which nothing is asked
-        "stream_idle_timeout": "3600s",  # 5 min by default, which would cut quiet event streams
+        "common_http_protocol_options": {"idle_timeout": "300s"},  # of a connection without requests
+        "stream_idle_timeout": "3600s",  # the default, 5 min, would end quiet event streams
         "request_headers_timeout": "30s",
+        "request_timeout": "3600s",  # until the request is whole, or its answer begins: one of drops would never end
         "http_filters": [
             {
                 "name": "envoy.filters.http.router",
@@ -116,9 +108,8 @@ def _listener(name: str, host: str, port: int, folder: Path) -> Json:
             }
         ],
     }
-    http = {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}
     return {
         "name": name,
         "address": {"socket_address": {"address": host, "port_value": port}},
-        "filter_chains": [{"filters": [http]}],
+        **filter_chains(name, visitors, manager),
     }

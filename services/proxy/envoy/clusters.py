@@ -66,12 +66,12 @@ def endpoints(route: Route, track: Track) -> list[Json]:
 def _endpoint(endpoint: Endpoint, track: Track, health: str) -> Json:
     host, _, port = endpoint.address.rpartition(":")
     metadata = {"track": str(track), "release": endpoint.release, "instance": endpoint.id}
-    # A release with another health check would fail the track's; the deployer's probe still watches it.
+    # A release with another health check would fail the track's check; the deployer still probes it.
     unchecked = endpoint.health not in (None, health)
     return {
         "endpoint": {
             "address": {"socket_address": {"address": host, "port_value": int(port)}},
-            # The default, the cluster's name, holds a slash, which nginx and others answer with 400.
+            # The default is the cluster's name, whose slash makes nginx and others answer 400.
             "health_check_config": {
                 "hostname": endpoint.health_host or endpoint.address,
                 "disable_active_health_check": unchecked,
@@ -89,7 +89,7 @@ def _with_endpoints(cluster: Json, app: str, track: Track) -> Json:
     """
     definition = hashlib.sha256(json.dumps(cluster, sort_keys=True).encode()).hexdigest()[:8]
     name = f"{Path(eds_file(app, track)).stem}#{definition}"
-    # Without a time-out: after one, the cluster would serve without endpoints. The keeper answers for every name.
+    # No time-out, because after one the cluster would serve without endpoints. The keeper answers for every name.
     source = {"resource_api_version": "V3", "ads": {}, "initial_fetch_timeout": "0s"}
     return {**cluster, "eds_cluster_config": {"service_name": name, "eds_config": source}}
 
@@ -99,7 +99,7 @@ def _track_cluster(route: Route, track: Track) -> Json:
         "max_connections": 4096,
         "max_pending_requests": 4096,
         "max_requests": 4096,
-        "max_retries": 1024,  # the default, 3, overflows at once when an instance dies
+        "max_retries": 1024,  # the default, 3, is used up at once when an instance dies
     }
     return {
         "@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster",
@@ -109,8 +109,8 @@ def _track_cluster(route: Route, track: Track) -> Json:
         "lb_policy": "LEAST_REQUEST",
         "ignore_health_on_host_removal": True,
         "circuit_breakers": {"thresholds": [threshold]},
-        # A merge window (1 s by default) lets the admin call an endpoint healthy before the workers know it. Panic only
-        # when none is healthy: draining and dead instances then stay without new requests while one other lives.
+        # With a merge window (1 s by default), the admin reports an endpoint as healthy before workers know. Panic
+        # only when none is healthy, so that draining and dead instances get no requests while another one lives.
         "common_lb_config": {"update_merge_window": "0s", "healthy_panic_threshold": {"value": 1}},
         "health_checks": [_health_check(route.health_of(track))],
         "outlier_detection": _only_failed_connections(),
@@ -135,15 +135,15 @@ def _health_check(health: str) -> Json:
         "path": check.path,
         "request_headers_to_add": [{**forwarded, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}],
         "expected_statuses": [{"start": 200, "end": check.below}],
-        "retriable_statuses": [{"start": check.below, "end": 600}],  # else a single 503 counts as three
+        "retriable_statuses": [{"start": check.below, "end": 600}],  # otherwise one 503 counts three times
     }
     return {
         "timeout": "1s",
         "interval": "1s",
-        "no_traffic_interval": "1s",  # 60 s by default: one missed first try would cost a minute
+        "no_traffic_interval": "1s",  # 60 s by default: a first check that fails would cost a minute
         "unhealthy_threshold": 3,
         "healthy_threshold": 1,
-        "reuse_connection": True,  # a fresh one each time leaves 60 in TIME_WAIT; the deployer checks that the app can
+        "reuse_connection": True,  # new connections would leave 60 ports in TIME_WAIT
         **({"http_health_check": http} if check.path else {"tcp_health_check": {}}),
     }
 

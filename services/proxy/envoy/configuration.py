@@ -32,7 +32,7 @@ class Configuration:
         return set(changed)
 
     def remove(self, app: str) -> None:
-        """Removes the app's part."""
+        """Removes the app's part of the configuration."""
         self._catch_alls.discard(app)
         for parts in self._parts.values():
             parts.pop(app, None)
@@ -51,7 +51,7 @@ class Configuration:
     def _render(self, route: Route) -> dict[str, str]:
         resources = {eds_file(route.app, track): endpoints(route, track) for track in Track}
         resources[CDS_FILE] = clusters(route)
-        for name, listener in RDS_FILES.items():  # Envoy refuses a file that names clusters which it has not loaded
+        for name, listener in RDS_FILES.items():  # Envoy refuses routes to clusters that it has not loaded
             resources[name] = [virtual_host(listener, route)] if route.clusters else []
         return {name: ",\n".join(map(_text, found)) for name, found in resources.items()}
 

@@ -1,5 +1,6 @@
 """Writes Envoy's files in `<home>/envoy` atomically: each new file is moved onto the old one."""
 
+import contextlib
 import json
 import os
 from collections.abc import Iterable
@@ -10,12 +11,13 @@ from services.proxy.envoy.clusters import eds_file
 from services.proxy.envoy.configuration import SHARED_FILES, Configuration, in_writing_order
 from services.proxy.envoy.limits import read_file_limit
 from services.proxy.envoy.spare_space import SpareSpace
+from services.proxy.envoy.visitor_limits import BUSY, PRESSURE_FILE
 from services.proxy.routes.route import Route
 from shared.config import SharedSettings
 from shared.models import Track
 
 ENDPOINTS = "eds/"
-SUN_PATH = 103  # bytes of a unix socket's path: 107 on Linux, 103 on macOS
+SUN_PATH = 103  # longest path of a unix socket in bytes: 107 on Linux, 103 on macOS
 
 
 def envoy_folder(settings: SharedSettings) -> Path:
@@ -39,6 +41,8 @@ def prepare(settings: SharedSettings) -> Path:
     for name in SHARED_FILES:
         if not (folder / name).exists():
             replace(folder / name, Configuration().document(name)[1])
+    if not (folder / PRESSURE_FILE).exists():
+        replace(folder / PRESSURE_FILE, "0")
     path = folder / "bootstrap.json"
     document = bootstrap(settings, folder, admin_socket(settings), read_file_limit().visitors)
     text = json.dumps(document, indent=1) + "\n"
@@ -105,6 +109,25 @@ class EnvoyFiles:
         move.
         """
         replace(self._folder / name, (self._folder / name).read_text())
+
+
+class PressureFile:
+    """Tells Envoy how many of the connections that visitors may have (`visitors`) are taken, so that it closes idle
+    ones the sooner. Below half it always says 0, and leaves the file alone.
+    """
+
+    def __init__(self, folder: Path, visitors: int) -> None:
+        self._path = folder / PRESSURE_FILE
+        self._visitors = visitors
+        self._told = self._path.read_text()
+
+    def tell(self, connections: int) -> None:
+        share = min(1.0, connections / self._visitors)
+        text = f"{share:.2f}" if share >= BUSY else "0"
+        if text != self._told:
+            with contextlib.suppress(OSError):  # a full disk must not stop the reading of traffic
+                move_into_place(self._path, text)
+                self._told = text
 
 
 def replace(path: Path, text: str) -> None:

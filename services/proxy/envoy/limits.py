@@ -6,7 +6,7 @@ import resource
 from dataclasses import dataclass
 
 MOST_VISITORS = 20_000
-OWN_FILES = 100  # Envoy's own: some 40, and the admin's connections
+OWN_FILES = 100  # files of Envoy itself: some 40, and the admin's connections
 UNLIMITED = 1_000_000
 NEAR = 0.8
 

@@ -11,8 +11,8 @@ from services.proxy.envoy.clusters import Json, cluster_name, split_name
 from services.proxy.routes.route import Route
 from shared.models import Track
 
-# In the order of writing. The canary's first: when a canary is aborted, only these routes lead visitors of its own port
-# away, while the endpoints already did so on the public port.
+# In the order of writing. The canary's listener is first: its routes alone decide who reaches an aborted canary there,
+# while on the public port its endpoints are draining already.
 LISTENERS = ("canary", "production", "public")
 TRACK_HEADER = "x-slipway-track"
 OVERRIDE_HEADER = "x-canary"
@@ -35,7 +35,7 @@ def route_configuration(listener: str) -> Json:
         "@type": "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
         "name": listener,
         "ignore_port_in_host_matching": True,
-        # Of the instance that answered, not of the route: under failover they differ. Overwrites what the app sent.
+        # Of the instance that answered, which differs from the route after a failover. Overwrites a header of the app.
         "response_headers_to_add": [{**track, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}],
     }
 
@@ -129,7 +129,7 @@ def _retry(retry_on: str) -> Json:
         "retry_on": retry_on,
         "num_retries": 20,
         "retry_back_off": {"base_interval": "0.005s", "max_interval": "0.05s"},
-        # After one failed try in the canary, the next goes to stable.
+        # After one failed try at the canary, the next one goes to stable.
         "retry_priority": {
             "name": "envoy.retry_priorities.previous_priorities",
             "typed_config": {"@type": priorities, "update_frequency": 1},

@@ -72,7 +72,7 @@ class Route(View):
     unsent: list[Event] = Field([], description="Events that are not stored in Redis yet.")
 
     def ready(self, track: Track) -> list[Endpoint]:
-        """Returns the track's ready endpoints."""
+        """Returns the endpoints of the track whose instances are ready."""
         return [endpoint for endpoint in self.endpoints[track].values() if endpoint.state is EndpointState.READY]
 
     def serves(self, track: Track) -> bool:

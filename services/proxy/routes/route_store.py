@@ -25,7 +25,7 @@ class RouteStore:
         """
         key = f"proxy:route:{route.app}"
         async with self._redis.pipeline(transaction=True) as pipe:
-            await pipe.watch(key)  # with a watch redis-py does not repeat the transaction by itself
+            await pipe.watch(key)  # with a watch, redis-py does not repeat the transaction
             stored = await pipe.get(key)
             if stored and Route.model_validate_json(stored).revision == route.revision:
                 return

@@ -80,7 +80,7 @@ async def test_envoy_takes_no_more_inotify_instances_with_more_apps(stack: Stack
         """One server stands for all apps; its first health checks come at once, and some may be too many for it."""
         return {await answers(stack, each.app) for each in routes} == {"app"}
 
-    assert (before, inotify_instances(stack)) == (4, 4)
+    assert (before, inotify_instances(stack)) == (5, 5)
     await until(all_answer)
     stack.kill_envoy()
     stack.start_envoy()

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -85,19 +84,9 @@ async def test_releases_a_canary_and_its_abort_lose_no_request(stack: Stack) -> 
 
 async def test_the_service_runs_as_a_process_of_its_own(stack: Stack) -> None:
     settings = stack.settings
-    environment = {
-        **os.environ,
-        "SLIPWAY_HOME": str(settings.home),
-        "SLIPWAY_TOKEN": TOKEN,
-        "SLIPWAY_REDIS_URL": settings.redis_url,
-        "SLIPWAY_PROXY_PORT": str(settings.proxy_port),
-        "SLIPWAY_PUBLIC_PORT": str(settings.public_port),
-        "SLIPWAY_PRODUCTION_PORT": str(settings.production_port),
-        "SLIPWAY_CANARY_PORT": str(settings.canary_port),
-    }
     await stack.put(stack.app("stable"))
     with (settings.home / "proxy.log").open("ab") as log:
-        service = start_service(environment, log)
+        service = start_service(stack.environment(), log)
     try:
         await asyncio.to_thread(wait_for_port, settings.proxy_port)
         headers = {"Authorization": f"Bearer {TOKEN}"}

@@ -98,6 +98,10 @@ class Engine:
     def volumes(self, **labels: str) -> list[str]:
         return [volume.name for volume in self.client.volumes.list(filters=self._mine(labels))]
 
+    def images(self) -> list[Any]:
+        found: list[Any] = self.client.images.list(filters=self._mine({}))
+        return found
+
     def clear(self, **labels: str) -> None:
         for container in self.containers(**labels):
             self.client.api.remove_container(container, force=True, v=True)
@@ -106,7 +110,7 @@ class Engine:
 
     def clean(self) -> None:
         self.clear()
-        for image in self.client.images.list(filters=self._mine({})):
+        for image in self.images():
             self.client.images.remove(image.id, force=True)
         self.client.close()
 

@@ -20,7 +20,7 @@ from services.deployer.drivers.driver import (
     Usage,
     VolumeMount,
 )
-from services.deployer.drivers.memory_use import check_machine
+from services.deployer.drivers.memory_use import check_limit, check_machine
 from services.deployer.plan.action import Change, Wait
 from services.deployer.plan.observe import InstanceHealth, ObservationLimits, World
 from services.deployer.plan.plan import plan
@@ -174,7 +174,7 @@ class FakeDriver:
         self._logs: dict[str, list[str]] = {}
 
     async def preflight(self, spec: InstanceSpec) -> None:
-        check_machine(spec.memory)
+        check_machine(spec)
         if self.is_away:
             raise NoAnswer("it does not answer")
         if spec.artifact.kind != "directory" or spec.artifact.ref in self.gone:
@@ -267,6 +267,7 @@ class FakeDriver:
             raise Unsupported("no")
         if self.working_set > 0.8 * memory:
             raise DriverError(f"{instance_id} uses more")
+        check_limit(instance_id, self.limits[instance_id], memory, self.working_set)
         self.limits[instance_id] = memory
 
     async def enforce(self) -> None:
@@ -284,7 +285,7 @@ class FakeDriver:
         if artifact.ref in self.gone:
             raise ArtifactGone("it is gone")
 
-    async def tidy(self, needed: Collection[Artifact]) -> None:
+    async def collect_garbage(self, needed: Collection[Artifact]) -> None:
         self.needed = list(needed)
 
     async def check(self) -> str | None:

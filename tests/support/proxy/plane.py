@@ -17,7 +17,7 @@ from services.proxy.control.disk_state import AbortedReleases, Snapshot
 from services.proxy.control.envoy_loops import TrafficReader
 from services.proxy.control.rollout_service import RolloutService
 from services.proxy.envoy.admin import EnvoyAdmin, version_stat
-from services.proxy.envoy.files import EnvoyFiles, envoy_folder, prepare
+from services.proxy.envoy.files import EnvoyFiles, PressureFile, envoy_folder, prepare
 from services.proxy.routes.route import Route
 from services.proxy.routes.route_store import RouteStore
 from services.proxy.traffic import RequestCounts
@@ -54,6 +54,7 @@ class Plane:
         self.versions_seen: list[dict[str, str]] = []  # of the files on disk, at each request for Envoy's versions
         self.envoy_is_away = False
         self.uptime_s = 12
+        self.connections = 0  # of visitors, of whom Envoy may have 100
         self.deployer: dict[str, tuple[int, Any]] = {}
         Snapshot(envoy_folder(self.settings)).write(routes)
         self.start()
@@ -73,7 +74,7 @@ class Plane:
             lambda: self.now,
             wake=lambda: None,
         )
-        self.reader = TrafficReader(self.control, self.counts)
+        self.reader = TrafficReader(self.control, self.counts, PressureFile(folder, 100).tell)
         self.auto_pause = AutoPause(self.control, self._probe)
         http = httpx.AsyncClient(transport=httpx.MockTransport(self._deployer))
         deployer = ServiceClient("deployer", self.settings, EmptyRegistry(), http)
@@ -100,7 +101,8 @@ class Plane:
         if self.envoy_is_away:
             raise httpx.ConnectError("away", request=request)
         if request.url.params.get("histogram_buckets"):
-            return httpx.Response(200, json={"stats": [{"name": "server.uptime", "value": self.uptime_s}]})
+            values = {"server.uptime": self.uptime_s, "server.total_connections": self.connections}
+            return httpx.Response(200, json={"stats": [{"name": name, "value": values[name]} for name in values]})
         if request.url.path == "/clusters":
             apps = self.control.routes
             names = [f"{app}/{kind}" for app in apps for kind in ("stable", "canary", "split")]

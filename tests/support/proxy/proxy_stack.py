@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -185,6 +186,20 @@ class Stack:
         with (self.settings.home / "envoy.log").open("ab") as log:
             self.envoy = subprocess.Popen(command, stdout=log, stderr=log)
         wait_for_port(self.settings.public_port)  # which Envoy opens once the keeper has answered
+
+    def environment(self) -> dict[str, str]:
+        """Variables with which the service runs as a process of its own."""
+        settings = self.settings
+        return {
+            **os.environ,
+            "SLIPWAY_HOME": str(settings.home),
+            "SLIPWAY_TOKEN": TOKEN,
+            "SLIPWAY_REDIS_URL": settings.redis_url,
+            "SLIPWAY_PROXY_PORT": str(settings.proxy_port),
+            "SLIPWAY_PUBLIC_PORT": str(settings.public_port),
+            "SLIPWAY_PRODUCTION_PORT": str(settings.production_port),
+            "SLIPWAY_CANARY_PORT": str(settings.canary_port),
+        }
 
     def kill_envoy(self) -> None:
         if self.envoy:

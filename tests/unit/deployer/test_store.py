@@ -172,9 +172,13 @@ async def test_events_are_in_the_transaction_of_their_cause(store: Store, redis:
 
 
 async def test_a_record_keeps_its_fields_names_whatever_the_code_calls_them(store: Store, redis: Redis) -> None:
-    release = a_release(1)
+    release = a_release(1, drain_old_at=T0, replaces_faulty="notes-r0", automatic_rollback="notes-r2")
     instance = an_instance(release, 1, facts_digest="a digest")
     await store.commit(PRODUCTION, Commit({release.id: release}, {instance.id: instance}))
     stored = await redis.hget("deployer:instances:notes:production", instance.id)
     assert json.loads(str(stored))["told"] == "a digest"
-    assert (await store.load(PRODUCTION)).instances == {instance.id: instance}
+    record = json.loads(str(await redis.get("deployer:release:notes-r1")))
+    assert (record["takes_back"], record["taken_back"]) == ("notes-r0", "notes-r2")
+    assert record["room_at"] == T0.isoformat().replace("+00:00", "Z")
+    loaded = await store.load(PRODUCTION)
+    assert (loaded.releases, loaded.instances) == ({release.id: release}, {instance.id: instance})

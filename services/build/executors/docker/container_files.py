@@ -12,7 +12,7 @@ from typing import IO, Any
 from services.build.reports.report_file import LARGEST_BYTES, StepStart
 
 _TAR_ROOM = 64 * 1024
-# Bits of the mode as the engine reports it, which is Go's and not POSIX'.
+# Bits of a file's mode as the engine reports it, which is Go's `FileMode` and not the mode of POSIX.
 _GO_SYMLINK, _GO_TYPE = 1 << 27, 0x8F280000
 
 

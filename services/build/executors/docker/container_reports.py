@@ -15,7 +15,7 @@ from services.build.executors.docker.container_step import MAKE_VENV, SCRIPT, WO
 from services.build.reports.report_file import MOST_MATCHED, StepStart
 from services.build.system.path_glob import PathGlob, fixed_folder, is_glob
 
-FOUND = "/slipway/found"  # in the container itself: the files that globs may match
+FOUND = "/slipway/found"  # file inside the container: lists the files that globs may match
 MOST_FOUND = 20_000
 
 

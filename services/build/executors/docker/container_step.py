@@ -10,7 +10,7 @@ from shared.host.exit_words import is_signal, signal_name
 from shared.manifest import size
 
 WORKSPACE, HOME, CACHE = CONTAINER_CHECKOUT, "/slipway/home", "/slipway/cache"
-SKIPPED = "/slipway/skipped"  # in the container itself: how many commands were left when one failed
+SKIPPED = "/slipway/skipped"  # file inside the container: number of commands that were not run
 # Its arguments: where a new `.venv` is kept, the program that makes one, the command that lists reports at the end,
 # reports to clear, `--`, commands. One pipe for both outputs keeps their order.
 SCRIPT = """\
@@ -48,7 +48,7 @@ if not os.path.lexists(".venv"):
             shutil.rmtree(fresh)
     open(".venv/.made", "w").close()
 """
-_IMAGE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # of an image that says none
+_IMAGE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # for an image that sets no PATH
 _LOOPBACK = re.compile(r"^[a-z]+://([^@/]*@)?(localhost|127\.|\[::1\])", re.IGNORECASE)
 
 
@@ -90,7 +90,7 @@ def step_environment(workspace: Workspace, environment: Mapping[str, str], image
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "PIP_ROOT_USER_ACTION": "ignore",
         "npm_config_cache": f"{CACHE}/npm",
-        "PYTHONUNBUFFERED": "1",  # what a step prints is shown as it comes
+        "PYTHONUNBUFFERED": "1",  # output of Python programs is shown as it is printed
     }
 
 

@@ -38,7 +38,7 @@ from services.build.executors.docker.leftovers import GONE_TIMEOUT_S, Leftovers,
 from services.build.executors.docker.output import read_to_end, threadsafe
 from services.build.executors.docker.pull import NotStarted, image_named
 from services.build.executors.docker.services import DockerServices
-from services.build.executors.executor import Images, Leavings, Order, Outcome, SealRequest, Workspace
+from services.build.executors.executor import ExecutorObjects, Images, Order, Outcome, SealRequest, Workspace
 from services.build.reports import report_file
 from services.build.system.command import uncancelled, wait_until_done
 from services.build.system.pipe import Output
@@ -54,8 +54,8 @@ log = logging.getLogger(__name__)
 
 MEMORY_BYTES = 2048 * MIB
 PROCESSES = 4096
-THREADS = 64  # at most two for each step that runs, and one for each thing that is cleared away or looked at
-READY_TIMEOUT_S = 600.0  # to pull an image, make a container of it and fill it
+THREADS = 64  # at most two for each running step, and one for each removal or inspection
+READY_TIMEOUT_S = 600.0  # time to pull an image, create a container and fill it
 KILLED = 128 + signal.SIGKILL
 
 
@@ -132,6 +132,9 @@ class DockerExecutor:
             given_up.set()
             await uncancelled(self._clear_away(making, reading, services))
 
+    async def misfit(self, workspace: Workspace) -> str | None:
+        return None
+
     async def seal(self, workspace: Workspace, delivery: SealRequest, output: Output, stop: Stop) -> Artifact:
         await self._builder.build(workspace, delivery, output, stop)
         return await self._in_thread(self._sealed, image_tag(workspace, self._stack))
@@ -156,8 +159,7 @@ class DockerExecutor:
         return await self._in_thread(self._remove_all, workspace)
 
     async def discard(self, workspace: Workspace) -> None:
-        """Removes the workspace's folders, containers and volumes. If the engine does not answer, logs a warning;
-        containers and volumes then stay."""
+        """Removes the workspace's folders and, if the engine answers, its containers and volumes."""
         for folder in (workspace.scratch, workspace.folder):
             await self._in_thread(remove, folder)
         try:
@@ -165,20 +167,19 @@ class DockerExecutor:
         except (DockerException, OSError) as error:
             log.warning("volumes of %s stay on the engine: %s", workspace.build, error)
 
-    async def leavings(self) -> Leavings:
+    async def objects(self) -> ExecutorObjects:
         return await self._in_thread(self._leftovers.all)
 
-    async def remove(self, leavings: Leavings) -> None:
-        await self._in_thread(self._leftovers.remove_these, leavings)
+    async def remove(self, objects: ExecutorObjects) -> None:
+        await self._in_thread(self._leftovers.remove_these, objects)
 
     async def check(self) -> str | None:
         return await engine_check(lambda: ask(self._variables))
 
-    # --- the rest blocks, and is called in threads
+    # --- the methods below block and are called in threads
 
     def _sealed(self, tag: str) -> Artifact:
-        """Returns the image `tag` as an artifact. It tags the image again, because old images are deleted by the time
-        of their tag."""
+        """Returns the image `tag` as an artifact, tagged again: images are deleted by the age of their tag."""
         image = self._engine.images.get(tag)
         image.tag(*tag.rsplit(":", 1))
         return Artifact(kind="image", ref=tag, digest=str(image.id))
@@ -207,7 +208,7 @@ class DockerExecutor:
             image,
             step_arguments(str(image.id), order.reports, order.commands),
             entrypoint=["sh"],
-            user="0:0",  # steps install packages; and what was copied into the volume is root's
+            user="0:0",  # steps install packages, and the files in the volume belong to root
             init=True,
             working_dir=WORKSPACE,
             environment={
@@ -222,11 +223,11 @@ class DockerExecutor:
             memswap_limit=self._memory_bytes,
             pids_limit=self._processes,
             security_opt=["no-new-privileges"],
-            log_config=LogConfig(type="none"),  # output is attached, so a log would be unused
+            log_config=LogConfig(type="none"),  # output is read from the attached socket, so no log is needed
         )
         try:
             self._fill(workspace, container)
-            # Attached before the start, nothing is lost; `logs` loses lines of a fast step.
+            # Attached before the start, so that no output is lost; `logs` loses lines of a fast step.
             attached = container.attach_socket(params={"stdout": 1, "stderr": 1, "stream": 1})
             start = report_file.begin(workspace.scratch)
             return _Ready(container, attached, created_at(container), start)
@@ -235,8 +236,7 @@ class DockerExecutor:
             raise
 
     def _fill(self, workspace: Workspace, container: Container) -> None:
-        """Copies the checkout into the build's volume if no container of the build has done so. Containers of parallel
-        steps wait until the copy is complete. Raises NotStarted if the checkout cannot be read."""
+        """Copies the checkout into the build's volume, once; other steps wait for that. Raises NotStarted, OSError."""
         name = self._name(workspace)
         with self._unfilled.get(name) or contextlib.nullcontext():
             if name not in self._unfilled:

@@ -17,7 +17,7 @@ from services.build.executors.executor import SealRequest, Unsealed, Workspace
 from services.build.system.command import kill, piped, start, wait_for_exit
 from services.build.system.pipe import Output
 from services.build.system.stop import Stop, Stopped
-from shared.host.docker_engine import APP, STACK
+from shared.host.docker_engine import APP, OWN_TAG, STACK
 
 TIMEOUT_S = 1800.0
 PULL_TIMEOUT_S = 600.0
@@ -37,7 +37,7 @@ def client_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 def image_tag(workspace: Workspace, stack: str) -> str:
     """Returns the tag of a commit's image. It contains the stack's name, because two stacks may share an engine."""
-    return f"slipway/{workspace.app}:{stack}-{workspace.commit}"
+    return f"{OWN_TAG}{workspace.app}:{stack}-{workspace.commit}"
 
 
 def image_labels(workspace: Workspace, delivery: SealRequest, stack: str) -> dict[str, str]:

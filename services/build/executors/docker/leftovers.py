@@ -10,13 +10,13 @@ from typing import Any
 import docker
 from docker.errors import APIError, NotFound
 
-from services.build.executors.executor import Images, Leavings
-from shared.host.docker_engine import APP, STACK
+from services.build.executors.executor import ExecutorObjects, Images
+from shared.host.docker_engine import APP, OWN_TAG, STACK
 
 log = logging.getLogger(__name__)
 
-BUILD = "io.slipway.build"  # on containers of steps, and on volumes that go with a build
-CACHE = "io.slipway.cache"  # on the volume that stays with an app
+BUILD = "io.slipway.build"  # label of containers of steps, and of volumes that are removed with a build
+CACHE = "io.slipway.cache"  # label of an app's cache volume, which stays after a build
 GONE_TIMEOUT_S = 30.0
 
 
@@ -37,14 +37,14 @@ class Leftovers:
         """Returns the labels that an app's cache volume carries."""
         return {STACK: self._stack, APP: app, CACHE: app}
 
-    def all(self) -> Leavings:
+    def all(self) -> ExecutorObjects:
         """Returns the builds that still have containers, volumes or networks, and the apps that have a cache volume."""
         containers = self._engine().api.containers(all=True, filters=self._with(BUILD))
         volumes = self._engine().volumes.list(filters=self._with(BUILD))
         builds = {each["Labels"][BUILD] for each in containers} | {each.attrs["Labels"][BUILD] for each in volumes}
         builds |= {each.attrs["Labels"][BUILD] for each in self._networks(BUILD)}
         caches = self._engine().volumes.list(filters=self._with(CACHE))
-        return Leavings(frozenset(builds), frozenset(each.attrs["Labels"][CACHE] for each in caches))
+        return ExecutorObjects(frozenset(builds), frozenset(each.attrs["Labels"][CACHE] for each in caches))
 
     def images(self) -> Images:
         """Returns (tag, id) of every image that is an artifact of this stack."""
@@ -62,14 +62,28 @@ class Leftovers:
         self._remove_volumes(f"{BUILD}={build}")
         return len(containers)
 
-    def remove_these(self, leavings: Leavings) -> None:
-        for build in leavings.builds:
+    def remove_these(self, objects: ExecutorObjects) -> None:
+        for build in objects.builds:
             self.remove(build)
-        for app in leavings.apps:
-            self.remove_cache(app)
+        for app in objects.apps:
+            self._remove_volumes(f"{CACHE}={app}")
+            self._remove_images(f"{APP}={app}")
 
-    def remove_cache(self, app: str) -> None:
-        self._remove_volumes(f"{CACHE}={app}")
+    def _remove_images(self, label: str) -> None:
+        """Removes the images that were sealed, but those that a container uses or that a person has tagged."""
+        engine = self._engine()
+        used = {container["ImageID"] for container in engine.api.containers(all=True)}
+        for image_id in {each["Id"] for each in engine.api.images(filters=self._with(label))} - used:
+            try:
+                tags = engine.images.get(image_id).tags
+                if all(tag.startswith(OWN_TAG) for tag in tags):
+                    engine.api.remove_image(image_id, force=len(tags) > 1)  # which the engine asks for
+                    log.info("the image %s of an app that is removed is not needed any more", image_id)
+            except NotFound:
+                continue
+            except APIError as error:
+                if error.status_code != HTTPStatus.CONFLICT:  # a person has built another one on it
+                    raise
 
     def _remove_volumes(self, label: str) -> None:
         for volume in self._engine().volumes.list(filters=self._with(label)):

@@ -9,7 +9,7 @@ from docker.utils import socket as engine_socket
 from services.build.system.pipe import Output
 
 CHUNK = 64 * 1024
-HEAD = 8  # bytes before each frame: one for the stream, three of nothing, four for the length
+HEAD = 8  # bytes before each frame: stream number, three zeros, length in four bytes
 
 
 class Frames:

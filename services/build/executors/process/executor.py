@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from services.build.executors.executor import BRANCH, Leavings, Order, Outcome, SealRequest, Unsealed, Workspace
+from services.build.executors.executor import BRANCH, ExecutorObjects, Order, Outcome, SealRequest, Unsealed, Workspace
 from services.build.executors.process.service_process import ServiceProcesses
 from services.build.system.command import drained, piped, uncancelled
 from services.build.system.patience import patiently
@@ -33,14 +33,15 @@ from shared.host.shortage import shortage
 from shared.models import Artifact
 
 GRACE_S = 5.0
-# In the environment of all that a step starts: what its build is, by a folder unique on the machine, and which step.
+# Environment variables of all processes of a step: the build's folder (unique on the machine), and the step's name.
 MARKER, STEP = "SLIPWAY_BUILD_FOLDER", "SLIPWAY_BUILD_STEP"
 PREPARE_TIMEOUT_S = 120.0
-NODE_S = 10.0  # until it has told its version
-THREADS = 8  # of those that read or remove whole folders
-VIRTUALENV = "virtualenv"  # a cache that all apps share, and to which each `.venv` has links
+NODE_S = 10.0  # time limit for `node --version`
+THREADS = 8  # threads that read or remove whole folders
+VIRTUALENV = "virtualenv"  # cache that all apps share; each `.venv` has links into it
 VENV = ".venv"
-# What steps may see of the platform's environment: how packages are fetched and how text is written.
+SPECIAL = {stat.S_IFIFO: "named pipe", stat.S_IFSOCK: "socket"}
+# Variables of the platform's environment that steps get: how packages are fetched and how text is encoded.
 _PASSED_ON = {"PATH", "LANG", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"}
 _PASSED_ON_PREFIXES = ("LC_", "PIP_", "VIRTUALENV_", "NPM_CONFIG_")
 _PASSED_ON_SUFFIX = "_PROXY"
@@ -70,7 +71,7 @@ class ProcessExecutor:
         self._grace_s = grace_s
         self._in_thread = ThreadPool(THREADS, "folders")
         self._present: dict[str, str] | None = None
-        self._fresh: dict[str, frozenset[str]] = {}  # build → what was in its `.venv` before its steps
+        self._fresh: dict[str, frozenset[str]] = {}  # build → content of its `.venv` before its steps
 
     async def prepare(self, workspace: Workspace, output: Output, stop: Stop) -> Outcome:
         """Creates `.venv`, in which pip and setuptools are links to read-only copies that all builds share (decision
@@ -96,28 +97,35 @@ class ProcessExecutor:
                 return Outcome(None, reason)
             environment = {**own, **services.addresses, **order.environment, **marks}
             outcome = await self._run_commands(workspace, commands, environment, order.timeout_s, output, stop)
-            if workspace.folder.is_symlink():  # its target must be neither read nor sealed
+            if workspace.folder.is_symlink():  # the target of a link must be neither read nor sealed
                 return Outcome(None, "replaced its checkout by a link")
             return outcome
         finally:
             await uncancelled(self._end(services.trees, own[STEP]))
             await services.close()
 
+    async def misfit(self, workspace: Workspace) -> str | None:
+        special = None
+        with contextlib.suppress(OSError, RecursionError):  # what cannot be read whole is refused by `seal`
+            special = await self._in_thread(_special_file, workspace.folder)
+        if special is None:
+            return None
+        kind, path = special
+        return (
+            f"its steps left {path!a}, a {kind}, which no copy of an artifact can hold; remove it at the end of the "
+            "step that makes it"
+        )
+
     async def seal(self, workspace: Workspace, delivery: SealRequest, output: Output, stop: Stop) -> Artifact:
         """Returns the checkout folder, which stays in place, as an artifact with the digest of its content. It first
         removes `.venv` if the commit does not use Python and no step has added to it. Raises Unsealed if the folder
-        cannot be read, or holds a named pipe or a socket.
+        cannot be read.
         """
         venv, fresh = workspace.folder / VENV, self._fresh.get(workspace.build)
         await self.discard(workspace)
         if not delivery.uses_python and fresh is not None and await self._in_thread(names_below, venv) == fresh:
             await self._in_thread(remove, venv)
         try:
-            if special := await self._in_thread(_special_file, workspace.folder):
-                raise Unsealed(
-                    f"its steps left {special!a}, a named pipe or socket, which no copy of an artifact can hold; "
-                    "remove it at the end of the step that makes it"
-                )
             digest = await self._in_thread(directory_digest, workspace.folder)
         except (OSError, RecursionError) as error:
             if shortage(error) is not None:
@@ -153,15 +161,15 @@ class ProcessExecutor:
         self._fresh.pop(workspace.build, None)
         await self._in_thread(remove, workspace.scratch)
 
-    async def leavings(self) -> Leavings:
+    async def objects(self) -> ExecutorObjects:
         """Returns the apps that have a cache folder. It names no builds: all that remains of a build is its checkout
         folder, which the build service removes.
         """
         folders = await asyncio.to_thread(lambda: list(self._caches.glob("*/")))
-        return Leavings(frozenset(), frozenset(folder.name for folder in folders) - {VIRTUALENV})
+        return ExecutorObjects(frozenset(), frozenset(folder.name for folder in folders) - {VIRTUALENV})
 
-    async def remove(self, leavings: Leavings) -> None:
-        for app in leavings.apps:
+    async def remove(self, objects: ExecutorObjects) -> None:
+        for app in objects.apps:
             await self._in_thread(remove, self._caches / app)
 
     async def check(self) -> str | None:
@@ -181,17 +189,17 @@ class ProcessExecutor:
         async with piped(output) as end_of_pipe:
             try:
                 for place, (shown, command) in enumerate(commands, 1):
-                    await drained(end_of_pipe)  # the command before it
+                    await drained(end_of_pipe)  # waits for the output of the command before
                     output(shown.encode())
                     make = partial(ProcessTree, command, workspace.folder, environment, end_of_pipe, self._grace_s)
                     tree = await patiently(make, output, stop)
-                    trees.append(tree)  # what it leaves running lives until the end of the step
+                    trees.append(tree)  # background processes of a command run until the end of the step
                     if reason := await tree.wait(deadline, timeout_s, stop):
                         return Outcome(None, reason)
                     if code := tree.poll():
                         return Outcome(code, _exit_reason(code), skipped=len(commands) - place)
                 return Outcome(0, skipped=0)
-            except OSError as error:  # the step before it may have removed the folder
+            except OSError as error:  # the step before may have removed the folder
                 if shortage(error) is not None:
                     raise
                 return Outcome(None, f"could not be started: {error.strerror}")
@@ -224,7 +232,7 @@ class ProcessExecutor:
             "PIP_CACHE_DIR": str(cache / "pip"),
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
             "npm_config_cache": str(cache / "npm"),
-            "PYTHONUNBUFFERED": "1",  # what a step prints is shown as it comes
+            "PYTHONUNBUFFERED": "1",  # output of Python programs is shown as it is printed
             MARKER: str(folder),
             STEP: uuid.uuid4().hex,
         }
@@ -256,15 +264,16 @@ def names_below(folder: Path) -> frozenset[str]:
     return frozenset(found)
 
 
-def _special_file(folder: Path) -> str | None:
-    """Returns the path, relative to `folder`, of the first thing below it that is neither a file nor a folder nor a
-    link; None if there is none.
+def _special_file(folder: Path) -> tuple[str, str] | None:
+    """Returns the kind and the path, relative to `folder`, of the first thing below it that is neither a file nor a
+    folder nor a link; None if there is none.
     """
     for parent, _, names in os.walk(folder):
         for name in names:
             path = os.path.join(parent, name)
-            if stat.S_IFMT(os.lstat(path).st_mode) not in (stat.S_IFREG, stat.S_IFLNK):
-                return os.path.relpath(path, folder)
+            kind = stat.S_IFMT(os.lstat(path).st_mode)
+            if kind not in (stat.S_IFREG, stat.S_IFLNK):
+                return SPECIAL.get(kind, "device"), os.path.relpath(path, folder)
     return None
 
 

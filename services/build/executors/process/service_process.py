@@ -65,7 +65,7 @@ class ServiceProcesses:
             return f"could not be started: the service {order.name} has no command, and needs containers"
         port = _free_port()
         environment = {**self._environment, **order.environment, **self._marks, "PORT": str(port)}
-        tail: deque[bytes] = deque(maxlen=64)  # chunks of a pipe: 64 KiB each, at most
+        tail: deque[bytes] = deque(maxlen=64)  # at most 64 chunks of 64 KiB
         end_of_pipe = await self._pipes.enter_async_context(piped(tail.append))
         try:
             tree = await patiently(partial(self._tree, order.command, environment, end_of_pipe), self._output, stop)
@@ -77,7 +77,7 @@ class ServiceProcesses:
         self.addresses |= order.address(LOCALHOST, port)
         reason = await self._until_ready(order, tree, port, environment, stop)
         if reason and not stop.is_set():
-            await asyncio.sleep(LOOK_AGAIN_S)  # what it printed at its end may be on its way
+            await asyncio.sleep(LOOK_AGAIN_S)  # its last output may not have arrived yet
             self._output(f"the last lines of the service {order.name}:\n".encode())
             self._output(b"\n".join(b"".join(tail).splitlines()[-LINES_SHOWN:]) + b"\n")
         return reason

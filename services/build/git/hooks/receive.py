@@ -7,7 +7,7 @@ import os
 import socket
 import sys
 
-COMPLETE = b"\0"  # after pre-receive: let in
+COMPLETE = b"\0"  # last byte of the answer to pre-receive: the push is accepted
 REFUSED = b"\1"
 
 
@@ -40,7 +40,7 @@ def answer(hook: str) -> bytes:
     try:
         return follow(os.environ["SLIPWAY_PUSH_SOCKET"], head + sys.stdin.buffer.read())
     except BrokenPipeError:
-        os._exit(hook == "pre-receive")  # the pusher has gone; a build of what was accepted goes on
+        os._exit(hook == "pre-receive")  # the pusher has disconnected; a build of an accepted push goes on
     except OSError:
         return b""
 

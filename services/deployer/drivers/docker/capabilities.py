@@ -8,7 +8,7 @@ from typing import Any
 # does that, too), and to run a program that has the right to low ports, such as Caddy.
 ROOT_KEEPS = ("CHOWN", "DAC_OVERRIDE", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID")
 ROOT = ("", "0", "root")
-PREFIX = "CAP_"  # before each name, as newer engines report it
+PREFIX = "CAP_"  # prefix of each name in the answers of newer engines
 
 
 def starts_as_root(image: Mapping[str, Any]) -> bool:

@@ -31,7 +31,7 @@ class EngineConnection:
                 self._connected = docker.from_env(
                     environment=self._environment, timeout=ANSWER_S, max_pool_size=ASKED_AT_ONCE
                 )
-                self._connected.api.trust_env = False  # the machine's proxy and CA settings are not the engine's
+                self._connected.api.trust_env = False  # the machine's proxy and CA settings do not apply to the engine
             return self._connected
 
     def ask(self) -> None:

@@ -18,7 +18,7 @@ from services.deployer.drivers.docker.usage import HostGroups, Use, use_of
 from services.deployer.drivers.driver import Usage
 from services.deployer.drivers.socket_tables import TABLES, listening
 
-ENGINE_RESOLVER = "127.0.0.11:"  # the engine's own DNS server, which each container sees
+ENGINE_RESOLVER = "127.0.0.11:"  # address of the engine's own DNS server in each container
 
 
 class ContainerUsage:
@@ -45,9 +45,13 @@ class ContainerUsage:
         wanted = {each: instance_id for each, instance_id in running.items() if instance_id in instance_ids}
         found = {each: self._by_group(each) for each in wanted}
         if others := [each for each, usage in found.items() if usage is None]:
-            with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:  # the engine's statistics take a second for each
+            with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:  # the engine takes a second for each container
                 found |= dict(zip(others, pool.map(self._by_engine, others), strict=True))
         return {wanted[each]: usage for each, usage in found.items() if usage is not None}
+
+    def machine(self) -> int:
+        """Returns the bytes of memory that the engine's machine has."""
+        return int(self._connection.client().info()["MemTotal"])
 
     def use(self, container: Container) -> Use | None:
         """Returns the memory use and CPU seconds of the container; None if it is not running."""

@@ -39,7 +39,7 @@ from services.deployer.drivers.driver import (
     UnknownInstance,
     Usage,
 )
-from services.deployer.drivers.memory_use import check_headroom, check_machine
+from services.deployer.drivers.memory_use import check_limit, check_machine
 from services.deployer.drivers.uncancellable import uncancellable
 from shared.clock import now
 from shared.host.docker_engine import STACK, engine_check
@@ -71,8 +71,7 @@ class DockerDriver:
         self._root_keeps = root_keeps
         self._deaths = Deaths()
         self._usage = ContainerUsage(self._connection, stack, host_cgroups, self._deaths)
-        # Held from looking whether there is a container to having started it.
-        self._starting = threading.Lock()
+        self._starting = threading.Lock()  # held from the check whether a container exists until it has started
 
     async def preflight(self, spec: InstanceSpec) -> None:
         await asyncio.to_thread(self._preflight, spec)
@@ -120,7 +119,7 @@ class DockerDriver:
         """Raises ArtifactGone if the image is missing. It cannot have changed, since images are started by their id."""
         await asyncio.to_thread(self._verify, artifact)
 
-    async def tidy(self, needed: Collection[Artifact]) -> None:
+    async def collect_garbage(self, needed: Collection[Artifact]) -> None:
         """Removes images that are not in `needed`. It leaves logs alone, because the engine limits their size."""
         if images := {artifact.digest for artifact in needed if artifact.kind == "image"}:
             await uncancellable(asyncio.to_thread(self._remove_images, images))
@@ -167,7 +166,7 @@ class DockerDriver:
     def _preflight(self, spec: InstanceSpec) -> None:
         self._verify(spec.artifact)
         with engine_trouble(f"{spec.id} cannot be started"):
-            check_machine(spec.memory, int(self._client().info()["MemTotal"]))
+            check_machine(spec, self._usage.machine())
             for volume in spec.volumes:
                 volumes.check(self._client().volumes, self._stack, volume)
 
@@ -175,6 +174,7 @@ class DockerDriver:
         if spec.artifact.kind != "image":
             raise DriverError(f"{spec.id}: containers run from an image, not from a {spec.artifact.kind}")
         with self._starting, engine_trouble(f"{spec.id} cannot be started"):
+            check_machine(spec, self._usage.machine())
             container = self._find(spec.id)
             if container is not None and not self._status(container, None).is_of(spec.release, spec.artifact):
                 log.warning("the container of %s is another release's or image's and is removed", spec.id)
@@ -287,7 +287,7 @@ class DockerDriver:
             container = self._started(instance_id)
             if (use := self._usage.use(container)) is None:
                 raise DriverError(f"{instance_id} does not run")
-            check_headroom(instance_id, memory_limit(container.attrs), memory, use[0].working_set)
+            check_limit(instance_id, memory_limit(container.attrs), memory, use[0].working_set, self._usage.machine())
             container.update(mem_limit=memory, memswap_limit=memory)
 
     def _forget(self, instance_id: str) -> None:

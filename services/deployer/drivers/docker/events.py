@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 AGAIN_S = 1.0
 NS_PER_S = 10**9
-# An end follows the kill at the limit that caused it within 50 ms.
+# The end of a container follows the kill at the memory limit that caused it within 50 ms.
 SAME_NS = NS_PER_S
 REMEMBERED = 1000
 LATE_KILL_S = 0.5
@@ -50,7 +50,7 @@ class Deaths:
         self._since_ns = since_ns
 
     def note(self, event: Mapping[str, Any]) -> None:
-        container, at = event["Actor"]["ID"], int(event["timeNano"])  # `id` is gone from API 1.52 on (Engine 29)
+        container, at = event["Actor"]["ID"], int(event["timeNano"])  # `id` is missing since API 1.52 (Engine 29)
         if event["Action"] == "oom":
             self._kills[container] = self._kills.get(container, 0) + 1
             self._killed_ns[container] = at
@@ -83,7 +83,7 @@ def with_late_kill(container: Container, now: datetime) -> Container:
         late_s = LATE_KILL_S - (now - moment(state["FinishedAt"])).total_seconds()
         if 0 < late_s <= LATE_KILL_S:
             time.sleep(late_s)
-            with contextlib.suppress(NotFound):  # it was removed meanwhile
+            with contextlib.suppress(NotFound):  # the container was removed in the meantime
                 container.reload()
     return container
 
@@ -116,7 +116,7 @@ class EngineEventFollower:
         """Ends the thread; waits at most 2 s for it."""
         self._ending.set()
         if self._stream is not None:
-            with contextlib.suppress(OSError):  # it was lost already
+            with contextlib.suppress(OSError):  # the connection was lost already
                 self._stream.close()
         self._thread.join(timeout=2 * AGAIN_S)
 
@@ -127,7 +127,7 @@ class EngineEventFollower:
                 self._stream = self._connect()
                 was_well = True
                 self._listen(self._stream)
-            except Exception as error:  # the client has many kinds; none may end the thread
+            except Exception as error:  # the client raises many kinds of errors; none may end the thread
                 if was_well and not self._ending.is_set():
                     log.warning("the engine's events cannot be followed: %s", error)
                 was_well = False

@@ -13,12 +13,11 @@ from docker.errors import ImageNotFound
 
 from services.deployer.drivers.docker.connection import unless_conflict
 from services.deployer.drivers.docker.container import Stack, moment
-from shared.host.docker_engine import APP
+from shared.host.docker_engine import APP, OWN_TAG
 
 log = logging.getLogger(__name__)
 
 KEPT = timedelta(hours=1)
-OWN = "slipway/"  # before every tag that build gives
 
 
 def is_unneeded(image: Mapping[str, Any], now: datetime) -> bool:
@@ -26,7 +25,7 @@ def is_unneeded(image: Mapping[str, Any], now: datetime) -> bool:
     within the last hour. (When an unchanged commit is built again, its image keeps the old date but is tagged anew.)
     """
     tags = image.get("RepoTags") or []
-    if not all(tag.startswith(OWN) for tag in tags):
+    if not all(tag.startswith(OWN_TAG) for tag in tags):
         return False
     dates = [image.get("Created"), image.get("Metadata", {}).get("LastTagTime")]
     return all(now - moment(date) >= KEPT for date in dates if date)
@@ -42,6 +41,6 @@ def remove_unneeded(client: docker.DockerClient, stack: Stack, needed: Collectio
         with contextlib.suppress(ImageNotFound), unless_conflict():
             image = client.images.get(image_id).attrs
             if is_unneeded(image, now):
-                # Forced only where it has several tags, which the engine asks for; it never takes one that runs.
+                # The engine requires force for an image with several tags; it never removes an image in use.
                 client.api.remove_image(image_id, force=len(image["RepoTags"] or []) > 1)
                 log.info("the image %s of %s is not needed any more", image_id, image["Config"]["Labels"].get(APP))

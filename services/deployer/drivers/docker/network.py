@@ -69,7 +69,7 @@ def _made(client: docker.DockerClient, stack: Stack) -> dict[str, Any]:
 def _free_subnet(client: docker.DockerClient, stack: Stack) -> str:
     name = f"{stack.network}-subnet"
     for left in client.networks.list(names=[name], filters={"label": stack.label}):
-        left.remove()  # by one that was cut off
+        left.remove()  # made by a call that was interrupted
     trial = _create(client, name, stack)
     try:
         trial.reload()

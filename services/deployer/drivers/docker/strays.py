@@ -36,5 +36,5 @@ def remove(client: docker.DockerClient, found: RunningInstance, grace_s: float) 
         container = client.containers.get(found.handle)
         if container.attrs["State"]["Running"]:
             container.stop(timeout=math.ceil(grace_s))
-            with unless_conflict():  # it is being removed already
+            with unless_conflict():  # the engine is removing it already
                 container.remove(v=True)

@@ -12,7 +12,7 @@ from services.deployer.drivers.kernel_file import kernel_file
 from services.deployer.drivers.memory_use import MemoryUse
 
 NS_PER_S, US_PER_S = 1e9, 1e6
-Use = tuple[MemoryUse, float]  # with the CPU seconds
+Use = tuple[MemoryUse, float]  # memory use, CPU seconds
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class HostGroups:
 
 def _cpu_s(group: Path) -> float:
     with contextlib.suppress(FileNotFoundError):
-        return int(kernel_file(f"{group}/cpuacct.usage")) / NS_PER_S  # version 1
+        return int(kernel_file(f"{group}/cpuacct.usage")) / NS_PER_S  # control groups version 1
     lines = (line.split() for line in kernel_file(f"{group}/cpu.stat").decode().splitlines())
     return int(dict(lines)["usage_usec"]) / US_PER_S
 

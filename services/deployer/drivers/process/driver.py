@@ -67,14 +67,14 @@ class ProcessDriver:
         self._ends = EndWatcher()
         self._folders: dict[str, InstanceFolder] = {}
         self._cpu_s: dict[str, float] = {}
-        # Held while a record is changed, and from writing it to having started its process.
-        self._records = threading.Lock()
+        self._records = threading.Lock()  # held while a record is changed, and from its creation to its process's start
 
     async def preflight(self, spec: InstanceSpec) -> None:
-        check_machine(spec.memory)
+        check_machine(spec)
         await self.verify(spec.artifact)
 
     async def start(self, spec: InstanceSpec) -> InstanceStatus:
+        check_machine(spec)
         await uncancellable(asyncio.to_thread(self._start, spec))
         if (status := (await self.statuses([spec.id])).get(spec.id)) is None:
             raise DriverError(f"{spec.id}: its folder was removed while it was started; release again")
@@ -119,7 +119,7 @@ class ProcessDriver:
     async def verify(self, artifact: Artifact) -> None:
         await asyncio.to_thread(_verify, artifact)
 
-    async def tidy(self, needed: Collection[Artifact]) -> None:
+    async def collect_garbage(self, needed: Collection[Artifact]) -> None:
         await asyncio.to_thread(self._rotate_logs)
         await asyncio.to_thread(self._sweep_groups)
 
@@ -226,9 +226,9 @@ class ProcessDriver:
         found = {}
         for session, members in session_members(by_session).items():
             record = by_session[session]
-            with contextlib.suppress(OSError):  # it ended meanwhile
+            with contextlib.suppress(OSError):  # the process has ended in the meantime
                 memory = self._limits(record).use(record, members)
-                # The sum falls when a process ends that no other of the session waits for.
+                # The sum decreases when a process ends for which no other process of the session waits.
                 summed_s = sum(stat.cpu_ticks for stat in members) / TICKS_S
                 cpu_s = self._cpu_s[record.id] = max(summed_s, self._cpu_s.get(record.id, 0.0))
                 found[record.id] = Usage(
@@ -269,7 +269,7 @@ class ProcessDriver:
         folder = self._folder(instance_id)
         with self._records:
             record = folder.read()
-        if record is not None:  # nobody changes it any more, so others need not wait for what takes long
+        if record is not None:  # no other call changes this record now, so the slow part needs no lock
             if remains(record):
                 raise DriverError(f"{instance_id} runs; stop it first")
             self._limits(record).remove(record)

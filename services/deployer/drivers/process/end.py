@@ -24,7 +24,7 @@ from shared.clock import now
 from shared.host.process_search import LOOK_AGAIN_S, pids_by_value
 
 POLL_S = 0.05
-Left = tuple[ProcessRecord, list[ProcessStat]]  # an instance that has not ended, and its processes
+Left = tuple[ProcessRecord, list[ProcessStat]]  # an instance that has not ended, with its processes
 
 
 def running_in(root: Path) -> list[RunningInstance]:

@@ -53,7 +53,7 @@ class EndWatcher:
         else:
             self._pidfds[record.id] = pidfd
             asyncio.get_running_loop().add_reader(pidfd, self._ended, record.id)
-            if not record.runs():  # or the pid is another process's by now
+            if not record.runs():  # it has ended, or the pid belongs to another process by now
                 self._ended(record.id)
 
     def _opened(self, pid: int) -> int:

@@ -44,7 +44,7 @@ def process_stat(pid: int) -> ProcessStat | None:
     """
     stat = stat_of(pid)
     if stat is not None and stat.state in "ZX":
-        with contextlib.suppress(ChildProcessError):  # only if it is our own child does it wait for us
+        with contextlib.suppress(ChildProcessError):  # only a child of this process waits to be collected
             os.waitpid(pid, os.WNOHANG)
         return None
     return stat
@@ -55,7 +55,7 @@ def stat_of(pid: int) -> ProcessStat | None:
     content = _content(f"/proc/{pid}/stat")
     if not content:
         return None
-    fields = content.rpartition(b")")[2].split()  # the name before it may hold spaces and brackets
+    fields = content.rpartition(b")")[2].split()  # the program's name in brackets may hold spaces and brackets
     cpu_ticks = sum(int(ticks) for ticks in fields[11:15])
     return ProcessStat(pid, fields[0].decode(), int(fields[3]), int(fields[19]), cpu_ticks, int(fields[21]) * PAGE)
 
@@ -75,7 +75,7 @@ def session_pids(sessions: Collection[int]) -> dict[int, list[int]]:
         try:
             session = os.getsid(pid)
         except ProcessLookupError:
-            continue  # it has ended since
+            continue  # the process has ended in the meantime
         if session in found:
             found[session].append(pid)
     return found

@@ -15,7 +15,7 @@ def listening_of(record: ProcessRecord) -> list[str]:
         pids |= set(session_pids({record.pid})[record.pid])
     found = set()
     for pid in pids:
-        with contextlib.suppress(psutil.Error, OSError):  # it has ended since
+        with contextlib.suppress(psutil.Error, OSError):  # the process has ended in the meantime
             found |= {
                 (each.laddr.port, each.laddr.ip)
                 for each in psutil.Process(pid).net_connections("tcp")

@@ -14,7 +14,7 @@ from typing import Literal
 
 from services.deployer.drivers.cgroup_files import PROCESSES, GroupFiles, enable_memory, group_files
 from services.deployer.drivers.driver import DriverError
-from services.deployer.drivers.memory_use import MemoryUse, check_headroom
+from services.deployer.drivers.memory_use import MemoryUse, check_limit
 from services.deployer.drivers.process.linux_process import ProcessStat
 from services.deployer.drivers.process.record import ProcessRecord
 
@@ -47,7 +47,7 @@ class CgroupLimits:
     def change(self, record: ProcessRecord, memory: int) -> None:
         files = group_files(Path(record.group))
         try:
-            check_headroom(record.id, record.memory, memory, files.use().working_set)
+            check_limit(record.id, record.memory, memory, files.use().working_set)
             files.set_limit(memory)
         except OSError as error:
             raise DriverError(f"the kernel refuses the memory limit of {record.id}: {error.strerror}") from error
@@ -145,7 +145,7 @@ def _try(parent: Path) -> None:
     finally:
         _remove(group, LEAVE_WITHIN_S)
         with contextlib.suppress(OSError):
-            parent.rmdir()  # it stays as long as it holds instances
+            parent.rmdir()  # fails as long as the group holds instances
 
 
 def _groups_in(parent: Path | None) -> list[Path]:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from services.deployer.drivers.memory_use import MemoryUse, check_headroom
+from services.deployer.drivers.memory_use import MemoryUse, check_limit
 from services.deployer.drivers.process.linux_process import (
     ProcessStat,
     proportional_memory,
@@ -41,7 +41,7 @@ class GuardLimits:
     def change(self, record: ProcessRecord, memory: int) -> None:
         session = record.pid or 0
         members = session_members([session])[session]
-        check_headroom(record.id, record.memory, memory, proportional_memory(members))
+        check_limit(record.id, record.memory, memory, proportional_memory(members))
 
     def use(self, record: ProcessRecord, members: Iterable[ProcessStat]) -> MemoryUse:
         """Returns the memory of `members` as the working set, with shared pages divided among the processes that share

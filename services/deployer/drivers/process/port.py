@@ -17,7 +17,7 @@ REMEDY = "sysctl -w net.ipv4.ip_local_reserved_ports={}"
 
 
 class NoPort(OSError):
-    """Reports that all ports of the range are taken."""
+    """Reports that all ports of the range for instances are taken."""
 
 
 class PortPicker:

@@ -13,8 +13,8 @@ from services.deployer.drivers.driver import KILLED, InstanceStatus
 from services.deployer.drivers.process.linux_process import boot_id, marked_with, process_stat
 
 HOST = "127.0.0.1"
-MARKER = "SLIPWAY_INSTANCE_FOLDER"  # in the environment of all processes of an instance
-SHARED = (".venv", "node_modules")  # of all instances of an artifact; too large to copy, and no place to write to
+MARKER = "SLIPWAY_INSTANCE_FOLDER"  # environment variable of all processes of an instance
+SHARED = (".venv", "node_modules")  # folders that all instances of an artifact share: too large to copy, and read-only
 
 
 class ProcessRecord(BaseModel):
@@ -113,7 +113,7 @@ class InstanceFolder:
         """Returns the record; None if there is none, or if the instance's process was never started."""
         record = self._read()
         if record is not None and record.pid is None:
-            # The deployer died, or the disk was full, between the start of the process and writing that down.
+            # The deployer was killed after it started the process and before it recorded that, or the disk was full.
             leader = next((stat for stat in marked_with(record.marker) if stat.pid == stat.session), None)
             if leader is not None:
                 record = record.model_copy(update={"pid": leader.pid, "start_ticks": leader.start_ticks})

@@ -9,9 +9,9 @@ from services.deployer.drivers.driver import InstanceSpec
 from services.deployer.drivers.process.linux_process import process_stat
 from services.deployer.drivers.process.record import InstanceFolder, ProcessRecord
 
-# The outer shell notes how the command ended. Both catch SIGTERM, which goes to the whole group, so that they outlive
-# the app; a caught signal, unlike an ignored one, is back at its default in the programs that they start.
-# It enters its control group before it starts anything, so that nothing of the app is ever outside.
+# The outer shell records how the command ended. Both shells catch SIGTERM, which goes to the whole group, so that they
+# outlive the app; unlike an ignored signal, a caught one has its default effect again in the programs they start. The
+# outer shell enters the control group before it starts anything, so that no process of the app is ever outside.
 SHIM = """trap : TERM INT HUP
 if [ -z "$3" ] || echo $$ > "$3"
 then sh -c "trap : TERM INT HUP
@@ -20,7 +20,7 @@ else echo "its control group cannot be entered"; (exit 126)
 fi
 echo $? > "$2"
 """
-# As a generated image sets it, so that an app is the same as a process and in a container, where HOST is 0.0.0.0.
+# As in a generated image, so that an app behaves alike as a process and in a container (there HOST is 0.0.0.0).
 DEFAULTS = {"NODE_ENV": "production", "HOST": "127.0.0.1"}
 INHERITED = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ")
 
@@ -70,7 +70,7 @@ def spawn(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    process.returncode = 0  # it may outlive us, so Popen shall not warn; process_stat collects the zombie
+    process.returncode = 0  # the app may outlive this process, so Popen must not warn; process_stat collects the zombie
     stat = process_stat(process.pid)
     # A process that has ended already has no start time, and so counts as ended.
     return record.model_copy(update={"pid": process.pid, "start_ticks": stat.start_ticks if stat else None})

@@ -30,7 +30,7 @@ class FolderVolumes:
         except OSError as error:
             raise DriverError(f"the volume {path} cannot be removed: {error.strerror}; remove it by hand") from error
         for folder in (path.parent, path.parent.parent):
-            with contextlib.suppress(OSError):  # another volume is in it
+            with contextlib.suppress(OSError):  # the folder holds another volume
                 folder.rmdir()
 
 

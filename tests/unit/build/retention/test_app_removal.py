@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from services.build.builds import build as domain
 from services.build.builds.app import new_app
 from services.build.builds.build_store import BuildStore
-from services.build.executors.executor import Executor, Leavings
+from services.build.executors.executor import Executor, ExecutorObjects
 from services.build.forges.delivery_store import DeliveryStore
 from services.build.gates.report_archive import ReportFiles
 from services.build.git.repository import Repositories
@@ -85,8 +85,8 @@ class World:
             raise answer
         return answer
 
-    async def remove(self, leavings: Leavings) -> None:
-        self.removed_caches.append(leavings.apps)
+    async def remove(self, objects: ExecutorObjects) -> None:
+        self.removed_caches.append(objects.apps)
 
     def burn(self) -> None:
         self.left -= 1

@@ -8,7 +8,7 @@ import pytest
 from services.build.builds import build as domain
 from services.build.builds.app import App
 from services.build.builds.build_store import BuildStore
-from services.build.executors.executor import Executor, Leavings
+from services.build.executors.executor import Executor, ExecutorObjects
 from services.build.retention.executor_gc import ExecutorGc
 from shared.models import BuildState
 from tests.support.build.builds import AT
@@ -21,17 +21,17 @@ class Left:
     """An executor that keeps what it is given; `between` is done after it has looked."""
 
     def __init__(self, builds: set[str], apps: set[str]) -> None:
-        self.found = Leavings(frozenset(builds), frozenset(apps))
-        self.removed: Leavings | None = None
+        self.found = ExecutorObjects(frozenset(builds), frozenset(apps))
+        self.removed: ExecutorObjects | None = None
         self.between: Any = lambda: asyncio.sleep(0)
 
-    async def leavings(self) -> Leavings:
+    async def objects(self) -> ExecutorObjects:
         found = self.found
         await self.between()
         return found
 
-    async def remove(self, leavings: Leavings) -> None:
-        self.removed = leavings
+    async def remove(self, objects: ExecutorObjects) -> None:
+        self.removed = objects
 
 
 async def test_only_what_has_ended_or_was_deleted_is_removed(store: BuildStore) -> None:
@@ -41,7 +41,7 @@ async def test_only_what_has_ended_or_was_deleted_is_removed(store: BuildStore) 
     await store.update("notes-1", lambda build: domain.ended(build, BuildState.CANCELLED, "enough", AT))
     executor = Left({"notes-1", "notes-2", "gone-1"}, {"notes", "gone"})
     await ExecutorGc(store, cast(Executor, executor)).step()
-    assert executor.removed == Leavings(frozenset({"notes-1", "gone-1"}), frozenset({"gone"}))
+    assert executor.removed == ExecutorObjects(frozenset({"notes-1", "gone-1"}), frozenset({"gone"}))
 
 
 async def test_a_build_that_begins_meanwhile_is_left_alone(store: BuildStore) -> None:
@@ -52,4 +52,4 @@ async def test_a_build_that_begins_meanwhile_is_left_alone(store: BuildStore) ->
 
     executor.between = begin
     await ExecutorGc(store, cast(Executor, executor)).step()
-    assert executor.removed == Leavings(frozenset(), frozenset())
+    assert executor.removed == ExecutorObjects(frozenset(), frozenset())

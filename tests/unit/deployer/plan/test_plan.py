@@ -80,7 +80,7 @@ def test_the_newest_that_waits_supersedes_the_others_and_what_has_no_visitors_ye
         ({}, [], True),
         ({"switched_at": T0}, ["notes-r2-1", "notes-r2-2"], False),
         ({}, ["notes-r2-1"], False),
-        ({"takes_back": "notes-r1"}, [], False),
+        ({"replaces_faulty": "notes-r1"}, [], False),
     ],
 )
 def test_what_visitors_may_have_and_an_automatic_rollback_are_not_superseded(
@@ -271,15 +271,15 @@ def test_a_faulty_live_release_is_taken_back_once_and_never_one_that_came_by_its
         )
 
     assert asked(faulty)
-    assert not asked(faulty.model_copy(update={"taken_back": "notes-r3"}))
-    assert not asked(faulty.model_copy(update={"takes_back": "notes-r1"}))
+    assert not asked(faulty.model_copy(update={"automatic_rollback": "notes-r3"}))
+    assert not asked(faulty.model_copy(update={"replaces_faulty": "notes-r1"}))
     assert not asked(faulty, a_release(3, R.STARTING))
     assert not asked(faulty.model_copy(update={"failure": None}))
 
 
 def test_the_faulty_one_is_rolled_back_when_the_other_is_live() -> None:
     faulty = a_release(2, failure=a_failure("notes-r2-1"))
-    back = a_release(3, R.STARTING, takes_back="notes-r2", switched_at=T0)
+    back = a_release(3, R.STARTING, replaces_faulty="notes-r2", switched_at=T0)
     world = a_world([faulty, back], [an_instance(back, 1)], routable=["notes-r3-1"])
     assert plan(world, LIMITS, NOW)[1] == MoveRelease(
         "notes-r2", R.ROLLED_BACK, "it ended with exit code 3; notes-r3 took its place"

@@ -7,7 +7,7 @@ import pytest
 from services.deployer.plan.action import (
     AddInstance,
     Check,
-    MakeRoom,
+    DrainOld,
     MoveInstance,
     MoveRelease,
     RecordDowntime,
@@ -43,7 +43,7 @@ R, S = ReleaseState, InstanceState
 NOW = after(100)
 OLD = a_release(1, manifest=with_volume())
 NEW = a_release(2, R.STARTING, manifest=with_volume(), strategy="stop-first")
-ROOM = NEW.model_copy(update={"room_at": after(90), "down_from": after(90)})
+ROOM = NEW.model_copy(update={"drain_old_at": after(90), "down_from": after(90)})
 FIRST, SECOND = an_instance(OLD, 1), an_instance(NEW, 1)
 GONE = an_instance(OLD, 1, S.STOPPED, ended_at=T0)
 IN_ROUTE = {"notes-r1-1": RouteState.ROUTABLE}
@@ -82,7 +82,7 @@ def test_it_is_checked_and_the_proxy_asked_while_the_old_one_serves() -> None:
     assert acts(replace(world, checked={"notes-r2": ""}), NOW) == []
     assert acts(replace(world, routes=IN_ROUTE), NOW) == []
     both = replace(world, routes=IN_ROUTE, checked={"notes-r2": ""})
-    assert plan(both, LIMITS, NOW) == [MakeRoom("notes-r2")]
+    assert plan(both, LIMITS, NOW) == [DrainOld("notes-r2")]
     assert Check("notes-r2") not in list(plan_work(both))
 
 
@@ -95,9 +95,9 @@ def test_what_cannot_start_fails_before_anything_is_stopped() -> None:
 
 def test_the_first_release_waits_for_nobody_and_leaves_nobody_without_an_instance() -> None:
     world = a_world([NEW], [], routes=None, checked={"notes-r2": ""})
-    assert plan(world, LIMITS, NOW) == [MakeRoom("notes-r2")]
-    room = apply([MakeRoom("notes-r2")], world, {}, NOW).releases["notes-r2"]
-    assert (room.room_at, room.down_from, room.is_down) == (NOW, None, False)
+    assert plan(world, LIMITS, NOW) == [DrainOld("notes-r2")]
+    room = apply([DrainOld("notes-r2")], world, {}, NOW).releases["notes-r2"]
+    assert (room.drain_old_at, room.down_from, room.is_down) == (NOW, None, False)
     assert plan(replace(world, releases={room.id: room}), LIMITS, NOW) == [AddInstance("notes-r2")]
 
 
@@ -106,8 +106,8 @@ def test_the_first_release_waits_for_nobody_and_leaves_nobody_without_an_instanc
 
 def test_the_order_is_drain_then_stop_then_start_then_live() -> None:
     world = a_world([OLD, NEW], [FIRST], routes=IN_ROUTE, checked={"notes-r2": ""})
-    room = apply([MakeRoom("notes-r2")], world, {}, NOW).releases["notes-r2"]
-    assert (room.room_at, room.down_from, room.is_down) == (NOW, NOW, True)
+    room = apply([DrainOld("notes-r2")], world, {}, NOW).releases["notes-r2"]
+    assert (room.drain_old_at, room.down_from, room.is_down) == (NOW, NOW, True)
     world = replace(world, releases={OLD.id: OLD, room.id: room})
     assert plan(world, LIMITS, NOW) == [MoveInstance("notes-r1-1", S.DRAINING, "makes room for notes-r2")]
 

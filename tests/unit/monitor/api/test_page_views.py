@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from services.monitor.alerts.alert import Alert, AlertState
 from services.monitor.api.page_views import MonitorPages, by_environment
 from services.monitor.samples.sample import Sample, Watched
 from shared.config import SharedSettings
@@ -58,3 +59,18 @@ def test_the_page_tells_figures_in_words_and_escapes_them(tmp_path: Path) -> Non
     assert "32 MiB (50 %)" in page and "64 MiB" in page
     assert "<b>notes</b>" not in page and "&lt;b&gt;notes&lt;/b&gt;-1" in page
     assert 'href="//127.0.0.1:3003/"' in page
+
+
+def test_alerts_of_the_platform_are_shown_while_redis_is_away(tmp_path: Path) -> None:
+    alerts = [
+        Alert(
+            **{"id": f"{rule}:{service or 'platform'}", "rule": rule, "app": "", "environment": None, "release": ""},
+            **{"service": service, "state": AlertState.FIRING, "reason": "why", "since": NOW, "active_at": NOW},
+        )
+        for rule, service in (("disk", ""), ("service", "build"))
+    ]
+    problem = "Redis does not answer (ConnectionError): silences and messages cannot be shown."
+    page = MonitorPages(SharedSettings(home=tmp_path)).alerts(alerts, [], [], [], "127.0.0.1", problem)
+    assert "2 firing" in page
+    assert ">the platform</td>" in page and ">the platform · build</td>" in page
+    assert f'<p role="alert">{problem}</p>' in page and "Nobody has been written to" not in page

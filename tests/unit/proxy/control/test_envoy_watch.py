@@ -1,7 +1,5 @@
 """Envoy is asked which files it runs when one was written, not again and again."""
 
-import os
-import socket
 from pathlib import Path
 
 import pytest
@@ -9,6 +7,7 @@ from redis.asyncio import Redis
 
 from services.proxy.control.envoy_loops import CHECKED_S, EnvoyWatch
 from shared.errors import Unavailable
+from tests.support.ports import free_port, listener
 from tests.support.proxy.plane import Plane
 from tests.support.proxy.routes import route
 
@@ -33,14 +32,13 @@ async def test_after_envoy_has_accepted_all_it_is_asked_again_when_a_file_is_wri
 
 
 async def test_an_envoy_that_does_not_answer_is_said_with_who_has_its_port(plane: Plane) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        port = other.getsockname()[1]
+    with listener(port := free_port()) as pid:
         watch = EnvoyWatch(plane.control, ports={"SLIPWAY_PUBLIC_PORT": port})
         assert await watch.check() is None
         plane.envoy_is_away = True
         problem = await watch.check()
     assert problem is not None
-    assert f"(process {os.getpid()}) has its port {port}: end that, or set SLIPWAY_PUBLIC_PORT" in problem
+    assert f"(process {pid}) has its port {port}: end that, or set SLIPWAY_PUBLIC_PORT" in problem
 
 
 async def test_it_is_asked_again_after_a_while(plane: Plane) -> None:

@@ -37,7 +37,7 @@ async def test_the_traffic_of_all_apps_is_one_reading(plane: Plane) -> None:
 
 async def test_the_proxy_reads_by_itself_only_if_the_monitor_does_not_ask(plane: Plane) -> None:
     clock = [0.0]
-    reader = TrafficReader(plane.control, plane.counts, lambda: clock[0])
+    reader = TrafficReader(plane.control, plane.counts, lambda connections: None, lambda: clock[0])
     await reader.views()
     clock[0] += 2
     await reader.keep_current()
@@ -50,7 +50,7 @@ async def test_the_proxy_reads_by_itself_only_if_the_monitor_does_not_ask(plane:
 
 async def test_the_figures_begin_anew_when_envoy_was_started_again(plane: Plane) -> None:
     numbers = itertools.count(1)
-    reader = TrafficReader(plane.control, RequestCounts(lambda: f"epoch {next(numbers)}"))
+    reader = TrafficReader(plane.control, RequestCounts(lambda: f"epoch {next(numbers)}"), lambda connections: None)
     first = (await reader.views())["app0"].epoch
     plane.uptime_s = 14
     assert (await reader.views())["app0"].epoch == first

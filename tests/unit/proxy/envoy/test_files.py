@@ -6,7 +6,7 @@ import pytest
 
 from services.proxy.envoy.admin import files_of, version_stat
 from services.proxy.envoy.configuration import Configuration, in_writing_order
-from services.proxy.envoy.files import EnvoyFiles, envoy_folder, prepare
+from services.proxy.envoy.files import EnvoyFiles, PressureFile, envoy_folder, prepare
 from services.proxy.routes.route import EndpointState, Route
 from shared.config import SharedSettings
 from tests.support.proxy.routes import endpoint, route
@@ -119,3 +119,25 @@ def test_an_app_whose_clusters_envoy_has_not_had_is_not_routed_yet() -> None:
 def test_one_app_takes_the_hosts_that_nobody_named() -> None:
     routes = [SPLIT.model_copy(update={"catch_all": True}), route(app="shop")]
     assert sorted(routes_of(routes)) == ["notes", "shop"]
+
+
+def test_envoy_is_told_how_full_it_is_once_half_of_the_connections_are_taken(tmp_path: Path) -> None:
+    folder = envoy_folder(SharedSettings(home=tmp_path))
+    prepare(SharedSettings(home=tmp_path))
+    told = []
+    for connections in (0, 49, 50, 95, 120, 10):
+        PressureFile(folder, 100).tell(connections)
+        told.append((folder / "pressure").read_text())
+
+    assert told == ["0", "0", "0.50", "0.95", "1.00", "0"]
+
+
+def test_a_pressure_that_has_not_changed_is_not_written_again(tmp_path: Path) -> None:
+    folder = envoy_folder(SharedSettings(home=tmp_path))
+    prepare(SharedSettings(home=tmp_path))
+    pressure = PressureFile(folder, 1_000)
+    pressure.tell(700)
+    (folder / "pressure").unlink()
+    pressure.tell(701)
+
+    assert not (folder / "pressure").exists()

@@ -1,18 +1,14 @@
 """The holder of a port is found, and the platform's ports are reserved against outgoing connections."""
 
-import contextlib
 import os
 import socket
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from shared.host.port_holder import port_problem, taken_by
 from shared.host.reserved_ports import exposed, reserve, text_of
-from tests.support.ports import free_port, wait_for_port
+from tests.support.ports import free_port, listener
 
 
 @pytest.fixture
@@ -73,19 +69,6 @@ def test_who_has_an_outgoing_connection_from_it_is_named_with_the_remedy() -> No
     assert f"(process {os.getpid()}) has an outgoing connection from it" in problem
     if exposed([port]):
         assert problem.endswith(f"unless net.ipv4.ip_local_reserved_ports={port}")
-
-
-@contextlib.contextmanager
-def listener(port: int, *words: str) -> Iterator[int]:
-    """A process that listens on the port, with these words in its command line; its id."""
-    script = f"import socket, time; s = socket.create_server(('127.0.0.1', {port})); time.sleep(60)"
-    process = subprocess.Popen([sys.executable, "-c", script, *words])
-    try:
-        wait_for_port(port)
-        yield process.pid
-    finally:
-        process.kill()
-        process.wait()
 
 
 @pytest.mark.anyio
