@@ -73,5 +73,5 @@ COPY services/${SERVICE}/ services/${SERVICE}/
 USER 0:0
 RUN python -m compileall -q shared services
 USER 10000:10000
-HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python", "-m", "shared.web.healthcheck"]
+HEALTHCHECK --interval=30s --timeout=5s --start-period=60s CMD ["python", "-I", "-S", "shared/web/healthcheck.py"]
 ENTRYPOINT ["sh", "-c", "exec python -m services.$SLIPWAY_SERVICE"]

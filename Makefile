@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 DOCS   := $(VENV)/docs
-JOBS   ?= 3# tests at a time: they wait for half of their time. Two have whole stacks, the third all else (tests/conftest.py)
-PYTEST := $(BIN)/pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder
+JOBS   ?= 4# tests at a time: they wait for half of their time. Two have whole stacks, the others all else (tests/conftest.py)
+PYTEST  = $(BIN)/pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder
 UNIT   := tests/unit tests/test_architecture.py
 
 # Else each worker and each service that a test starts compiles the tree anew.
@@ -34,10 +34,12 @@ down: ## end the stack in containers, and its apps; their data stays
 logs: ## follow the logs of the stack in containers
 	@docker compose logs --follow --tail 100
 
+check test-unit: JOBS := 3# they wait for little, and each worker imports all anew, in 10 s
+
 check: lint ## before a commit, in half a minute: ruff, mypy, the layout, the quick unit tests
 	$(PYTEST) -q -m "not slow" $(UNIT)
 
-test-unit: $(VENV)/dev ## every unit test and the layout, in some 90 s: no engine, no Envoy, no network, no root
+test-unit: $(VENV)/dev ## every unit test and the layout, in a minute: no engine, no Envoy, no network, no root
 	$(PYTEST) $(UNIT)
 
 test: $(VENV)/dev ## before a push, in five minutes: unit, integration, a smoke test of each promise; no Docker, no root
@@ -49,7 +51,7 @@ test-all: $(VENV)/dev ## every test, in some 19 minutes; with Docker, Chromium, 
 soak: $(VENV)/dev ## the long forms, in an hour and a half: longer outages, more kills, pushes and releases, a slower leak, also in containers
 	E2E_RATE=200 E2E_DOWN_S=20 E2E_RELEASES=20 E2E_ROLLBACKS=3 E2E_LEAK_MB_S=2 E2E_KILLS=10 E2E_PUSHES=10 $(BIN)/pytest --timeout 1800 \
 	  tests/e2e/test_faults.py tests/e2e/test_memory.py tests/integration/test_build_burst.py \
-	  tests/integration/test_build_kills_in_containers.py tests/e2e/test_volumes.py tests/compose/test_death.py tests/compose/test_releases.py
+	  tests/integration/test_build_kills_in_containers.py tests/e2e/test_promotion.py tests/e2e/test_volumes.py tests/compose/test_death.py tests/compose/test_releases.py
 	E2E_DOWN_S=60 E2E_SILENT_S=60 E2E_OUTAGES=1 $(BIN)/pytest --timeout 1800 tests/e2e/test_told.py tests/e2e/test_outages.py
 	E2E_RATE=200 E2E_KILLS=200 E2E_VICTIMS="build deployer proxy build keeper flags redis" $(BIN)/pytest tests/e2e/test_kills.py
 

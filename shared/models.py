@@ -132,8 +132,8 @@ class BuildView(View):
     artifact: Artifact | None = None
     promotion_refusal: str = Field(
         "",
-        description="Only in `GET /builds/{id}`: steps of production that the build has not run, and the remedy; empty "
-        "if it may be released to production.",
+        description="Only in `GET /builds/{id}`: steps and gates of production that the build was not judged by, and "
+        "the remedy; empty if it may be released to production.",
     )
 
 

@@ -2,6 +2,9 @@
 worker runs.
 """
 
+import functools
+import gc
+import os
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -19,6 +22,7 @@ from tests.support.ports import free_port, wait_for_port
 TESTS = Path(__file__).parent
 STACKS = ("compose", "e2e")
 STACKS_AT_A_TIME = 2  # on two cores; with a third one deadlines of real parts pass
+LIGHT_NICE = 5  # of the workers that leave whole stacks to others: a third of the others' share of a busy CPU
 OWN_STACK = ("test_demo.py", "test_pages.py", "test_restart.py", "test_old_home.py", "test_told.py", "test_memory.py")
 
 
@@ -26,11 +30,28 @@ OWN_STACK = ("test_demo.py", "test_pages.py", "test_restart.py", "test_old_home.
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks tests by their folder: those in `unit` as unit tests, those with a whole stack as slow."""
     for item in items:
-        top = item.path.relative_to(TESTS).parts[0]
+        top = top_of(item.path)
         if top in STACKS:
             item.add_marker(pytest.mark.slow)
         if top in ("unit", "test_architecture.py"):
             item.add_marker(pytest.mark.unit)
+
+
+@functools.cache
+def top_of(path: Path) -> str:
+    return path.relative_to(TESTS).parts[0]
+
+
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()  # else each full collection looks at thousands of tests, which takes a tenth of the unit tests' time
+
+
+def pytest_sessionstart() -> None:
+    """Gives whole stacks the CPU first: they have deadlines of real parts, which tests that compute would let pass."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
+    if int(worker.removeprefix("gw")) >= STACKS_AT_A_TIME:
+        os.nice(LIGHT_NICE)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:

@@ -2,9 +2,9 @@
 
 import ast
 import fnmatch
+import functools
 import re
 from collections import defaultdict
-from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -47,10 +47,16 @@ def name_of(path: Path) -> str:
     return str(relative(path))
 
 
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@functools.cache
 def imports(path: Path) -> set[str]:
     """Full dotted names that the file imports, wherever in the file; of `from a import b` both `a` and `a.b`."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -58,15 +64,17 @@ def imports(path: Path) -> set[str]:
     return names
 
 
-def own_imports(path: Path) -> Iterator[Path]:
+@functools.cache
+def own_imports(path: Path) -> frozenset[Path]:
     """The files of this tree that the file imports."""
-    for name in imports(path):
-        file = ROOT / Path(*name.split(".")).with_suffix(".py")
-        package = ROOT / Path(*name.split(".")) / "__init__.py"
-        if file.exists():
-            yield file
-        elif package.exists():
-            yield package
+    return frozenset(file for name in imports(path) if (file := file_of(name)) is not None)
+
+
+@functools.cache
+def file_of(name: str) -> Path | None:
+    """The file of a module or package of this tree, by its dotted name."""
+    path = ROOT / Path(*name.split("."))
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.exists()), None)
 
 
 def room_of(path: Path) -> str:
@@ -85,7 +93,7 @@ def is_allowed(path: Path, places: tuple[str, ...]) -> bool:
 def class_names() -> dict[str, list[str]]:
     found = defaultdict(list)
     for path in SOURCES:
-        for node in ast.parse(path.read_text()).body:
+        for node in parsed(path).body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 found[node.name].append(name_of(path))
     return found
@@ -132,7 +140,7 @@ def test_a_package_is_small_enough_to_be_overlooked(folder: Path) -> None:
 
 @pytest.mark.parametrize("folder", PACKAGES, ids=name_of)
 def test_a_package_says_what_it_is_for(folder: Path) -> None:
-    assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text()))
+    assert ast.get_docstring(parsed(folder / "__init__.py"))
 
 
 def test_a_class_name_stands_once() -> None:
@@ -158,7 +166,7 @@ def test_settings_are_read_at_one_place(path: Path) -> None:
     """`Settings()` and the environment are read in main.py alone; elsewhere they are parameters."""
     if path.stem == "main" or relative(path).parts[0] in ("stack", "bench"):
         return
-    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    calls = [node for node in ast.walk(parsed(path)) if isinstance(node, ast.Call)]
     made = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "Settings"]
     assert not made, f"{relative(path)} makes Settings()"
 

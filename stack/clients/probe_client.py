@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 
 from stack.clients.connection import Connection, Lost, request_bytes
 
-LOOK_EVERY_S = 0.01
+LOOK_EVERY_S, SELDOM_S = 0.01, 0.1
+LATE_SHARE = 0.02  # of the time waited, by which a wait may end late: each check costs CPU time of what is checked
 PAUSES_PER_LOOK = 4  # a slow check is made less often, because it would slow down what it waits for
 
 
@@ -51,15 +52,17 @@ def probe(url: str, path: str, host: str = "") -> ProbeAnswer:
 
 
 def wait_for(condition: Callable[[], bool], what: str, timeout_s: float) -> float:
-    """Calls `condition` until it returns True, and returns the seconds waited. Between two calls it pauses for 10 ms,
-    or for four times as long as the last call took. Raises TimeoutError, whose message says that `what` was expected.
+    """Calls `condition` until it returns True, and returns the seconds waited. Raises TimeoutError, whose message says
+    that `what` was expected. Between two calls it pauses for 10 ms, and later for a fiftieth of the time waited, up to
+    0.1 s; but for at least four times as long as the last call took.
     """
     started = looked_at = time.monotonic()
     while not condition():
         now = time.monotonic()
         if now - started > timeout_s:
             raise TimeoutError(f"{what}: not within {timeout_s:g} s")
-        time.sleep(max(LOOK_EVERY_S, PAUSES_PER_LOOK * (now - looked_at)))
+        pause_s = min(SELDOM_S, max(LOOK_EVERY_S, LATE_SHARE * (now - started)))
+        time.sleep(max(pause_s, PAUSES_PER_LOOK * (now - looked_at)))
         looked_at = time.monotonic()
     return time.monotonic() - started
 

@@ -86,7 +86,7 @@ def up(compose: Compose, home: Path) -> None:
     reserve(ports.values())  # otherwise an outgoing connection may use one of them at the next start
     own = os.environ.get("SLIPWAY_TOKEN") or _read(home / "token")
     changed = compose.run("run", "--rm", "--no-deps", "-T", "first-run", text=own).strip()
-    # Not `--wait`, because the engine's first health check comes after 10 s. `/ready` of services covers Redis, Envoy
+    # Not `--wait`, because the engine's first health check comes after 30 s. `/ready` of services covers Redis, Envoy
     # and the keeper too.
     compose.run("up", "--detach", "--remove-orphans")
     if changed:

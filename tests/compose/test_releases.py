@@ -57,9 +57,13 @@ def test_nothing_is_lost_through_releases_rollbacks_failures_and_more_memory(
 
 
 def bounds(app: Deployable, memory: str, most: str) -> None:
+    edit_manifest(app, "resources", {"memory": memory, "max_memory": most})
+
+
+def edit_manifest(app: Deployable, section: str, values: dict[str, Any]) -> None:
     path = app.repository.folder / "slipway.yml"
-    manifest = json.loads(path.read_text()) | {"resources": {"memory": memory, "max_memory": most}}
-    path.write_text(json.dumps(manifest))
+    manifest = json.loads(path.read_text())
+    path.write_text(json.dumps(manifest | {section: manifest.get(section, {}) | values}))
 
 
 def will_not_start(app: Deployable) -> None:
@@ -67,6 +71,7 @@ def will_not_start(app: Deployable) -> None:
 
 
 def fails_its_health(app: Deployable) -> None:
+    edit_manifest(app, "run", {"ready_within": 10})
     app.repository.replace("notes.py", 'return Answer(200, b"ok\\n", "text/plain")', 'return Answer(503, b"ill\\n")')
 
 

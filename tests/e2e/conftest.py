@@ -10,15 +10,19 @@ import pytest
 
 from stack.clients.delivery import Deployable
 from stack.local.local_stack import LocalStack, local_stack
+from tests.support.build.executors import share_virtualenv
 from tests.support.stack.cadence import CADENCE
 from tests.support.stack.new_app import new_app
+
+PIP = {"PIP_NO_COMPILE": "1"}  # to compile all that is installed takes longer than what the apps import
 
 
 @pytest.fixture(scope="package")
 def stack() -> Iterator[LocalStack]:
     home = tempfile.mkdtemp(prefix="slipway-e2e-")  # not in pytest's tmp_path: the paths of its sockets must be short
+    share_virtualenv(Path(home) / "cache")
     try:
-        with local_stack(Path(home), variables=CADENCE) as running:
+        with local_stack(Path(home), variables={**CADENCE, **PIP}) as running:
             yield running
     finally:
         # To remove tens of thousands of small files takes half a minute, for which no test needs to wait.

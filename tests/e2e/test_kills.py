@@ -123,6 +123,7 @@ def test_a_build_whose_service_is_killed_ends_once_and_is_told_once(
             victim, moment_s = VICTIMS[number % len(VICTIMS)], (span + chance.random()) * LATEST_S / ROUNDS
             said = f"seed {SEED}, round {number}, {victim} killed after {moment_s:.2f} s"
             build = ends_after_a_kill(stack, app, number, victim, moment_s)
+            wait_for(stack.is_ready, f"{victim} well again", 60)
             state = "failure" if number % 2 else "success"
             assert build["state"] == state, f"{said}: {build}"
             told = states_told(stack, build["id"])
@@ -131,7 +132,6 @@ def test_a_build_whose_service_is_killed_ends_once_and_is_told_once(
             attempts.append(build["attempt"])
             if number == FIRST_LIVE:
                 running.enter_context(load)
-        wait_for(stack.is_ready, "all services ready", 30)
     log.warning("%d kills over %d pushes, seed %d: %s", ROUNDS, ROUNDS, SEED, load.report().lines())
     assert load.report().lost == 0, f"seed {SEED}: {load.report().lines()}"
     assert max(attempts) == 2, f"seed {SEED}: no kill hit a build that ran, {attempts}"

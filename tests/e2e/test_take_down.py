@@ -5,7 +5,9 @@ no request is lost in a restart, and no process, route, file or key of it is lef
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -18,9 +20,11 @@ from stack.clients.load import Load
 from stack.clients.probe_client import probe, wait_for
 from stack.local.local_stack import LocalStack
 from tests.support.stack.cadence import RATE
+from tests.support.stack.new_app import new_app
 from tests.support.stack.traces import keys, processes
 
 PRODUCTION, CANARY = Environment.PRODUCTION, Environment.CANARY
+KILLED = ("none", "build", "deployer", "proxy", "monitor")
 
 
 def path_of(app: Deployable, environment: Environment) -> str:
@@ -77,20 +81,48 @@ def gone(stack: LocalStack, name: str) -> bool:
         return False  # it is being started again
 
 
-@pytest.mark.parametrize("killed", ["none", "build", "deployer", "proxy", "monitor"])
+@dataclass(frozen=True)
+class TakenDown:
+    """An app that was live in both environments, with secrets and a silence; `commits`: what they served."""
+
+    app: Deployable
+    commits: list[str]
+
+
+@pytest.fixture(scope="module")
+def fallen(stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, TakenDown]]:
+    """An app for each service that is killed while its app is taken down. At the end all have stayed away."""
+
+    def live(killed: str) -> TakenDown:
+        name = f"fallen{killed}"
+        app = new_app(stack, name, tmp_path_factory.mktemp(name))
+        commits = []
+        for number, environment in (("1", PRODUCTION), ("2", CANARY)):
+            commits.append(app.repository.commit(number))
+            app.deliver(environment)
+        app.call("deployer", "PATCH", path_of(app, PRODUCTION), {"secrets": {"KEY": "a secret"}})
+        app.call("build", "PUT", f"/apps/{name}/secrets/KEY", {"value": "another secret"})
+        app.call("monitor", "POST", "/silences", {"app": name, "duration_s": 600, "reason": "it is taken down"})
+        samples = [f"monitor:samples:{name}-r{release}-1" for release in (1, 2)]
+        with sync_redis.Redis.from_url(stack.settings.redis_connection_url()) as database:
+            wait_for(lambda: database.exists(*samples) == 2, "samples of both environments", 30)
+        return TakenDown(app, commits)
+
+    with ThreadPoolExecutor(2) as delivering:
+        apps = dict(zip(KILLED, delivering.map(live, KILLED), strict=True))
+    yield apps
+    time.sleep(4)  # each loop that could find a trace of one has looked
+    for each in apps.values():
+        if gone(stack, each.app.app):  # else it was not taken down: that test was not run
+            assert traces(stack, each.app.app) == [], "nothing brings it back"
+            assert not any(each.app.sees(url, c) for url in (each.app.public, each.app.canary) for c in each.commits)
+
+
+@pytest.mark.parametrize("killed", KILLED)
 def test_nothing_is_left_of_an_app_that_is_taken_down(
-    stack: LocalStack, make_app: Callable[[str], Deployable], killed: str
+    stack: LocalStack, fallen: dict[str, TakenDown], killed: str
 ) -> None:
-    name = f"fallen{killed}"
-    app = make_app(name)
-    commits = [app.repository.commit("1")]
-    app.deliver(PRODUCTION)
-    commits.append(app.repository.commit("2"))
-    app.deliver(CANARY)
-    app.call("deployer", "PATCH", path_of(app, PRODUCTION), {"secrets": {"KEY": "a secret"}})
-    app.call("build", "PUT", f"/apps/{name}/secrets/KEY", {"value": "another secret"})
-    app.call("monitor", "POST", "/silences", {"app": name, "duration_s": 600, "reason": "it is taken down"})
-    time.sleep(3)  # the monitor has sampled it
+    app, name = fallen[killed].app, fallen[killed].app.app
     assert traces(stack, name)
 
     with stack.api("build") as build:
@@ -100,9 +132,7 @@ def test_nothing_is_left_of_an_app_that_is_taken_down(
         os.kill(stack.pid(killed), signal.SIGKILL)
     wait_for(lambda: gone(stack, name), "the end of the app", 60)
     wait_for(lambda: traces(stack, name) == [], "the end of all traces of it", 20)
-    time.sleep(4)
-    assert traces(stack, name) == [], "nothing brings it back"
-    assert not any(app.sees(url, commit) for url in (app.public, app.canary) for commit in commits)
+    assert not any(app.sees(url, commit) for url in (app.public, app.canary) for commit in fallen[killed].commits)
     with stack.api("proxy") as proxy:
         assert proxy.get(f"/apps/{name}/rollout").status_code == 404
     wait_for(stack.is_ready, "all services well", 30)

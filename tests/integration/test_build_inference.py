@@ -138,7 +138,10 @@ async def test_another_root_is_another_build_of_the_commit(platform: Platform) -
 async def test_a_root_that_the_commit_has_not_is_refused(platform: Platform, root: str, tmp_path: Path) -> None:
     await set_root(platform, root)
     build = await platform.build({"file": "", "Procfile": "web: x"})
-    assert build.reason == f"gate manifest: root: {root} is no folder of this commit; PUT /apps/notes sets another"
+    assert build.reason == (
+        f"gate manifest: root: {root} is no folder of this commit; add it, or take all of the repository: "
+        'PUT /apps/notes {"root": null}'
+    )
 
 
 def changed(build: Build) -> GateResult:

@@ -126,7 +126,7 @@ async def test_a_secret_that_is_not_set_fails_the_build_before_its_first_step(pl
     assert (build.state, build.steps) == (BuildState.FAILURE, [])
     assert build.reason == (
         "gate manifest: steps.0.secrets.1 (line 3): the step given wants the secret KEY, which is not set; "
-        "PUT /apps/notes/secrets/KEY sets it"
+        'PUT /apps/notes/secrets/KEY {"value": "…"} sets it'
     )
 
 

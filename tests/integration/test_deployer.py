@@ -95,8 +95,13 @@ async def test_a_build_that_skipped_steps_of_production_goes_to_the_canary_alone
     canary = await deployer.release(lacking, environment="canary")
     refused = await deployer.call("GET", f"/releases/{canary['id']}/promotion", status=409)
     assert refused["detail"] == "notes-1 has not run load"
-    outside.builds[lacking]["promotion_refusal"] = ""
+    await deployer.deployed(outside.build(2))
+    assert (await deployer.release(lacking, status=409))["detail"] == "notes-1 has not run load"
+
+    judged = await deployer.deployed(outside.build(3, commit=outside.builds[lacking]["commit"]))
     assert (await deployer.client.get(f"/releases/{canary['id']}/promotion")).status_code == 204
+    promoted = await deployer.release(lacking, status=200)
+    assert (promoted["id"], promoted["unchanged"]) == (judged, True), "production runs its commit already"
 
 
 async def test_an_artifact_that_changed_after_the_gates_is_refused(deployer: Deployer, outside: Outside) -> None:

@@ -16,6 +16,7 @@ import pytest
 from services.deployer.config import Settings
 from services.deployer.drivers.docker.container import Stack, creation
 from services.deployer.drivers.driver import InstanceSpec
+from services.deployer.reconcile.environment_reconciler import RESTS_S
 from services.deployer.shutdown import end_instances
 from shared.manifest import MIB
 from shared.models import Artifact
@@ -119,17 +120,15 @@ async def test_only_what_is_recorded_serves(
         assert instance["id"] == "notes-r1-1" and await visit(instance) == f"{1:040x}"
 
 
-async def test_a_crash_is_seen_within_a_second(deployer: Deployer, outside: Outside, image: str) -> None:
+async def test_a_crash_is_told_and_not_found_by_a_look(deployer: Deployer, outside: Outside, image: str) -> None:
     await deployer.deployed(build(outside, image, 1))
     await asyncio.sleep(2)  # the watch after going live
     [instance] = await deployer.instances("ready")
     with contextlib.suppress(httpx.HTTPError):
         await visit(instance, "/crash")
-    crashed_at = time.monotonic()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(RESTS_S / 2):
         while instance["id"] in [each["id"] for each in await deployer.instances("ready")]:
             await asyncio.sleep(0.01)
-    assert time.monotonic() - crashed_at < 1
     async with asyncio.timeout(10):
         while not (ready := await deployer.instances("ready")):
             await asyncio.sleep(0.05)
@@ -215,7 +214,7 @@ async def test_the_end_of_the_platform_ends_its_instances_and_speaks_against_non
     for ran in (1, 0):
         begun = time.monotonic()
         assert await asyncio.to_thread(end_instances, settings, os.environ, 3) == ran
-        assert time.monotonic() - begun < 6
+        assert time.monotonic() - begun < 20
     container.reload()
     assert container.status == "exited"
     async with Deployer(settings) as service:

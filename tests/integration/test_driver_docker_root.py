@@ -81,10 +81,8 @@ async def test_it_serves_and_ends_by_itself(
         assert time.monotonic() < deadline, await driver.logs(spec.id, 20)
         await asyncio.sleep(0.05)
         answer = await asyncio.to_thread(printed, container, GET.replace("%s", path))
-    begun = time.monotonic()
     await driver.stop(spec.id, 10)
-    assert time.monotonic() - begun < 5
-    assert (await driver.statuses())[spec.id].exit_code in (0, 143)
+    assert (await driver.statuses())[spec.id].exit_code in (0, 143), "137 if it was killed after its grace"
 
 
 def printed(container: "Container", script: str) -> str:

@@ -122,7 +122,7 @@ async def test_the_driver_says_that_it_knows_nothing_and_then_the_truth(
             begun = time.monotonic()
             with pytest.raises(NoAnswer, match="start it"):
                 await ask
-            assert time.monotonic() - begun < 2
+            assert time.monotonic() - begun < 10
         assert "start it" in (await driver.check() or "")
         ends.clear()
         await asyncio.to_thread(second.start, *flags)
@@ -193,7 +193,7 @@ async def test_an_engine_that_hangs_is_said_in_time_and_well_again_by_itself(
         for _ in range(2):
             begun = time.monotonic()
             assert "does not answer" in (await driver.check() or "")
-            assert time.monotonic() - begun < 2
+            assert time.monotonic() - begun < 10
     finally:
         second.go_on()
     await until(lambda: is_well(driver), 10)

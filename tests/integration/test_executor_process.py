@@ -156,6 +156,61 @@ async def test_the_venv_of_a_build_holds_no_copy_of_pip(
     assert await run(executor, other, f"python -c '{SHARED}'", "python -c 'import setuptools'") == [shared]
 
 
+def contents(venv: Path) -> dict[str, str]:
+    """What each file, link and folder of a `.venv` holds, by its path in it; its own path is VENV."""
+    found = {}
+    for path in venv.rglob("*"):
+        text = os.readlink(path) if path.is_symlink() else path.read_text() if path.is_file() else "a folder"
+        found[str(path.relative_to(venv))] = text.replace(str(venv), "VENV")
+    return found
+
+
+async def a_venv(executor: ProcessExecutor, workspace: Workspace) -> Path:
+    assert (await executor.prepare(workspace, Printed(), Stop())).reason == ""
+    return workspace.folder / ".venv"
+
+
+async def test_a_venv_is_a_copy_of_an_earlier_builds_as_virtualenv_makes_it(
+    executor: ProcessExecutor, workspace: Workspace, tmp_path: Path, cache: Path
+) -> None:
+    first = contents(await a_venv(executor, workspace))
+    [template] = (cache / "virtualenv" / "templates").iterdir()
+    made = template.stat().st_mtime_ns
+    other = workspace_in(tmp_path / "other", 8)
+    venv = await a_venv(executor, other)
+    assert template.stat().st_mtime_ns == made, "the second one was copied"
+    assert contents(venv) == first
+    commands = (
+        "pip --version",
+        "python -c 'import sys; print(sys.prefix)'",
+        "sh -c '. .venv/bin/activate; echo $VIRTUAL_ENV'",
+    )
+    pip, *prefixes = await run(executor, other, *commands)
+    assert str(venv) in pip and prefixes == [str(venv)] * 2
+
+
+@pytest.mark.parametrize("lost", ["wheel", "templates"])
+async def test_a_venv_is_made_anew_where_what_it_links_to_has_gone(
+    executor: ProcessExecutor, workspace: Workspace, tmp_path: Path, cache: Path, lost: str
+) -> None:
+    await a_venv(executor, workspace)
+    shutil.rmtree(cache / "virtualenv" / lost)
+    other = workspace_in(tmp_path / "other", 8)
+    venv = await a_venv(executor, other)
+    assert all(path.exists() for path in venv.rglob("*"))
+    assert contents(await a_venv(executor, workspace)) == contents(venv)
+
+
+async def test_a_venv_whose_path_has_a_space_is_no_copy(
+    executor: ProcessExecutor, workspace: Workspace, tmp_path: Path
+) -> None:
+    await a_venv(executor, workspace)
+    spacious = workspace_in(tmp_path / "with a space", 8)
+    venv = await a_venv(executor, spacious)
+    [pip] = await run(executor, spacious, "pip --version")
+    assert str(venv) in pip
+
+
 @pytest.mark.parametrize("kind", ["named pipe", "socket", "device"])
 async def test_what_no_copy_can_hold_is_refused_by_name(
     executor: ProcessExecutor, workspace: Workspace, kind: str, monkeypatch: pytest.MonkeyPatch

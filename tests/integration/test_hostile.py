@@ -281,7 +281,17 @@ def test_nothing_that_a_commit_sets_up_is_obeyed_before_its_steps(
     mark = tmp_path / "executed"
     python, shell = f"open({str(mark)!r}, 'w')\n", f"#!/bin/sh\ntouch {mark}\n"
     kept = {"id.txt": "$Id$\n", "format.txt": "$Format:%H$\n", "crlf.txt": "a\r\nb\n", "big.lfs": LFS}
-    modules = ("sitecustomize", "usercustomize", "conftest", "setup", "virtualenv", "pip", "lizard", "detect_secrets")
+    modules = (
+        "sitecustomize",
+        "usercustomize",
+        "conftest",
+        "setup",
+        "virtualenv",
+        "pip",
+        "lizard",
+        "detect_secrets",
+        "requests",
+    )
     developer.commit(
         kept
         | {f"{name}.py": python for name in modules}

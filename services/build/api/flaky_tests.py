@@ -8,7 +8,7 @@ from fastapi import APIRouter, Body
 from pydantic import AwareDatetime, Field
 
 from services.build.builds.build_store import BuildStore
-from services.build.gates.flaky import Quarantine
+from services.build.gates.flaky import QUARANTINE, Quarantine
 from services.build.gates.history_store import HistoryStore
 from shared.errors import Invalid
 from shared.models import Model, Page
@@ -20,7 +20,9 @@ EXAMPLE = {"reason": "fails while the mail server is moved", "until": "2026-01-3
 
 class QuarantineRequest(Model):
     reason: str = Field(min_length=1, max_length=500, description="Reason, which every verdict shows.")
-    until: AwareDatetime = Field(description="End of the quarantine, at most 90 days ahead.")
+    until: AwareDatetime | None = Field(
+        None, description="End of the quarantine, at most 90 days ahead; null: 14 days from now."
+    )
     step: str | None = Field(None, description="Name of a step; null: every step.")
 
 
@@ -43,13 +45,14 @@ def flaky_tests_router(store: BuildStore, history: HistoryStore, now: Callable[[
         """
         await store.app(app)
         at = now()
-        if not at < body.until <= at + LONGEST:
+        until = body.until or at + QUARANTINE
+        if not at < until <= at + LONGEST:
             raise Invalid("until", f"must be between now and {at + LONGEST:%Y-%m-%d}")
         before = (await history.quarantines(app)).get(test)
         quarantine = Quarantine(
             test=test,
             step=body.step,
-            until=body.until,
+            until=until,
             reason=body.reason,
             since=before.since if before else at,
             flips=before.flips if before else 0,

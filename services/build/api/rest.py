@@ -51,19 +51,23 @@ All = Annotated[bool, Query(description="Removes all volumes, too.")]
 
 
 class BuildRequest(Model):
-    """Request body of `POST /apps/{app}/builds`, which holds either a branch or a commit."""
+    """Request body of `POST /apps/{app}/builds`: a branch, a commit, or both."""
 
     branch: str | None = Field(
         None,
         max_length=200,
         description="Branch whose head is built, and deployed if the branch is mapped to an environment.",
     )
-    commit: Commit | None = Field(None, description="Commit that is built and judged, but not deployed.")
+    commit: Commit | None = Field(
+        None,
+        description="Commit that is built and judged, but not deployed; with a branch it is judged and deployed as one "
+        "of that branch, whose head stays.",
+    )
 
     @model_validator(mode="after")
-    def _one(self) -> "BuildRequest":
-        if (self.branch is None) == (self.commit is None):
-            raise ValueError("give either branch or commit")
+    def _any(self) -> "BuildRequest":
+        if self.branch is None and self.commit is None:
+            raise ValueError("give a branch, a commit or both")
         return self
 
 
@@ -166,8 +170,9 @@ def build_router(
 
     @router.post("/apps/{app}/builds", status_code=202, response_model=Build, summary="Build without a push")
     async def queue(app: str, body: Annotated[BuildRequest, Body(examples=[BUILD_EXAMPLE])]) -> Build:
-        """Queues a build of a branch's head or of a commit, even if the commit's message says [CI SKIP]. If the app has
-        a source, it is fetched first; the answer is 503 if that fails.
+        """Queues a build of a branch's head or of a commit, even if the commit's message says [CI SKIP]. With both, the
+        commit is judged and deployed as one of the branch; if it is not the head, the build supersedes no other. If the
+        app has a source, it is fetched first, unless the commit is known; the answer is 503 if that fails.
         """
         return await remote_sync.build(app, body.branch, body.commit)
 

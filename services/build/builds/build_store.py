@@ -9,6 +9,7 @@ from redis.asyncio.client import Pipeline
 from services.build.builds.app import App
 from services.build.builds.build import JUDGED, Build, Expired, event_of, with_expiry
 from services.build.builds.status_store import STATUSES, mark
+from services.build.system.api_call import api_call
 from shared import events
 from shared.errors import Conflict, NotFound
 from shared.models import Event
@@ -50,14 +51,18 @@ class BuildStore:
         """Returns the app. Raises NotFound if there is none of this name."""
         text = await self._redis.get(_app(name))
         if text is None:
-            raise NotFound(f"there is no app {name}; push to /git/{name}.git or POST /apps makes it")
+            made = api_call("POST", "/apps", {"name": name})
+            raise NotFound(f"there is no app {name}; a push to /git/{name}.git makes it, or {made}")
         return App.model_validate_json(text)
 
     async def add_app(self, app: App) -> None:
         """Adds an app. Raises Conflict if the name is taken."""
         if (text := await self._redis.get(_app(app.name))) is not None:
             App.model_validate_json(text).check_stays()
-            raise Conflict(f"there is an app {app.name} already; PUT /apps/{app.name} changes it")
+            raise Conflict(
+                f"there is an app {app.name} already; choose another name, or change that app: send the same without "
+                f"`name` by PUT to /apps/{app.name}"
+            )
         await self.put_app(app)
 
     async def put_app(self, app: App) -> None:

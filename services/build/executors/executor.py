@@ -153,8 +153,9 @@ class Executor(Protocol):
         ...
 
     async def misfit(self, workspace: Workspace) -> str | None:
-        """Returns what the steps left in the checkout that no artifact can hold, with the remedy, as a sentence without
-        a full stop; None if they left nothing of the kind, or if the artifact is not made from what they left.
+        """Returns a text if the steps left something in the checkout that an artifact cannot contain, such as a named
+        pipe. The text names it with the remedy, as a sentence without a full stop. Returns None if they left nothing of
+        this kind, or if the artifact is not made from the checkout that they left.
         """
         ...
 

@@ -15,8 +15,8 @@ BATCH = 50
 REMEMBERED_S = 8 * 86400  # a forge sends again for hours, a person for days; each id takes some 100 bytes
 WAITING = "build:deliveries-waiting"
 
-# One call, so that a delivery is never remembered without being stored. Answers the number under which the forge's id
-# is known: the new one, or the first.
+# One call, so that no delivery's id is remembered without the delivery. Returns the number under which the forge's id
+# is known: of the new delivery, or of the first one.
 _ADD = """
 local known = redis.call('GET', KEYS[1])
 if known then return known end

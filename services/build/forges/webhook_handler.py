@@ -17,9 +17,7 @@ from shared.security.vault import Vault, VaultError
 
 log = logging.getLogger(__name__)
 
-REFUSED = (
-    "the webhook's signature is missing or wrong; the secret there must be source.webhook_secret of PUT /apps/{app}"
-)
+REFUSED = "the webhook's signature is missing or wrong; the secret there must be the app's source.webhook_secret"
 
 
 class WebhookHandler:

@@ -1,6 +1,6 @@
 """Judges figures by thresholds. A gate without a readable figure fails. Pure."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import Field, computed_field, field_validator
@@ -23,6 +23,7 @@ UNITS = {
     "comment_ratio": "%",
     "secrets": "secrets",
 }
+NOT_REPORTED = "no step reports it"
 OFFENDERS_KEPT = 20
 LEFT_OUT_KEPT = 20
 OFFENDERS_LISTED = 2
@@ -93,7 +94,7 @@ def evaluate(
     figure of the branch's last build whose gates were evaluated.
     """
     return [
-        judge(name, threshold, measures.get(name, Measure(None, "no step reports it")), (previous or {}).get(name))
+        judge(name, threshold, measures.get(name, Measure(None, NOT_REPORTED)), (previous or {}).get(name))
         for name, threshold in gates
         if threshold is not None
     ]
@@ -121,6 +122,12 @@ def judge(name: str, threshold: float, measure: Measure, previous: float | None 
     remark = f"; {measure.reason}" if measure.reason else ""
     reason = f"{number(figure)}, {result.bound} {number(threshold)}{remark}"
     return result.model_copy(update={"passed": passed, "reason": reason})
+
+
+def judged_again(results: Sequence[GateResult], gates: Gates) -> list[GateResult]:
+    """Compares the figures of earlier results with the thresholds in `gates`. A gate that was not judged then fails."""
+    measures = {name: Measure(None, "the build was not judged by this gate") for name, _ in gates}
+    return evaluate(gates, measures | {result.name: Measure(result.figure) for result in results})
 
 
 def refusal(results: list[GateResult]) -> str:

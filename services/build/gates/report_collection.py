@@ -32,6 +32,8 @@ class Reported:
     """(path, findings) of each SARIF report."""
     unreadable: dict[str, str] = field(default_factory=dict)
     """Gate → reason why a report that the gate needs was refused."""
+    working: Sequence[str] = ()
+    """Folders in which the step's commands work: its reports may name files relative to them."""
 
     def read(
         self,
@@ -87,11 +89,11 @@ class Collected:
             self.tests += reported.cases.ran
             self.suites.append(suite)
         for path, counted in reported.lines:
-            self._add_lines(counted, path)
+            self._add_lines(counted, path, reported.working)
         for path, findings in reported.findings:
             self.reports_of_findings += 1
             names = {finding.offender.file for finding in findings if finding.offender.file}
-            files = self.paths.find_all(names, report=path)
+            files = self.paths.find_all(names, report=path, working=reported.working)
             self.findings += [_resolved(finding, files) for finding in findings]
         for gate, reason in reported.unreadable.items():
             self.unreadable.setdefault(gate, reason)
@@ -122,8 +124,8 @@ class Collected:
             found["findings"] = Measure(len(offenders), offenders=offenders, findings=tuple(self.findings))
         return found | {gate: Measure(None, reason) for gate, reason in self.unreadable.items()}
 
-    def _add_lines(self, counted: LineCount, report: str) -> None:
-        files = self.paths.find_all({name for name, _ in counted.hits}, counted.roots, report)
+    def _add_lines(self, counted: LineCount, report: str, working: Sequence[str]) -> None:
+        files = self.paths.find_all({name for name, _ in counted.hits}, counted.roots, report, working)
         for (name, line), count in counted.hits.items():
             file = files.get(name)
             known = self.other_hits.setdefault(shown_path(name), {}) if file is None else self.hits.setdefault(file, {})

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from services.build.git.remote_source import PORTS, USERNAMES, Source, host_and_port
 from services.build.git.repository import GIT_ENVIRONMENT, Repositories, config_variables
 from services.build.logs.line_splitter import LineSplitter
+from services.build.system.api_call import api_call
 from services.build.system.command import piped, start, terminate, wait_for_exit
 from services.build.system.stop import Stop
 from shared.security.outgoing import AddressGuard, AddressRefused, NoAddress
@@ -18,7 +19,7 @@ TIMEOUT_S = 120.0
 LARGEST_ANSWER_BYTES = 2**20
 REASON_CHARACTERS = 300
 _HEAD = re.compile(r"([0-9a-f]{40})\trefs/heads/(\S+)")
-# git asks it for the credentials of that one origin. What it answers is in the environment, not in any command line.
+# git asks this helper for the credentials of one origin. The values are in the environment, not in a command line.
 _HELPER = '!f() { test "$1" = get && printf "username=%s\\npassword=%s\\n" "$SLIPWAY_USER" "$SLIPWAY_PASSWORD"; }; f'
 _REDIRECTED = re.compile(r"returned error: 30\d")
 _DENIED = ("authentication failed", "could not read username", "could not read password", "permission denied", " 403")
@@ -73,13 +74,15 @@ class Fetcher:
         await self._repositories.in_thread(self._repositories.ensure, app)
         local = await self._repositories.in_thread(self._repositories.heads, app)
         names = sorted(f"refs/heads/{branch}" for branch in branches)
-        answer = await self._git(app, ["ls-remote", "--quiet", "--", source.url, *names], environment, token, deadline)
+        heads = ["ls-remote", "--quiet", "--", source.url, *names]
+        answer = await self._git(app, source, heads, environment, token, deadline)
         remote = {match[2]: match[1] for line in answer if (match := _HEAD.fullmatch(line))}
         changed = sorted(b for b, commit in remote.items() if b in branches and local.get(b) != commit)
         if changed:
             refs = [f"+refs/heads/{branch}:refs/heads/{branch}" for branch in changed]
             options = ["--quiet", "--no-tags", "--atomic", "--no-write-fetch-head", "--no-auto-maintenance"]
-            await self._git(app, ["fetch", *options, "--", source.url, *refs], environment, token, deadline)
+            fetch = ["fetch", *options, "--", source.url, *refs]
+            await self._git(app, source, fetch, environment, token, deadline)
 
     async def _pinned(self, url: str) -> str:
         """Returns the address to which git must connect, in the form of curl's option (`host:port:address`); an empty
@@ -98,7 +101,13 @@ class Fetcher:
         return "" if scheme == "ssh" else f"{host}:{port}:{','.join(written)}"
 
     async def _git(
-        self, app: str, arguments: list[str], environment: Mapping[str, str], token: str, deadline: float
+        self,
+        app: str,
+        source: Source,
+        arguments: list[str],
+        environment: Mapping[str, str],
+        token: str,
+        deadline: float,
     ) -> list[str]:
         """Runs git; returns the lines that it prints, at most 1 MiB. Raises FetchFailed, with `token` masked, if git
         fails or has not ended by `deadline` (monotonic clock).
@@ -123,7 +132,9 @@ class Fetcher:
         if late:
             raise FetchFailed(f"the fetch {late}; is the forge in reach?")
         if process.wait():
-            raise FetchFailed(_reason(lines, token) or f"git {arguments[0]} ended with {process.returncode}")
+            raise FetchFailed(
+                failure_reason(app, source, lines, token) or f"git {arguments[0]} ended with {process.returncode}"
+            )
         return lines
 
 
@@ -150,14 +161,22 @@ def _config(source: Source, token: str, pinned: str) -> dict[str, str]:
     return {"GIT_ALLOW_PROTOCOL": protocols, **config_variables(config), **secret}
 
 
-def _reason(lines: list[str], token: str) -> str:
+def failure_reason(app: str, source: Source, lines: list[str], token: str) -> str:
     """Returns git's message with the token masked, cut to 300 characters. If access was denied or the source redirects,
     adds a remedy.
     """
     said = "; ".join(line.strip() for line in lines if line.strip())
     said = (said.replace(token, "***") if token else said)[:REASON_CHARACTERS]
     if any(sign in said.lower() for sign in _DENIED):
-        return f"{said}; set source.username and source.token by PUT /apps/{{app}} to what may read the repository"
+        call = _set(app, source, username="<user>", token="<token>")
+        return f"{said}; let user and token be of somebody who may read the repository: {call}"
     if _REDIRECTED.search(said):
-        return f"{said}: it redirects; set source.url by PUT /apps/{{app}} to the address that it leads to"
+        call = _set(app, source, url="https://<address that it leads to>")
+        return f"{said}: it redirects; let the source be where that leads: {call}"
     return said
+
+
+def _set(app: str, source: Source, **changes: str) -> str:
+    """Returns the call that changes the source, with all that the call would not keep."""
+    kept = source.model_dump(include={"forge", "url", "username", "api_url"}, exclude_none=True)
+    return api_call("PUT", f"/apps/{app}", {"source": kept | changes})

@@ -190,7 +190,7 @@ class GitHttp:
         }
 
     def _start(self, environment: dict[str, str], body: IO[bytes]) -> subprocess.Popen[bytes]:
-        # Not asyncio's subprocess: under uvloop the pipes of one push would be inherited by the next.
+        # Not asyncio's subprocess: under uvloop, the next push would inherit the pipes of this one.
         return subprocess.Popen(
             ["git", "http-backend"], env=environment, stdin=body, stdout=subprocess.PIPE, start_new_session=True
         )

@@ -5,8 +5,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-# Times of files are as coarse as the file system's clock: 4 ms on Linux, 2 s on FAT. Within one tick a second change
-# leaves them as they were.
+# Times of files are as coarse as the file system's clock: 4 ms on Linux, 2 s on FAT. A second change within one tick
+# does not alter them.
 TICK_NS = 2 * 10**9
 HEADS = "refs/heads"
 _FILES = ("packed-refs", "reftable", "reftable/tables.list")  # files that replace single files of refs

@@ -27,6 +27,7 @@ class Forge(StrEnum):
     GITLAB = "gitlab"
 
 
+SOURCE_EXAMPLE = {"forge": "github", "url": "https://github.com/owner/repository.git"}
 # A personal token accepts any name; tokens of apps and of OAuth need these.
 USERNAMES = {Forge.GITHUB: "x-access-token", Forge.GITEA: "slipway", Forge.GITLAB: "oauth2"}
 

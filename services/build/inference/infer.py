@@ -1,9 +1,10 @@
 """Infers from a commit's files how it is built and run."""
 
+import json
 from collections.abc import Mapping
 
 from services.build.inference import node, other_languages, procfile, python, static
-from services.build.inference.inference import Guess, Inference, Language, LanguagePart, language_of
+from services.build.inference.inference import APP, Guess, Inference, Language, LanguagePart, language_of
 from services.build.inference.node import NodeApp
 from services.build.inference.python_packages import is_python
 from services.build.inference.tree import DOCKERFILE, Tree
@@ -85,7 +86,7 @@ def _problem(tree: Tree, problem: str, *, images: bool) -> str:
         which = (
             f"{', '.join(folders)} look like apps of their own" if folders[1:] else f"{folders[0]} looks like an app"
         )
-        return f'{which}; PUT /apps/{{app}} {{"root": "{folders[0]}"}} makes that folder the app, or {REMEDY}'
+        return f"{which}; PUT /apps/{APP} {json.dumps({'root': folders[0]})} makes that folder the app, or {REMEDY}"
     known = [path for path in tree.read_paths() if "/" not in path]
     found = f"{', '.join(known)} does not tell how to run it" if known else "nothing tells what this app is"
     return f"{found}; {REMEDY}"

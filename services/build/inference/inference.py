@@ -10,6 +10,7 @@ from typing import Literal
 from shared.manifest import Stage, Step
 
 Language = Literal["python", "node"]
+APP = "{app}"  # stands for the app's name in a problem, which files do not tell
 _PROGRAMS: dict[Language, re.Pattern[str]] = {
     "node": re.compile(r"^\s*(npm|npx|node|yarn|pnpm|corepack)\b"),
     "python": re.compile(r"^\s*(exec\s+)?(python3?|pip3?|pytest|gunicorn|uvicorn|flask|hypercorn|uv|django-admin)\b"),
@@ -72,7 +73,8 @@ class Inference:
     said: tuple[str, ...] = ()
     """Sentences about files that are ignored, and about versions that differ from those that files ask for."""
     problem: str = ""
-    """Reason why there is no command, with the remedy; empty if there is a command or a Dockerfile."""
+    """Reason why there is no command, with the remedy, in which `APP` stands for the app's name; empty if there is a
+    command or a Dockerfile."""
     images: tuple[tuple[Language, str], ...] = ()
     """(language, image) for the steps that name no image; the last one is the language that runs the app."""
 

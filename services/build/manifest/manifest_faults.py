@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from services.build.gates.flaky import limits
 from services.build.gates.gate import AT_LEAST, minimum, number
 from services.build.secrets.secret import Secrets
+from services.build.system.api_call import api_call
 from shared.manifest import Flaky, Gates, Manifest
 
 
@@ -23,14 +24,14 @@ class Fault:
         return f"{self.field}{at}: {self.detail}"
 
 
-def loosened(app: Gates, asked: Gates) -> list[Fault]:
-    """Returns a fault for each gate whose threshold in the manifest (`asked`) is looser than the app's minimum."""
-    return _loosened("gates", minimum(app), asked, app)
+def loosened(app: str, own: Gates, asked: Gates) -> list[Fault]:
+    """Returns a fault for each gate whose threshold in the manifest, `asked`, is looser than the app's own."""
+    return _loosened(app, "gates", minimum(own), asked, own)
 
 
-def loosened_flaky(app: Flaky, asked: Flaky) -> list[Fault]:
-    """Returns a fault for each limit of the manifest's `flaky` (`asked`) that is looser than the app's."""
-    return _loosened("flaky", limits(app, Flaky()), asked, app)
+def loosened_flaky(app: str, own: Flaky, asked: Flaky) -> list[Fault]:
+    """Returns a fault for each limit of the manifest's `flaky` (`asked`) that is looser than `own`, the app's."""
+    return _loosened(app, "flaky", limits(own, Flaky()), asked, own)
 
 
 def missing_secrets(manifest: Manifest, secrets: Secrets) -> list[Fault]:
@@ -42,25 +43,32 @@ def missing_secrets(manifest: Manifest, secrets: Secrets) -> list[Fault]:
             for position, name in enumerate(named.secrets):
                 if name not in secrets.values:
                     why = "cannot be decrypted with the platform's key" if name in secrets.lost else "is not set"
-                    remedy = f"PUT /apps/{manifest.app}/secrets/{name} sets it"
+                    remedy = f"{api_call('PUT', f'/apps/{manifest.app}/secrets/{name}', {'value': '…'})} sets it"
                     detail = f"the step {step.name} wants the secret {name}, which {why}; {remedy}"
                     found.append(Fault(f"{field}.secrets.{position}", detail))
     return found
 
 
-def _loosened(key: str, floor: Gates | Flaky, asked: Gates | Flaky, app: Gates | Flaky) -> list[Fault]:
+def _loosened(app: str, key: str, floor: Gates | Flaky, asked: Gates | Flaky, own: Gates | Flaky) -> list[Fault]:
+    """Compares the fields that both have. The remedy of each fault is a call that permits all of them."""
+    laxer = {
+        name: (value, least)
+        for name, least in floor
+        if least is not None
+        and (value := getattr(asked, name)) is not None
+        and (value < least if name in AT_LEAST else value > least)
+    }
+    permitted = own.model_dump(exclude_none=True) | {name: value for name, (value, _) in laxer.items()}
+    call = api_call("PUT", f"/apps/{app}", {key: permitted})
     faults = []
-    for name, least in floor:
-        value = getattr(asked, name)
-        if least is None or value is None:
-            continue
-        if value < least if name in AT_LEAST else value > least:
-            whose = "the platform's default" if getattr(app, name) is None else "the app's minimum"
-            faults.append(
-                Fault(
-                    f"{key}.{name}",
-                    f"{number(value)} loosens {whose} of {number(least)}; a manifest may only tighten "
-                    f"{'a gate' if key == 'gates' else 'it'}. Set the app's own minimum by PUT /apps/{{app}}",
-                )
+    for name, (value, least) in laxer.items():
+        whose = "the platform's default" if getattr(own, name) is None else "the app's minimum"
+        what = "a gate" if key == "gates" else "it"
+        faults.append(
+            Fault(
+                f"{key}.{name}",
+                f"{number(value)} loosens {whose} of {number(least)}; a manifest may only tighten {what}. "
+                f"Tighten it here, or have a person permit it: {call}",
             )
+        )
     return faults

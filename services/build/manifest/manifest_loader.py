@@ -8,7 +8,7 @@ from services.build.builds.app import App
 from services.build.builds.build import Inferred
 from services.build.git.repository import Repositories, TrackedFile
 from services.build.inference.infer import infer
-from services.build.inference.inference import Inference, LanguagePart, NotInferred
+from services.build.inference.inference import APP, Inference, LanguagePart, NotInferred
 from services.build.inference.tree import LARGEST_LOCK_BYTES, LOCKS, Tree, worth_reading
 from services.build.logs.build_log import BuildLog
 from services.build.manifest.manifest_faults import Fault, loosened, loosened_flaky, missing_secrets
@@ -57,7 +57,9 @@ async def read_manifest(
     manifest = Manifest(app=app.name)
     if written is not None:
         manifest = await asyncio.to_thread(parse_manifest, written, app.name)
-        if faults := loosened(app.gates, manifest.gates) + loosened_flaky(app.flaky, manifest.flaky):
+        if faults := loosened(app.name, app.gates, manifest.gates) + loosened_flaky(
+            app.name, app.flaky, manifest.flaky
+        ):
             raise with_lines(written, faults)
     found, command, own_steps = Inference(None), manifest.run.command, "steps" in manifest.model_fields_set
     if images or command is None or not own_steps:
@@ -69,7 +71,7 @@ async def read_manifest(
             raise BadManifest([Fault(error.field, error.detail)]) from error
     if found.problem:
         field, start = (NAME, "is missing, and ") if written is None else ("run.command", "is missing, and ")
-        raise BadManifest([Fault(field, f"{start}{found.problem}")])
+        raise BadManifest([Fault(field, f"{start}{found.problem.replace(APP, app.name)}")])
     loaded = completed(manifest, found, images=images)
     checked = loaded.manifest
     if faults := missing_secrets(checked, secrets) + service_faults(checked.steps, containers=images):

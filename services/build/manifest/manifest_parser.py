@@ -8,8 +8,11 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from services.build.builds.app import DEFAULT_BRANCHES
+from services.build.git.remote_source import SOURCE_EXAMPLE
 from services.build.manifest import step_graph
 from services.build.manifest.manifest_faults import Fault
+from services.build.system.api_call import api_call
 from shared.manifest import Manifest, Service, Step
 
 NAME = "slipway.yml"
@@ -27,7 +30,14 @@ BINARY = "tag:yaml.org,2002:binary"
 # Control characters except tab and line feed, and lone surrogates. Variables, commands and Redis cannot hold NUL or a
 # lone surrogate; terminals and logs would interpret the others.
 _UNUSABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-APP_KEYS = {"branches", "environments", "root"}  # keys of the app's settings that people try in the manifest
+# Keys of the app's settings that people try in the manifest, each with an example of a request body that sets it.
+APP_KEYS = {
+    "branches": {"branches": DEFAULT_BRANCHES},
+    "environments": {"branches": DEFAULT_BRANCHES},
+    "root": {"root": "services/web"},
+    "source": {"source": SOURCE_EXAMPLE},
+    "baseline": {"baseline": True},
+}
 
 
 class BadManifest(ValueError):
@@ -48,7 +58,7 @@ def parse_manifest(data: bytes, app: str) -> Manifest:
     except ValidationError as error:
         raise BadManifest(
             [
-                Fault(_field(fault["loc"]), _detail(fault), _line(root, fault["loc"]))
+                Fault(_field(fault["loc"]), _detail(fault, app), _line(root, fault["loc"]))
                 for fault in error.errors(include_url=False)
             ]
         ) from error
@@ -154,12 +164,13 @@ def _field(location: tuple[int | str, ...]) -> str:
     return ".".join(str(part) for part in location) or NAME
 
 
-def _detail(fault: Any) -> str:
+def _detail(fault: Any, app: str) -> str:
     key = str(fault["loc"][-1]) if fault["loc"] else ""
     if fault["type"] != "extra_forbidden":
         return str(fault["msg"]).removeprefix("Value error, ")
     if key in APP_KEYS:
-        return "is not the manifest's to say: it lives on the app, set it by PUT /apps/{app}"
+        call = api_call("PUT", f"/apps/{app}", APP_KEYS[key])
+        return f"is not the manifest's to say: it lives on the app, set it by a call such as {call}"
     near = difflib.get_close_matches(key, _keys(fault["loc"]), n=1)
     return "is not a key of the manifest" + (f"; did you mean {near[0]}?" if near else "; remove it")
 

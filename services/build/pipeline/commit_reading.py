@@ -11,6 +11,7 @@ from services.build.manifest.manifest_loader import LoadedManifest, read_manifes
 from services.build.manifest.manifest_parser import BadManifest
 from services.build.pipeline.build_context import BuildContext
 from services.build.secrets.secret import Secrets
+from services.build.system.api_call import api_call
 
 
 async def read_commit(
@@ -22,7 +23,8 @@ async def read_commit(
     """
     git, executor = context.repositories, context.executor
     if build.root is not None and not await git.in_thread(git.has_tree, app.name, build.tree):
-        detail = f"{build.root} is no folder of this commit; PUT /apps/{app.name} sets another"
+        whole = api_call("PUT", f"/apps/{app.name}", {"root": None})
+        detail = f"{build.root} is no folder of this commit; add it, or take all of the repository: {whole}"
         raise BadManifest([Fault("root", detail)])
     tracked = await git.in_thread(git.tracked, app.name, build.tree)
     present = await executor.present()

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from services.build.builds.build import Build
+from services.build.system.api_call import api_call
 from services.build.system.stop import Stop, Stopped
 from shared.errors import Problem
 from shared.http import ServiceClient
@@ -96,7 +97,8 @@ class DeployerClient:
         is_production = release.environment is Environment.PRODUCTION
         if release.state is not ReleaseState.LIVE and not (release.switched_at is not None and is_production):
             return ""
-        remedy = f"POST /apps/{build.app}/environments/{release.environment}/rollback of the deployer rolls back"
+        call = api_call("POST", f"/apps/{build.app}/environments/{release.environment}/rollback", {})
+        remedy = f"{call} of the deployer rolls back"
         return f"{release.id} serves visitors already; {remedy}"
 
     async def _release_of(self, build: Build, waiting: Waiting, stop: Stop) -> ReleaseView | None:

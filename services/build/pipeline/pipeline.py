@@ -113,7 +113,7 @@ class Pipeline:
         if failed := next(((step, end) for step, end in ends if end.failure), None):
             reached = await self._counted(workspace, collected.measures(), tracked, known)
             judged = [result for result in evaluate(gates, reached, previous) if result.name in reached]
-            results = with_remedies(judged, app.name, app.gates, manifest.gates, first=first)
+            results = with_remedies(judged, app.name, app.gates, manifest.gates, exclude=app.exclude, first=first)
             results.append(await self._failed_steps(runner, steps, ends, *failed))
             return Verdict(results, flaky, collected.tests == 0)
         measures |= missing | await self._counted(workspace, collected.measures(), tracked, known)
@@ -126,7 +126,7 @@ class Pipeline:
         )
         measures |= await self._compare(workspace, app, baseline, ours, gates, measures, collected)
         judged = evaluate(gates, measures, previous)
-        results = with_remedies(judged, app.name, app.gates, manifest.gates, first=first)
+        results = with_remedies(judged, app.name, app.gates, manifest.gates, exclude=app.exclude, first=first)
         results.append(_passed_steps(ends))
         if misfit := await self._context.executor.misfit(workspace):
             results.append(GateResult(name="commit", passed=False, reason=misfit))

@@ -23,6 +23,7 @@ from services.build.gates.report_collection import Reported, collect
 from services.build.logs.build_log import BuildLog, Channel
 from services.build.reports import report_file
 from services.build.reports.junit import CaseCount
+from services.build.reports.path_resolver import working_folders
 from services.build.secrets.secret import Secrets
 from services.build.system.path_glob import is_glob
 from services.build.system.safe_remove import own_folder
@@ -136,6 +137,7 @@ class StepRunner:
         reported = await asyncio.to_thread(
             collect, step.reports, workspace.folder, start, self._committed, self._secrets.mask
         )
+        reported.working = working_folders(step.commands)
         for refused in reported.unreadable.values():
             log.say(f"    the report does not count: {refused}")
         if outcome.reason:

@@ -9,6 +9,8 @@ from urllib.parse import unquote, urlsplit
 from services.build.git.tree_limits import LONGEST_PATH
 
 CONTAINER_CHECKOUT = "/workspace"  # path of the checkout in a step's container
+# How a command says in which folder a tool works: `cd web`, `make -C web`, `npm --prefix web`, `yarn --cwd=web`.
+_WORKS_IN = re.compile(r"(?:(?:^|[\s;&|(])cd\s+|\s-C\s+|\s--(?:prefix|cwd|dir)[ =])[\"']?([\w@.+/-]+)")
 _MODULE = re.compile(rb"^module[ \t]+([^\s/][^\s]*)", re.MULTILINE)
 
 
@@ -17,6 +19,12 @@ def shown_path(path: str) -> str:
     shown.
     """
     return path if len(path) <= LONGEST_PATH else f"…{path[-LONGEST_PATH:]}"
+
+
+def working_folders(commands: Iterable[str]) -> list[str]:
+    """Returns the folders below the checkout in which the commands say that they work."""
+    named = [posixpath.normpath(folder) for command in commands for folder in _WORKS_IN.findall(command)]
+    return [folder for folder in dict.fromkeys(named) if not folder.startswith(("/", ".", "-"))]
 
 
 def go_module(data: bytes) -> str:
@@ -39,19 +47,22 @@ class PathResolver:
         self._checkouts = [checkout.rstrip("/") for checkout in checkouts]
         self._modules = modules or {}
 
-    def find_all(self, names: Iterable[str], roots: Sequence[str] = (), report: str = "") -> dict[str, str]:
+    def find_all(
+        self, names: Iterable[str], roots: Sequence[str] = (), report: str = "", working: Sequence[str] = ()
+    ) -> dict[str, str]:
         """Returns name → file of the commit, without the names that mean no file of it. `roots` are the folders that
-        the report declares; `report` is the report's own path. An absolute name must lie below the checkout or below
-        one of `roots`. A relative name is looked up below each of `roots`. All relative names that are not found so
-        have one common base folder: the one below which most of them exist, of the repository's root and the folders on
-        the way to `report`.
+        the report declares; `report` is the report's own path; `working` are the folders in which its step works. An
+        absolute name must lie below the checkout or below one of `roots`. A relative name is looked up below each of
+        `roots`. All relative names that are not found so have one common base folder: the one below which most of them
+        exist, of the repository's root, the folders on the way to `report`, and `working`.
         """
+        roots = [root.rstrip("/") or "/" for root in roots]
         plain = {name: posixpath.normpath(_plain(name)) for name in names if len(name) <= LONGEST_PATH * 2}
         folders = [self._folder(posixpath.normpath(_plain(root))) for root in roots]
         found = {name: file for name, path in plain.items() if (file := self._by_roots(path, roots, folders))}
         left = {name: path for name, path in plain.items() if name not in found and not path.startswith("/")}
         below: list[dict[str, str]] = []
-        for base in ["", *_parents(report)]:
+        for base in ["", *_parents(report), *working]:
             joined = {name: posixpath.normpath(posixpath.join(base, path)) for name, path in left.items()}
             below.append({name: path for name, path in joined.items() if path in self._tracked})
         return found | max(below, key=len)
@@ -59,7 +70,7 @@ class PathResolver:
     def _by_roots(self, path: str, roots: Sequence[str], folders: Sequence[str | None]) -> str | None:
         if path.startswith("/"):
             candidates = [self._folder(path)]
-            candidates += [path.removeprefix(f"{root.rstrip('/')}/") for root in roots if path.startswith(f"{root}/")]
+            candidates += [path.removeprefix(f"{root}/") for root in roots if path.startswith(f"{root}/")]
         else:
             candidates = [posixpath.normpath(posixpath.join(folder, path)) for folder in folders if folder is not None]
             candidates += [

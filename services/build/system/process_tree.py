@@ -30,9 +30,9 @@ class ProcessTree:
     ) -> None:
         # Not asyncio's subprocess: under uvloop other processes would inherit its pipes.
         self._runner = subprocess.Popen(
-            [*RUNNER, str(grace_s), *command],
+            [*RUNNER, str(grace_s)],
             cwd=folder,
-            env=environment,
+            env={**environment, **{f"{tree_runner.ARGUMENT}{place}": word for place, word in enumerate(command)}},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=output,

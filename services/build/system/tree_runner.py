@@ -1,10 +1,14 @@
 """Runs a command until its end, and later ends everything that it has started. A program of its own, which imports
-nothing of the service: `python -I -S tree_runner.py <grace period in seconds> <command> [<argument>…]`.
+nothing of the service: `python -I -S tree_runner.py <grace period in seconds>`.
 
 As a child subreaper it becomes the parent of every process below it whose own parent ends, so nothing leaves its tree:
 neither a daemon, nor a process that has cleaned or overwritten its environment. It prints the command's exit code, and
 then waits for the end of its standard input: the service closes that, or has died. Standard error is the output of the
 command. It imports little, since it starts with each command.
+
+It has three guards against a command that kills it by accident. The command's parent is a process of its own, which
+`kill -9 $PPID` ends. The command comes in the variables `SLIPWAY_RUN_0`, …, so that `pkill -9 -f <word>` does not find
+its words here. And it is named `slipway-step`, which `killall -9 python3` passes over.
 """
 
 import ctypes
@@ -14,7 +18,8 @@ import signal
 import sys
 import time
 
-PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+PR_SET_DUMPABLE, PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 4, 15, 36  # linux/prctl.h
+ARGUMENT = "SLIPWAY_RUN_"
 REAP_S = 1.0
 LOOK_AGAIN_S = 0.02
 FORK_S = 30.0  # until a machine that is short of memory or processes has some again
@@ -22,18 +27,20 @@ KILL_TIMEOUT_S = 5.0  # a process that waits for a device ends only when the ker
 
 
 def main(grace_s: float, command: list[str]) -> None:
-    if ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+    prctl = ctypes.CDLL(None).prctl
+    if prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
         raise OSError("the kernel knows no child subreapers; Linux 3.4 or newer is needed")
+    prctl(PR_SET_NAME, b"slipway-step", 0, 0, 0)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    child = _fork()
-    if not child:
-        _execute(command)
+    parent = _fork()
+    if not parent:
+        _be_parent(command)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # the pipe must end as soon as no process of the step writes into it
-    waited = [0, os.pidfd_open(child)]
+    waited = [0, os.pidfd_open(parent)]
     while True:
         readable, _, _ = select.select(waited, [], [], REAP_S)
-        code = _reap().get(child)
+        code = _reap().get(parent)
         if 0 in readable:
             break
         if code is not None and len(waited) > 1:  # otherwise it is an orphan that got the same pid
@@ -46,6 +53,7 @@ def main(grace_s: float, command: list[str]) -> None:
 
 
 def _fork() -> int:
+    """Forks as soon as the machine has memory and processes for it."""
     late_at = time.monotonic() + FORK_S
     while True:
         try:
@@ -56,9 +64,22 @@ def _fork() -> int:
         time.sleep(LOOK_AGAIN_S)
 
 
+def _be_parent(command: list[str]) -> None:
+    """Runs the command as a child, and ends as it ended."""
+    child = _fork()
+    if not child:
+        _execute(command)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code < 0:
+        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)  # no second core
+        _reset_signals()
+        os.kill(os.getpid(), -code)
+    os._exit(code)
+
+
 def _execute(command: list[str]) -> None:
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(number, signal.SIG_DFL)  # the command would inherit an ignored signal
+    _reset_signals()
     os.setsid()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
@@ -67,6 +88,12 @@ def _execute(command: list[str]) -> None:
     except OSError as error:
         os.write(2, f"{command[0]}: {error.strerror}\n".encode())
     os._exit(127)
+
+
+def _reset_signals() -> None:
+    """Ends the ignoring of signals, which would stay so in the command. Python itself ignores the last two."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _reap() -> dict[int, int | None]:
@@ -118,4 +145,7 @@ def _descendants() -> list[int]:
 
 
 if __name__ == "__main__":
-    main(float(sys.argv[1]), sys.argv[2:])
+    words: list[str] = []
+    while (word := os.environ.pop(f"{ARGUMENT}{len(words)}", None)) is not None:
+        words.append(word)
+    main(float(sys.argv[1]), words)

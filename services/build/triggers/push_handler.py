@@ -138,11 +138,12 @@ class PushHandler:
     async def queue(self, name: str, *, branch: str | None, commit: str | None) -> Build:
         """Queues a build of the commit or, if `commit` is None, of the branch's head. Without a branch, the build is
         not deployed. Raises NotFound for an unknown app, and Invalid for an unknown branch or commit.
+        With a commit, the branch need not exist if the app maps it.
         """
         async with self._one_at_a_time:  # a later push gets a higher number
             app = await self._store.app(name)
             head = (await self._repositories.in_thread(self._repositories.heads, name)).get(branch) if branch else None
-            if commit is None and head is None:
+            if head is None and (commit is None or branch not in {None, *app.branches}):
                 raise Invalid("branch", f"{name} has no branch {branch}; push it first")
             found = await self._repositories.in_thread(self._repositories.commit, name, commit or head or "")
             if found is None:

@@ -25,6 +25,8 @@ from services.build.forges.delivery import (
 from services.build.forges.delivery_store import DeliveryStore
 from services.build.forges.webhook import skip_reason
 from services.build.git.git_fetch import Fetcher, FetchFailed
+from services.build.git.remote_source import SOURCE_EXAMPLE
+from services.build.system.api_call import api_call
 from services.build.triggers.push_handler import PushHandler
 from shared.clock import none_ahead
 from shared.errors import Conflict, InsufficientStorage, Invalid, NotFound, Timeout, Unavailable
@@ -128,8 +130,12 @@ class RemoteSync:
         if short := self._shortage():
             raise InsufficientStorage(f"the source of {name} is not fetched: {short}")
         await self._fetch_on_request(app, [branch] if branch else [])
-        _, build_id = (await self._push_handler.queue_heads(name)).get(branch or "", ("", ""))
-        if build_id and (queued := await self._store.build(build_id)).created_at >= requested_at:
+        head, build_id = (await self._push_handler.queue_heads(name)).get(branch or "", ("", ""))
+        if (
+            build_id
+            and commit in (None, head)
+            and (queued := await self._store.build(build_id)).created_at >= requested_at
+        ):
             return queued
         return await self._push_handler.queue(name, branch=branch, commit=commit)
 
@@ -153,7 +159,8 @@ class RemoteSync:
 
     async def _fetch(self, app: App, extra_branches: Sequence[str] = ()) -> None:
         if app.source is None:
-            raise FetchFailed("the app has no source any more; set one by PUT /apps/{app}")
+            call = api_call("PUT", f"/apps/{app.name}", {"source": SOURCE_EXAMPLE})
+            raise FetchFailed(f"the app has no source any more; set one by a call such as {call}")
         await self._fetcher.fetch(app.name, app.source, {*app.branches, *extra_branches})
 
     async def _serve(self, name: str) -> None:

@@ -79,8 +79,9 @@ class InstanceSpec:
     volumes: tuple[VolumeMount, ...] = ()
     """Volumes of the instance; the driver creates missing ones."""
     is_new: bool = False
-    """True for an instance of a release that was not live yet. Only its limit is compared with the machine's memory:
-    an older release went live without that, and must go on."""
+    """True for an instance of a release that was not live yet. The driver compares the memory limit with the machine's
+    memory only for such an instance, because a release that was live before must go on.
+    """
 
     @property
     def release(self) -> str:

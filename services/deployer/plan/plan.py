@@ -102,7 +102,7 @@ def _end_faulty(world: World, starting: Release | None, live: Release | None) ->
             back = f"; {live.id} is started again" if live is not None and starting.drain_old_at is not None else ""
             yield MoveRelease(starting.id, ReleaseState.FAILED, f"{why}{back}")
     if live is not None and live.failure is not None and live.environment is Environment.CANARY:
-        # Production serves the visitors of a failed canary; the canary's environment has no release to go back to.
+        # A failed canary's visitors go to production, so its environment needs no earlier release.
         why = f"{live.failure.instance}: {live.failure.reason}"
         yield MoveRelease(live.id, ReleaseState.ROLLED_BACK, why, abort_rollout=True)
 

@@ -47,13 +47,18 @@ class ReleaseService:
         """Creates a release of the build; returns it and False. If a release of this build is pending or starting,
         returns that one and False. If the live release runs the same commit and artifact, returns that one and True.
         Raises Conflict if the build may not be released, and Unavailable if the build service or the driver's engine
-        does not answer.
+        does not answer. If the build may not go to production, but production's live release runs its commit, returns
+        that release and True.
         """
         build = BuildView.model_validate(await self._builds.get(f"/builds/{build_id}"))
         artifact, manifest = _releasable(build, environment_id)
         async with self._locks[environment_id]:
             stored = await self._store.load(environment_id)
-        if (existing := _existing(stored, build, artifact)) is None:
+        if _lacks_judgement(build, environment_id):
+            existing: Release | None = _of_its_commit(stored, build)
+        else:
+            existing = _existing(stored, build, artifact)
+        if existing is None:
             await self._verify(artifact, build.id)
             async with self._locks[environment_id]:
                 stored = await self._store.load(environment_id)
@@ -69,7 +74,11 @@ class ReleaseService:
         """
         release = await self._get(release_id)
         build = BuildView.model_validate(await self._builds.get(f"/builds/{release.build}"))
-        _releasable(build, EnvironmentId(release.app, Environment.PRODUCTION))
+        production = EnvironmentId(release.app, Environment.PRODUCTION)
+        _releasable(build, production)
+        if _lacks_judgement(build, production):
+            async with self._locks[production]:
+                _of_its_commit(await self._store.load(production), build)
 
     async def rollback(self, environment_id: EnvironmentId, to: str | None) -> Release:
         """Creates a release of the same build as release `to`; without `to`, as the last good release before the live
@@ -262,6 +271,19 @@ def _existing(stored: World, build: BuildView, artifact: Artifact) -> Release | 
     return live if live is not None and is_same(live, build.commit, artifact.digest) else None
 
 
+def _lacks_judgement(build: BuildView, environment_id: EnvironmentId) -> bool:
+    return environment_id.environment is Environment.PRODUCTION and bool(build.promotion_refusal)
+
+
+def _of_its_commit(production: World, build: BuildView) -> Release:
+    """Returns production's live release if it runs the build's commit, which another build of it has brought there.
+    Raises Conflict if it does not: production has not judged the commit."""
+    live = production.only(ReleaseState.LIVE)
+    if live is None or live.commit != build.commit:
+        raise Conflict(build.promotion_refusal)
+    return live
+
+
 def _releasable(build: BuildView, environment_id: EnvironmentId) -> tuple[Artifact, Manifest]:
     if build.app != environment_id.app:
         raise Conflict(f"build {build.id} is of app {build.app}, not of {environment_id.app}")
@@ -269,8 +291,6 @@ def _releasable(build: BuildView, environment_id: EnvironmentId) -> tuple[Artifa
         raise Conflict(
             f"build {build.id} has not passed its gates (it is {build.state}); only one that has is released"
         )
-    if environment_id.environment is Environment.PRODUCTION and build.promotion_refusal:
-        raise Conflict(build.promotion_refusal)
     if build.artifact is None or build.manifest is None:
         raise Conflict(f"build {build.id} has no artifact and manifest; build its commit again")
     if not build.manifest.run.command and build.artifact.kind == "directory":

@@ -92,8 +92,8 @@ class EnvoyWatch:
 
 class TrafficReader:
     """Reads Envoy's counters of all apps and adds them to the request counts. `read_at` is the time of the last
-    reading; `tell_connections` gets the number of visitors' connections. Callers that come while a reading is running
-    share the next one, so that many callers cost no more than one.
+    reading. Each reading calls `tell_connections` with the number of visitors' connections. Callers that come while a
+    reading is running share the next one, so that many callers cost no more than one.
     """
 
     def __init__(

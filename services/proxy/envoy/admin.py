@@ -93,7 +93,7 @@ class Latency:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Envoy's statistics of all clusters and of itself. Envoy updates them once a second."""
+    """Holds Envoy's statistics of its clusters and of itself. Envoy updates them once a second."""
 
     latencies: dict[str, Latency]
     """Latency histograms by cluster."""

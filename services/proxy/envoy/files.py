@@ -112,8 +112,8 @@ class EnvoyFiles:
 
 
 class PressureFile:
-    """Tells Envoy how many of the connections that visitors may have (`visitors`) are taken, so that it closes idle
-    ones the sooner. Below half it always says 0, and leaves the file alone.
+    """Tells Envoy by a file which share of the `visitors` connections is taken, so that Envoy closes idle connections
+    sooner when many are taken. Below one half, the file always contains 0 and is not written again.
     """
 
     def __init__(self, folder: Path, visitors: int) -> None:

@@ -1,7 +1,6 @@
-"""Bounds what visitors may hold of Envoy: connections in all, of one client, and for how long. Pure.
-
-Envoy counts connections by filter chain, not by client. So each listener has a chain for each group of clients: those
-whose addresses end with the same character. A client is in one group only, and shares its limit with few others.
+"""Limits what visitors may take of Envoy: connections of all together and of one client, and how long each may stay
+idle. Pure. Envoy counts connections by filter chain, not by client. Therefore each listener has 16 filter chains, one
+for each group of clients whose addresses end with the same character. A client always belongs to the same group.
 """
 
 from pathlib import Path
@@ -21,8 +20,9 @@ _PRESSURE = "envoy.resource_monitors.injected_resource"
 
 
 def overload_manager(folder: Path, visitors: int) -> Json:
-    """Returns Envoy's overload manager: at most `visitors` connections of all listeners, and shorter time-outs the
-    more of them are taken. Envoy itself cannot shorten by that number, so the proxy service writes it to a file.
+    """Returns Envoy's overload manager: at most `visitors` connections of all listeners, and time-outs that become
+    shorter the more connections are taken. Envoy cannot shorten time-outs by its own count of connections, so the proxy
+    service writes the share that is taken to the file `pressure` in `folder`.
     """
     return {
         "resource_monitors": [
@@ -58,8 +58,10 @@ def overload_manager(folder: Path, visitors: int) -> Json:
 
 
 def filter_chains(listener: str, visitors: int, manager: Json) -> Json:
-    """Returns the listener's filter chains, one for each group of clients, and what chooses among them. A connection
-    beyond a group's limit is closed at once."""
+    """Returns the part of a listener with its filter chains, one for each group of clients, and with the matcher that
+    chooses among them. `manager` is the configuration of the HTTP connection manager. A connection beyond a group's
+    limit is closed at once.
+    """
     http = {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}
     limit = {
         "name": "envoy.filters.network.connection_limit",

@@ -34,7 +34,7 @@ from shared.host.machine import DiskLimits
 from shared.models import Environment
 from shared.security.vault import Vault
 from tests.support.build.builds import build as a_build
-from tests.support.build.executors import WITHOUT_PIP
+from tests.support.build.executors import share_virtualenv
 
 
 @dataclass
@@ -95,8 +95,8 @@ class Platform:
 
 async def processes(folder: Path, redis: Redis, reserve_bytes: int = 0) -> Platform:
     """Its steps are processes."""
-    environment = passed_on(os.environ) | WITHOUT_PIP
-    executor = ProcessExecutor(environment, folder / "cache", grace_s=0.2)
+    share_virtualenv(folder / "cache")
+    executor = ProcessExecutor(passed_on(os.environ), folder / "cache", grace_s=0.2)
     return await platform_with(executor, folder, redis, reserve_bytes)
 
 

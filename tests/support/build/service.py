@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,10 +15,10 @@ from typing import Any
 import httpx
 from redis import Redis
 
-from tests.support.build.executors import WITHOUT_PIP
+from tests.support.build.executors import share_virtualenv
+from tests.support.build.forked_service import ForkedService
 from tests.support.ports import free_port
 
-ROOT = Path(__file__).parents[3]
 TOKEN = "token-of-the-tests"
 NOW = "2026-01-01T00:00:00Z"
 
@@ -90,7 +89,7 @@ class StubDeployer:
 
 
 class BuildService:
-    """`python -m services.build` on a free port with a home of its own, beside a stub of the deployer. `settings`:
+    """A build service on a free port, with a process and a home of its own, beside a stub of the deployer. `settings`:
     further ones, by their name."""
 
     def __init__(self, home: Path, redis_url: str, **settings: str) -> None:
@@ -106,18 +105,17 @@ class BuildService:
             "SLIPWAY_REDIS_URL": redis_url,
             "SLIPWAY_BUILD_PORT": str(self.port),
             "SLIPWAY_DEPLOYER_PORT": str(self.deployer.port),
-            **WITHOUT_PIP,
             **settings,
         }
         self._redis_url = redis_url
-        self.process: subprocess.Popen[bytes]
+        self.process: ForkedService
 
     @contextlib.contextmanager
     def running(self) -> Iterator["BuildService"]:
         """From an empty database on; ended after the block."""
         with Redis.from_url(self._redis_url) as database:
             database.flushdb()
-        self.home.mkdir(exist_ok=True)
+        share_virtualenv(self.home / "cache")
         try:
             self.start()
             yield self
@@ -125,10 +123,7 @@ class BuildService:
             self.close()
 
     def start(self) -> None:
-        with (self.home / "service.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "services.build"], cwd=ROOT, env=self._environment, stdout=log, stderr=log
-            )
+        self.process = ForkedService(self._environment, self.home / "service.log")
         eventually(lambda: self.ready(), 15)
 
     def ready(self) -> bool:
@@ -138,8 +133,8 @@ class BuildService:
             return False
 
     def kill(self) -> None:
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
+        self.process.kill()
+        self.process.wait(20)
 
     def close(self) -> None:
         self.process.terminate()

@@ -11,8 +11,8 @@ from shared.manifest import size
 
 WORKSPACE, HOME, CACHE = CONTAINER_CHECKOUT, "/slipway/home", "/slipway/cache"
 SKIPPED = "/slipway/skipped"  # file inside the container: number of commands that were not run
-# Its arguments: where a new `.venv` is kept, the program that makes one, the command that lists reports at the end,
-# reports to clear, `--`, commands. One pipe for both outputs keeps their order.
+# Arguments: folder of the kept `.venv`, program that makes a `.venv`, command that lists reports at the end, reports to
+# remove, `--`, commands. Both outputs go to one pipe, which keeps their order.
 SCRIPT = """\
 exec 2>&1
 kept=$1 make=$2 list=$3
@@ -27,9 +27,9 @@ for command; do
   sh -e -c "$command" || { code=$?; echo $# > /slipway/skipped; exit $code; }
 done
 """
-# `.venv` is made where the image has a whole Python and no step before has made it, by one of the steps that run beside
-# each other while the others wait. That takes seconds, so a copy of it, with nothing installed, is kept for the app's
-# next builds.
+# Makes `.venv` if the image has a complete Python and no earlier step has made it. Of parallel steps, one makes it and
+# the others wait. That takes seconds, so an empty copy of it is kept
+# for the app's next builds.
 MAKE_VENV = """\
 import ensurepip, fcntl, os, shutil, socket, subprocess, sys
 kept = sys.argv[1]

@@ -18,8 +18,8 @@ _CACHED = (
     f"export PIP_CACHE_DIR={CACHE}/pip PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore "
     f"UV_CACHE_DIR={CACHE}/uv npm_config_cache={CACHE}/npm npm_config_audit=false npm_config_fund=false"
 )
-# A shell that waits for its program takes SIGTERM for itself, and the program is killed with the container: one that
-# can take the shell's place does. A command of several programs is left as it is.
+# A shell that waits for its program receives SIGTERM itself, and the program is killed with the container. So `exec` is
+# put before a command of one program. A command of several programs is left as it is.
 _ONE_PROGRAM = re.compile(r"^(?!(cd|exec|export|set|eval|if|for|while|until|case)\b|\.\s)[\w./-]+(\s[^;&|\n()`]*)?$")
 
 

@@ -179,7 +179,7 @@ class DockerExecutor:
     # --- the methods below block and are called in threads
 
     def _sealed(self, tag: str) -> Artifact:
-        """Returns the image `tag` as an artifact, tagged again: images are deleted by the age of their tag."""
+        """Returns the image `tag` as an artifact. Tags it again, because images are deleted by their tag's age."""
         image = self._engine.images.get(tag)
         image.tag(*tag.rsplit(":", 1))
         return Artifact(kind="image", ref=tag, digest=str(image.id))

@@ -94,8 +94,8 @@ class ImageBuilder:
         of the Dockerfile that it uses.
         """
         workspace.scratch.mkdir(parents=True, exist_ok=True)
-        # BuildKit remembers a context by its folder's name, and asks only for files of another size or date than it
-        # has: under a name that was never there before it reads every file.
+        # BuildKit identifies a context by its folder's name, and reads only files whose size or date has changed.
+        # Under a new name, it reads every file.
         source = workspace.scratch / uuid.uuid4().hex
         delivery.source.rename(source)
         path = source / NAME

@@ -70,7 +70,9 @@ class Leftovers:
             self._remove_images(f"{APP}={app}")
 
     def _remove_images(self, label: str) -> None:
-        """Removes the images that were sealed, but those that a container uses or that a person has tagged."""
+        """Removes the images with this label that are artifacts, except those that a container uses, that a person has
+        tagged, or on which a person has built another image.
+        """
         engine = self._engine()
         used = {container["ImageID"] for container in engine.api.containers(all=True)}
         for image_id in {each["Id"] for each in engine.api.images(filters=self._with(label))} - used:

@@ -119,7 +119,7 @@ class DockerServices:
             return None if health == "healthy" else f"its image's HEALTHCHECK says {health}"
         if port is None:
             raise NotStarted("does not tell when it is ready; give it `ready: {port: …}`")
-        # Not from this side, which need not be on its network; nor can a step's image be relied on to have a client.
+        # Not checked from here: this process may not be on the network, and a step's image may have no client.
         code, told = container.exec_run(["cat", "/proc/net/tcp", "/proc/net/tcp6"], user="0:0", stderr=False)
         if code in (126, 127):
             raise NotStarted("is of an image without `cat` to look at its ports by; give it a HEALTHCHECK")

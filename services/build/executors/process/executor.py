@@ -8,7 +8,6 @@ import os
 import platform
 import shutil
 import signal
-import stat
 import subprocess
 import sys
 import time
@@ -19,6 +18,8 @@ from pathlib import Path
 
 from services.build.executors.executor import BRANCH, ExecutorObjects, Order, Outcome, SealRequest, Unsealed, Workspace
 from services.build.executors.process.service_process import ServiceProcesses
+from services.build.executors.process.special_file import special_file
+from services.build.executors.process.venv_template import VENV, VenvTemplate
 from services.build.system.command import drained, piped, uncancelled
 from services.build.system.patience import patiently
 from services.build.system.pipe import Output
@@ -39,8 +40,7 @@ PREPARE_TIMEOUT_S = 120.0
 NODE_S = 10.0  # time limit for `node --version`
 THREADS = 8  # threads that read or remove whole folders
 VIRTUALENV = "virtualenv"  # cache that all apps share; each `.venv` has links into it
-VENV = ".venv"
-SPECIAL = {stat.S_IFIFO: "named pipe", stat.S_IFSOCK: "socket"}
+TEMPLATES = "templates"  # folder in it for templates of `.venv`
 # Variables of the platform's environment that steps get: how packages are fetched and how text is encoded.
 _PASSED_ON = {"PATH", "LANG", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"}
 _PASSED_ON_PREFIXES = ("LC_", "PIP_", "VIRTUALENV_", "NPM_CONFIG_")
@@ -70,21 +70,31 @@ class ProcessExecutor:
         self._caches = caches
         self._grace_s = grace_s
         self._in_thread = ThreadPool(THREADS, "folders")
+        self._template = VenvTemplate(caches / VIRTUALENV / TEMPLATES, environment)
         self._present: dict[str, str] | None = None
         self._fresh: dict[str, frozenset[str]] = {}  # build → content of its `.venv` before its steps
 
     async def prepare(self, workspace: Workspace, output: Output, stop: Stop) -> Outcome:
         """Creates `.venv`, in which pip and setuptools are links to read-only copies that all builds share (decision
-        29). A `.venv` that is part of the commit is removed first, as its links could lead writes elsewhere.
+        29), as a copy of the `.venv` of an earlier build (decision 46). A `.venv` that is part of the commit is removed
+        first, as its links could lead writes elsewhere.
         """
         venv = workspace.folder / VENV
         await self._in_thread(remove, venv)
         workspace.scratch.mkdir(parents=True, exist_ok=True)
+        made = Outcome(0, skipped=0)
+        if not await self._in_thread(self._template.copy_to, venv):
+            made = await self._make_venv(workspace, venv, output, stop)
+        self._fresh[workspace.build] = await self._in_thread(names_below, venv)
+        return made
+
+    async def _make_venv(self, workspace: Workspace, venv: Path, output: Output, stop: Stop) -> Outcome:
         program = [sys.executable, "-I", "-m", "virtualenv", "--no-download", "--no-periodic-update", "--quiet"]
         command = [*program, "--symlink-app-data", "--app-data", str(self._caches / VIRTUALENV), str(venv)]
         environment = self._step_environment(workspace)
         made = await self._run_commands(workspace, [("", command)], environment, PREPARE_TIMEOUT_S, output, stop)
-        self._fresh[workspace.build] = await self._in_thread(names_below, venv)
+        if made.exit_code == 0:
+            await self._in_thread(self._template.take, venv)
         return made
 
     async def run(self, workspace: Workspace, order: Order, output: Output, stop: Stop) -> Outcome:
@@ -107,7 +117,7 @@ class ProcessExecutor:
     async def misfit(self, workspace: Workspace) -> str | None:
         special = None
         with contextlib.suppress(OSError, RecursionError):  # what cannot be read whole is refused by `seal`
-            special = await self._in_thread(_special_file, workspace.folder)
+            special = await self._in_thread(special_file, workspace.folder)
         if special is None:
             return None
         kind, path = special
@@ -262,19 +272,6 @@ def names_below(folder: Path) -> frozenset[str]:
         folders[:] = [name for name in folders if name != SKIPPED]
         found |= {os.path.join(at, name) for name in (*folders, *files)}
     return frozenset(found)
-
-
-def _special_file(folder: Path) -> tuple[str, str] | None:
-    """Returns the kind and the path, relative to `folder`, of the first thing below it that is neither a file nor a
-    folder nor a link; None if there is none.
-    """
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            path = os.path.join(parent, name)
-            kind = stat.S_IFMT(os.lstat(path).st_mode)
-            if kind not in (stat.S_IFREG, stat.S_IFLNK):
-                return SPECIAL.get(kind, "device"), os.path.relpath(path, folder)
-    return None
 
 
 def _versions(environment: Mapping[str, str]) -> dict[str, str]:

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-# Each was found to be needed by one of nginx, Apache with PHP, lighttpd, Redis and gosu (decision 35): to give files to
-# the user that serves, to open that user's files, to become that user, to send it the signal that ends it (the init
-# does that, too), and to run a program that has the right to low ports, such as Caddy.
+# One of nginx, Apache with PHP, lighttpd, Redis and gosu needed each of these (decision 35): to give files to the user
+# that serves, to open that user's files, to become that user, to send it SIGTERM (as the init does, too), and to run a
+# program whose file has the capability for low ports, such as Caddy.
 ROOT_KEEPS = ("CHOWN", "DAC_OVERRIDE", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID")
 ROOT = ("", "0", "root")
 PREFIX = "CAP_"  # prefix of each name in the answers of newer engines

@@ -1,7 +1,7 @@
 """Flaky tests over the API, and on the build's page."""
 
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -72,11 +72,10 @@ async def test_what_was_found_out_before_is_kept(client: httpx.AsyncClient, hist
         ({"reason": "r", "until": "2026-01-31T00:00:00"}, "until"),
         ({"reason": "", "until": LATER.isoformat()}, "reason"),
         ({"until": LATER.isoformat()}, "reason"),
-        ({"reason": "r"}, "until"),
         ({"reason": "r", "until": LATER.isoformat(), "for": 3}, "for"),
     ],
 )
-async def test_a_quarantine_wants_a_reason_and_an_end(
+async def test_a_quarantine_that_is_refused(
     client: httpx.AsyncClient, history: HistoryStore, body: object, field: str
 ) -> None:
     answer = await client.put(AT_PATH, json=body)
@@ -113,3 +112,8 @@ def test_the_page_shows_figure_threshold_trend_places_and_flaky_tests(tmp_path: 
         assert words in page
     assert "t::&lt;b&gt;" in page and "failed in both runs" in page and "2026-01-31" in page
     assert "<h2>Flaky tests</h2>" not in pages.build(build(), "localhost")
+
+
+async def test_a_quarantine_without_an_end_lasts_14_days(client: httpx.AsyncClient) -> None:
+    put = await client.put(AT_PATH, json={"reason": "the mail server is moved"})
+    assert datetime.fromisoformat(put.json()["until"]) == AT + timedelta(days=14)

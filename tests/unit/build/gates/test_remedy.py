@@ -1,6 +1,6 @@
 import pytest
 
-from services.build.gates.gate import AT_LEAST, GateResult, effective, judge
+from services.build.gates.gate import AT_LEAST, NOT_REPORTED, GateResult, effective, judge
 from services.build.gates.remedy import with_remedies
 from services.build.reports.metric import Measure
 from shared.manifest import Gates
@@ -8,9 +8,11 @@ from shared.manifest import Gates
 NOTHING = Gates()
 
 
-def remedy(name: str, figure: float | None, own: Gates = NOTHING, asked: Gates = NOTHING) -> str:
+def remedy(
+    name: str, figure: float | None, own: Gates = NOTHING, asked: Gates = NOTHING, reason: str = NOT_REPORTED
+) -> str:
     threshold = getattr(effective(own, asked, tested=True), name)
-    [result] = with_remedies([judge(name, threshold, Measure(figure, "x"))], "notes", own, asked)
+    [result] = with_remedies([judge(name, threshold, Measure(figure, reason))], "notes", own, asked)
     return result.remedy
 
 
@@ -49,7 +51,13 @@ def test_every_gate_that_fails_has_a_remedy(name: str) -> None:
 
 
 def test_a_gate_without_a_figure_says_which_report_it_needs() -> None:
-    assert "`reports: {coverage: …}`" in remedy("changed_coverage", None, asked=Gates(changed_coverage=5))
+    asked = Gates(changed_coverage=5)
+    assert "`reports: {coverage: …}`" in remedy("changed_coverage", None, asked=asked)
+    said = remedy("changed_coverage", None, asked=asked, reason="j.xml holds no line")
+    assert said == "let a step of this build write a coverage report without that fault"
+    assert 'leave it out if it is vendored or generated: PUT /apps/notes {"exclude": ["<file>"]}' in remedy(
+        "complexity", None, reason="lizard cannot read a.py"
+    )
 
 
 def test_a_gate_that_passes_or_has_no_number_needs_none() -> None:

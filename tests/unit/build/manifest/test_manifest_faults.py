@@ -10,9 +10,9 @@ from tests.support.build.builds import AT
 
 
 def test_a_manifest_may_be_less_patient_with_failing_tests_but_not_more() -> None:
-    assert loosened_flaky(Flaky(), Flaky(reruns=0, at_most=2)) == []
-    assert loosened_flaky(Flaky(at_most=9), Flaky(at_most=8)) == []
-    faults = loosened_flaky(Flaky(reruns=0), Flaky(reruns=1, at_most=6))
+    assert loosened_flaky("notes", Flaky(), Flaky(reruns=0, at_most=2)) == []
+    assert loosened_flaky("notes", Flaky(at_most=9), Flaky(at_most=8)) == []
+    faults = loosened_flaky("notes", Flaky(reruns=0), Flaky(reruns=1, at_most=6))
     assert [(fault.field, "app's minimum" in fault.detail) for fault in faults] == [
         ("flaky.reruns", True),
         ("flaky.at_most", False),
@@ -32,9 +32,9 @@ def test_a_manifest_may_be_less_patient_with_failing_tests_but_not_more() -> Non
     ],
 )
 def test_a_manifest_may_tighten_but_not_loosen(app: Gates, manifest: Gates, fields: list[str]) -> None:
-    faults = loosened(app, manifest)
+    faults = loosened("notes", app, manifest)
     assert [fault.field for fault in faults] == fields
-    assert all("PUT /apps/{app}" in fault.detail for fault in faults)
+    assert all('PUT /apps/notes {"gates": ' in fault.detail for fault in faults)
 
 
 def test_a_fault_says_which_secret_a_step_cannot_get(tmp_path: Path) -> None:
@@ -48,8 +48,9 @@ def test_a_fault_says_which_secret_a_step_cannot_get(tmp_path: Path) -> None:
     manifest = Manifest.model_validate({"app": "notes", "steps": steps})
     assert [str(fault) for fault in missing_secrets(manifest, secrets)] == [
         "steps.1.secrets.1: the step push wants the secret B, which cannot be decrypted with the platform's key; "
-        "PUT /apps/notes/secrets/B sets it",
-        "steps.1.secrets.2: the step push wants the secret C, which is not set; PUT /apps/notes/secrets/C sets it",
+        'PUT /apps/notes/secrets/B {"value": "…"} sets it',
+        "steps.1.secrets.2: the step push wants the secret C, which is not set; "
+        'PUT /apps/notes/secrets/C {"value": "…"} sets it',
     ]
     manifest.steps[1].secrets = ["A"]
     assert missing_secrets(manifest, secrets) == []

@@ -5,8 +5,10 @@ from typing import Any
 import pytest
 
 from services.build.builds.app import App, new_app
+from services.build.gates.gate import judge
 from services.build.manifest.promotion import promotion_refusal
-from shared.manifest import Manifest
+from services.build.reports.metric import Measure
+from shared.manifest import Gates, Manifest
 from shared.models import BuildState, Environment
 from tests.support.build.builds import AT, build
 
@@ -21,12 +23,36 @@ def refusal(when: dict[str, Any], *, app: App = APP, **changes: Any) -> str:
     return promotion_refusal(build(7, manifest=manifest, **given), app)
 
 
-def test_the_refusal_names_the_step_and_the_push_that_runs_it() -> None:
+INSTEAD = (
+    "Instead of promoting it, have its commit judged as one of release, which releases it if it passes: "
+    f'POST /apps/notes/builds {{"branch": "release", "commit": "{7:040x}"}}; or push its commit to release, unless '
+    f"that has others: git push <remote> {7:040x}:refs/heads/release"
+)
+
+
+def test_the_refusal_names_the_step_and_the_call_that_runs_it() -> None:
     assert refusal({"branch": "release"}) == (
-        "notes-7 has not run steps that production asks for: load runs on release only, this is dev. Instead of "
-        "promoting it, push its commit to release, whose build runs them and goes to production: git push <remote> "
-        f"{7:040x}:refs/heads/release"
+        "notes-7 has not run steps that production asks for: load runs on release only, this is dev. " + INSTEAD
     )
+
+
+def test_gates_that_the_app_has_got_since_are_asked_for_too() -> None:
+    app = APP.model_copy(update={"gates": Gates(coverage=80, complexity=20, findings=0)})
+    judged = [
+        judge("coverage", 70, Measure(79.5)),
+        judge("complexity", 20, Measure(20)),
+        judge("secrets", 0, Measure(0)),
+    ]
+    assert refusal({}, app=app, gates=judged) == (
+        "notes-7 does not pass gates that the app has got since (coverage: 79.5, at least 80; findings: no readable "
+        "figure: the build was not judged by this gate). " + INSTEAD
+    )
+    both = refusal({"branch": "release"}, app=app, gates=judged)
+    assert "this is dev, and does not pass gates" in both
+    better = [
+        judge(name, 0, Measure(figure)) for name, figure in (("coverage", 80), ("complexity", 3), ("findings", 0))
+    ]
+    assert refusal({}, app=app, gates=better) == ""
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import json
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from xml.etree import ElementTree
@@ -11,7 +11,9 @@ from xml.etree import ElementTree
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from services.build.gates.baseline import Baseline, changed_coverage, fingerprints, new_findings
 from services.build.gates.known_findings import KnownFindings
+from services.build.gates.report_collection import Collected, Reported
 from services.build.reports.coverage import read_coverage
 from services.build.reports.junit import CaseCount, merged_cases, read_junit
 from services.build.reports.metric import Finding, Measure, Offender
@@ -144,6 +146,9 @@ def lcov(hits: Mapping[str, Mapping[int, int]], order: random.Random) -> bytes:
     return text.replace("\n", order.choice(["\n", "\r\n"])).encode(order.choice(["utf-8", "utf-8-sig", "utf-16"]))
 
 
+Form = Callable[[Hits, random.Random], bytes]
+
+
 @given(HITS, st.randoms(use_true_random=False))
 def test_uncovered_lines_stay_uncovered_in_any_order_form_and_encoding(hits: Hits, order: random.Random) -> None:
     wanted = {(file, line): count for file, lines in hits.items() for line, count in lines.items()}
@@ -151,12 +156,31 @@ def test_uncovered_lines_stay_uncovered_in_any_order_form_and_encoding(hits: Hit
         assert dict(read_coverage(data, START).hits) == wanted
 
 
-@given(HITS)
-def test_coverage_is_the_same_under_other_names(hits: Hits) -> None:
+FORMS = st.sampled_from([cobertura, lcov])
+PREFIXES = ["", "./", "/w/", "gen/../", "gen/", "../", "/elsewhere/"]
+
+
+@given(HITS, FORMS)
+def test_coverage_is_the_same_under_other_names(hits: Hits, form: Form) -> None:
     order = random.Random(0)
-    renamed = {f"x/{file}": lines for file, lines in hits.items()}
-    before, after = read_coverage(lcov(hits, order), START), read_coverage(lcov(renamed, order), START)
+    renamed = {f"{file}/same.py": lines for file, lines in hits.items()}
+    before, after = read_coverage(form(hits, order), START), read_coverage(form(renamed, order), START)
     assert (after.covered, after.lines) == (before.covered, before.lines)
+
+
+@given(HITS, FORMS, st.randoms(use_true_random=False))
+def test_changed_lines_pass_under_no_other_names(hits: Hits, form: Form, order: random.Random) -> None:
+    """A file that is named in another way is the same one, or there is no figure."""
+    changed = {file: [range(1, 41)] for file in hits}
+    true_figure = changed_coverage(hits, changed, "").figure
+    named = {file: f"{order.choice(PREFIXES)}{file}" for file in hits}
+    collected, reported = Collected(PathResolver(hits, ["/w"])), Reported()
+    reported.read("coverage", [("out/report", form({named[file]: hits[file] for file in hits}, order))], START)
+    collected.add(reported)
+    figure = changed_coverage(collected.hits, changed, "", collected.other_hits.keys()).figure
+    assert figure in {None, true_figure}
+    if all(name.startswith(("./", "/w/", "gen/../")) or name in hits for name in named.values()):
+        assert figure == true_figure
 
 
 RESULTS = st.lists(
@@ -193,6 +217,24 @@ def test_findings_are_found_in_any_order_form_and_encoding(results: list[dict[st
     order.shuffle(results)
     found = read_sarif(sarif(results, order.sample("ABC", 3), order))
     assert Counter((finding.rule, finding.offender.line) for finding in found) == wanted
+
+
+@given(RESULTS, RESULTS, st.randoms(use_true_random=False))
+def test_findings_are_new_in_any_order_and_under_any_other_rule(
+    before: list[dict[str, Any]], now: list[dict[str, Any]], order: random.Random
+) -> None:
+    def read(results: Sequence[Mapping[str, Any]], rules: str = "ABC") -> list[Finding]:
+        found = read_sarif(sarif(results, rules, order))
+        return [finding.with_text([f"line {number}" for number in range(10)]) for finding in found]
+
+    baseline = Baseline(build="notes-1", commit="c" * 40, findings=fingerprints(read(before)))
+    figure = new_findings(read(now), {}, baseline).figure
+    keys = [Counter((each["rule"], each["line"]) for each in results) for results in (now, before)]
+    assert figure == (keys[0] - keys[1]).total()
+    assert new_findings(read(order.sample(now, len(now))), {}, baseline).figure == figure
+    renamed = [{**each, "rule": order.choice([each["rule"], "D"])} for each in now]
+    fewer = new_findings(read(renamed, "ABCD"), {}, baseline).figure
+    assert figure is not None and fewer is not None and fewer >= figure
 
 
 @given(st.lists(st.from_regex(r"(a/|b/|\.\./|/w/)?[ab]\.py", fullmatch=True), max_size=6), st.randoms())

@@ -51,6 +51,17 @@ async def test_a_command_gets_no_signal_that_the_runner_ignores(tmp_path: Path) 
     await tree.close()
 
 
+@pytest.mark.parametrize("kill", ["kill -9 $PPID; exec sleep 60", "pkill -9 -f 'word {}'"])
+async def test_a_command_that_kills_what_started_it_leaves_nothing(tmp_path: Path, kill: str) -> None:
+    script = f"env -i setsid sleep 60 & {kill.format(tmp_path.name)}"
+    tree = ProcessTree(["sh", "-c", script], tmp_path, ENVIRONMENT, subprocess.DEVNULL, 0.2)
+    assert await tree.exit_code() == -signal.SIGKILL
+    names = [psutil.Process(pid).name() for pid in sleepers(tmp_path)]
+    assert "slipway-step" in names and not any(name.startswith("python") for name in names)
+    await tree.close()
+    assert (sleepers(tmp_path), tree.lost) == ([], False)
+
+
 async def test_a_command_that_is_not_there_says_so(tmp_path: Path) -> None:
     with tempfile.TemporaryFile() as output:
         tree = ProcessTree(["no-such-program"], tmp_path, ENVIRONMENT, output.fileno(), 0.2)
@@ -63,7 +74,7 @@ async def test_a_command_that_is_not_there_says_so(tmp_path: Path) -> None:
 def test_a_killed_service_leaves_nothing_of_its_trees(tmp_path: Path) -> None:
     service = subprocess.Popen([sys.executable, "-c", SERVICE, str(tmp_path)])
     try:
-        eventually(lambda: len(sleepers(tmp_path)) == 4)  # runner, shell, and two that sleep
+        eventually(lambda: len(sleepers(tmp_path)) == 5)  # runner, parent, shell, and two that sleep
     finally:
         service.kill()
         service.wait()

@@ -18,6 +18,7 @@ from services.build.git.ref_stamp import TICK_NS
 from services.build.git.repository import Repositories
 from services.build.logs.build_log import BuildLogs
 from services.build.triggers.push_handler import REFS_SHOWN, PushHandler
+from shared.errors import Invalid
 from shared.models import BuildState, Environment
 from shared.store import RedisError
 
@@ -201,6 +202,22 @@ async def test_a_retry_of_an_older_commit_is_no_newer_push(world: World) -> None
         (head, "release", False),
     ]
     assert (again.environment, again.reported_branch) == (Environment.PRODUCTION, None), "no badge of the branch"
+
+
+async def test_a_commit_of_another_branch_is_judged_where_it_is_to_go(world: World) -> None:
+    world.commit("notes", message="production")
+    canary = world.commit("notes", b"refs/heads/dev", message="canary")
+    await world.push_handler.reconcile()
+    judged = await world.push_handler.queue("notes", branch="release", commit=canary)
+    assert (judged.branch, judged.environment, judged.off_head) == ("release", Environment.PRODUCTION, True)
+    assert judged.fresh, "it runs its steps, whatever passed on dev"
+
+    app = await world.store.app("notes")
+    await world.store.change_app(app.model_copy(update={"branches": {"main": Environment.PRODUCTION}}))
+    first = await world.push_handler.queue("notes", branch="main", commit=canary)
+    assert (first.environment, first.off_head) == (Environment.PRODUCTION, True), "nothing was pushed to it yet"
+    with pytest.raises(Invalid, match="no branch other"):
+        await world.push_handler.queue("notes", branch="other", commit=canary)
 
 
 async def test_refs_in_any_encoding_are_told_as_a_terminal_may_show_them(world: World) -> None:

@@ -71,7 +71,7 @@ class World:
 
     async def until(self, *steps: int) -> None:
         """The environments have begun so many rounds."""
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(10):
             while tuple(reconciler.steps for reconciler in self.reconcilers) != steps:
                 await asyncio.sleep(0.01)
 

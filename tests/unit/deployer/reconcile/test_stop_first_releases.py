@@ -1,4 +1,4 @@
-"""Releases with volumes carried out, and the deployer dying at every single step."""
+"""Releases with volumes carried out. The deployer dies at every single step in tests/integration."""
 
 import asyncio
 from collections.abc import Mapping
@@ -10,61 +10,9 @@ from redis.asyncio import Redis
 from shared.models import Environment, InstanceState, ReleaseState
 from shared.proxy_models import RouteState
 from tests.support.deployer.fakes import a_release, with_volume
-from tests.unit.deployer.reconcile.test_environment_reconciler import Condition, Fuse, World, has_states, is_done
+from tests.support.deployer.mortal import NEVER, Fuse, World, has_states, is_done, with_one_live
 
 pytestmark = pytest.mark.anyio
-NEVER = float("inf")
-FAILS = with_volume(run={"command": "exit 3"})
-
-
-async def down_s(world: World, release_id: str) -> float | None:
-    release = await world.store.release(release_id)
-    return None if release is None else release.down_s
-
-
-async def has_come_back(world: World) -> bool:
-    """The second release failed, and only the first is in the registry, ready, and known to be served."""
-    release = await world.store.release("notes-r2")
-    has_failed = release is not None and release.state is ReleaseState.FAILED and release.down_s is not None
-    return has_failed and await world.entries() == {"notes-r1-2": InstanceState.READY}
-
-
-async def with_one_live(redis: Redis, environment: Environment = Environment.PRODUCTION) -> World:
-    world = World(redis, environment)
-    world.proxy.stop_first = True
-    await world.release(1, manifest=with_volume())
-    assert await world.live_until(is_done(1), Fuse(NEVER))
-    return world
-
-
-@pytest.mark.parametrize(
-    ("fails", "condition", "started"),
-    [
-        (False, is_done(2), ["notes-r1-1", "notes-r2-1"]),
-        (True, has_come_back, ["notes-r1-1", "notes-r2-1", "notes-r1-2"]),
-    ],
-    ids=["well", "failing"],
-)
-@pytest.mark.slow
-async def test_the_deployer_may_die_after_any_call_it_makes(
-    redis: Redis, fails: bool, condition: Condition, started: list[str]
-) -> None:
-    world = await with_one_live(redis)
-    await world.release(2, manifest=FAILS if fails else with_volume())
-    restored, calls = await world.saved(), 0
-    while True:
-        world = await restored()
-        unharmed = await world.live_until(condition, Fuse(calls))
-        why = f"killed after {calls} calls"
-        assert unharmed or await world.live_until(condition, Fuse(NEVER)), why
-        assert (world.driver.violations, world.proxy.violations) == ([], []), why
-        assert world.driver.started == started, why
-        assert world.driver.stopped == ["notes-r1-1"], why
-        assert await down_s(world, "notes-r2"), why
-        if unharmed:
-            break
-        calls += 1
-    assert calls > 20
 
 
 async def test_a_canary_goes_stop_first_too(redis: Redis) -> None:

@@ -40,6 +40,6 @@ async def test_it_is_well_again_by_itself() -> None:
 async def test_an_engine_that_hangs_is_not_waited_for() -> None:
     gone = threading.Event()
     begun = time.monotonic()
-    assert "does not answer" in (await engine_check(lambda: gone.wait(5)) or "")
-    assert ASKED_S < time.monotonic() - begun < 2
+    assert "does not answer" in (await engine_check(lambda: gone.wait(30)) or "")
+    assert ASKED_S < time.monotonic() - begun < 10
     gone.set()

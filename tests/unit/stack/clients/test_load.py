@@ -1,11 +1,13 @@
 """The load's accounting, against a server that misbehaves on purpose: what was lost counts, and is never sent again."""
 
 import asyncio
+import threading
 import time
 
 import pytest
 
 from stack.clients.load import Client, Load
+from stack.clients.probe_client import wait_for
 from tests.support.ports import free_port
 from tests.support.stack.misbehaving import COMMIT, Behaviour, Reply, Request, good, http, serving
 
@@ -17,7 +19,7 @@ def load_of(url: str, host: str = "") -> Load:
     """An ended load of 60 requests. Slow ones are as quick as the others here: the server does not sleep."""
     load = Load(url, rate=RATE, host=host, limit_s=SENT / RATE)
     with load:
-        time.sleep(SENT / RATE + 0.05)
+        wait_for(lambda: len(load.results) == SENT, "the end of all requests", 30)
     return load
 
 
@@ -118,15 +120,18 @@ def test_kept_alive_clients_return_their_cookie_and_new_visitors_have_none() -> 
 
 
 def test_a_stop_waits_for_answers_and_a_report_can_be_had_meanwhile() -> None:
+    answering = threading.Event()
+
     def slow(request: Request) -> Reply:
-        time.sleep(0.3)
+        answering.wait(10)
         return good(request)
 
     with serving(slow) as server:
         load = Load(server.url, rate=RATE)
         load.start()
-        time.sleep(0.1)
+        wait_for(lambda: len(server.requests) > 0, "the first request", 10)
         assert load.report().sent == 0
+        answering.set()
         load.stop()
         load.stop()
         assert load.report().sent == len(server.requests) > 0
