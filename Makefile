@@ -11,7 +11,7 @@ UNIT   := tests/unit tests/test_architecture.py
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo local up down logs check test test-unit test-all soak lint fmt bench bench-proxy bench-deploy bench-idle bench-build bench-flags bench-scale bench-overload docs lock clean
+.PHONY: help demo local repair-redis up down logs check test test-unit test-all soak lint fmt bench bench-proxy bench-deploy bench-idle bench-build bench-flags bench-scale bench-overload docs lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -21,6 +21,9 @@ demo: $(VENV)/run ## the whole way of a push, told line by line; no Docker
 
 local: $(VENV)/run ## the stack in the foreground: Redis, Envoy, five services, apps as processes
 	@exec $(BIN)/python -m stack.local
+
+repair-redis: $(VENV)/run ## if Redis cannot read its append-only file: cut off what is damaged, after a copy
+	@$(BIN)/python -m stack.local.aof_repair
 
 up: ## the stack in containers: docker compose, five services, Envoy, Redis, apps as containers
 	@$(PYTHON) -m stack.compose up

@@ -1,16 +1,21 @@
-"""Gives the current time as an aware datetime in UTC, and reads the times in requests."""
+"""Gives the current time as an aware datetime in UTC, notices when the machine's clock is set, and reads the times in
+requests.
+"""
 
 import re
-from datetime import UTC, datetime
-from typing import Annotated, Any
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, TypeVar
 
-from pydantic import AwareDatetime, BeforeValidator, Strict
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, Strict
 
+MOST_S = 30.0
+Model = TypeVar("Model", bound=BaseModel)
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]")
 
 
-def now() -> datetime:
-    """Returns the current time, timezone-aware and in UTC."""
+def _utc() -> datetime:
     return datetime.now(UTC)
 
 
@@ -22,3 +27,58 @@ def _rfc3339(value: Any) -> Any:
 
 Time = Annotated[AwareDatetime, Strict(False), BeforeValidator(_rfc3339)]
 """Time in a request, as RFC 3339 writes it; pydantic itself would also take a number of seconds since 1970."""
+
+
+class Clock:
+    """The time of one process. While it runs, it does not follow a machine's clock that is set by more than 30 s: all
+    durations, such as time-outs, would be wrong by as much. `step_s` tells it, so that the service ends and is started
+    again, as after any absence of that length.
+    """
+
+    def __init__(self, wall: Callable[[], datetime] = _utc, steady: Callable[[], float] = time.monotonic) -> None:
+        self._wall = wall
+        self._steady = steady
+        self._last = wall(), steady()
+
+    def now(self) -> datetime:
+        """Returns the current time, aware and in UTC; pydantic serialises it as RFC 3339."""
+        wall, expected = self._read()
+        return expected if _is_step(wall - expected) else wall
+
+    def step_s(self) -> float:
+        """Returns the seconds by which the machine's clock was set forward (negative: back), if they are more than 30;
+        else 0.
+        """
+        wall, expected = self._read()
+        return (wall - expected).total_seconds() if _is_step(wall - expected) else 0.0
+
+    def _read(self) -> tuple[datetime, datetime]:
+        """Returns the machine's time, and the one that is expected from its last reading and the time since."""
+        wall, steady = self._wall(), self._steady()
+        expected = self._last[0] + timedelta(seconds=steady - self._last[1])
+        if not _is_step(wall - expected):
+            self._last = wall, steady
+        return wall, expected
+
+
+def lasts(since: datetime, seconds: float, now: datetime) -> bool:
+    """Returns True until `seconds` are over since `since`. A `since` ahead of `now` was stored before the clock was set
+    back, and counts as long ago.
+    """
+    return timedelta() <= now - since < timedelta(seconds=seconds)
+
+
+def none_ahead(model: Model, now: datetime) -> Model:
+    """Returns the model with all of its times that lie ahead of `now` set to `now`: they were stored before the clock
+    was set back, and what waits for them would wait for long. Give no model with times that are meant to come.
+    """
+    ahead = {name: now for name, value in model if isinstance(value, datetime) and value > now}
+    return model.model_copy(update=ahead) if ahead else model
+
+
+def _is_step(difference: timedelta) -> bool:
+    return abs(difference.total_seconds()) > MOST_S
+
+
+clock = Clock()  # one for the process: its parts must not differ about the time
+now = clock.now

@@ -8,6 +8,7 @@ Problem
   Conflict 409       the resource is not in the state that this call needs
   Unavailable 503    a part that this call needs does not answer; try again
   Timeout 504        the part answered, but the requested effect did not come about in time
+  InsufficientStorage 507   the disk is full, or nearly
 """
 
 from http import HTTPStatus
@@ -66,3 +67,7 @@ class Unavailable(Problem):
 
 class Timeout(Problem):
     status = 504
+
+
+class InsufficientStorage(Problem):
+    status = 507

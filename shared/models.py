@@ -135,9 +135,7 @@ class Artifact(View):
     kind: Literal["directory", "image"]
     ref: str = Field(description="Path in the home (kind `directory`), or the name of an image (kind `image`).")
     digest: str
-    built_in: str = Field(
-        "", description="Absolute path at which the directory was built, which its files may name; empty for an image."
-    )
+    built_in: str = Field("", description="Absolute path at which the directory was built; empty for an image.")
 
 
 class BuildView(View):

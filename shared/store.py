@@ -5,13 +5,30 @@ import re
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
-from redis.exceptions import ConnectionError, RedisError, ResponseError, TimeoutError
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    BusyLoadingError,
+    ConnectionError,
+    RedisError,
+    ResponseError,
+    TimeoutError,
+)
 
 from shared.errors import Unavailable
 
 __all__ = ["RedisError", "connect", "redis_unavailable", "redis_words"]
 
 CONNECTIONS = 50
+REFUSALS = (ResponseError, AuthenticationError, AuthorizationError, BusyLoadingError)
+REMEDIES = {
+    "BusyLoading": "it reads its data from the disk, and is ready soon",
+    "OutOfMemory": "raise its `maxmemory`, or delete what fills it",
+    "ReadOnly": "it is a replica; SLIPWAY_REDIS_URL has to name the primary",
+    "MISCONF": "it cannot write to its disk; give that space",
+    "Auth": "give its password in SLIPWAY_REDIS_URL, or in the file `redis/password`",
+    "Permission": "give its password in SLIPWAY_REDIS_URL, or in the file `redis/password`",
+}
 IN_PIPELINE = re.compile(r"Command # .* of pipeline caused error: \(['\"](?P<words>.*)['\"],\)", re.DOTALL)
 
 
@@ -38,12 +55,14 @@ def connect(url: str) -> Redis:
 
 def redis_words(error: RedisError) -> str:
     """Returns in a sentence what the error of Redis says: that it does not answer, or what it answered instead of doing
-    what was asked (a full disk, a replica, a wrong password).
+    what was asked (a full disk, a replica, a wrong password), with the remedy.
     """
-    if isinstance(error, ResponseError) and str(error):
-        in_pipeline = IN_PIPELINE.fullmatch(str(error))
-        return f"Redis refuses what the platform asks of it: {in_pipeline['words'] if in_pipeline else error}"
-    return f"Redis does not answer ({type(error).__name__})"
+    if not isinstance(error, REFUSALS) or not str(error):
+        return f"Redis does not answer ({type(error).__name__})"
+    in_pipeline = IN_PIPELINE.fullmatch(str(error))
+    words = in_pipeline["words"] if in_pipeline else str(error)
+    remedy = next((remedy for sign, remedy in REMEDIES.items() if sign in f"{type(error).__name__} {words}"), "")
+    return f"Redis refuses what the platform asks of it: {words}{f' ({remedy})' if remedy else ''}"
 
 
 def redis_unavailable(error: RedisError) -> Unavailable:

@@ -56,10 +56,12 @@ from services.build.triggers.pre_receive import PreReceiveGate
 from services.build.triggers.push_handler import PushHandler
 from services.build.triggers.remote_sync import RemoteSync
 from shared.clock import now
+from shared.host.disk_reserve import DiskReserve
 from shared.host.docker_engine import socket_watch
 from shared.http import ServiceClient
 from shared.manifest import MIB
 from shared.registry import Registry
+from shared.runtime.clock_store import ClockTrust
 from shared.runtime.keyed_tasks import KeyedTasks
 from shared.runtime.loops import Loop
 from shared.security.outgoing import AddressGuard, GuardedTransport
@@ -96,6 +98,7 @@ def build_app(settings: Settings) -> FastAPI:
         settings.repositories, path, TreeLimits(settings.build_files, settings.build_checkout_mb * MIB)
     )
     logs, reports = BuildLogs(settings.build_logs), ReportFiles(settings.build_reports)
+    reserve = DiskReserve(settings.home, settings.disk_limits)
     deployer = ServiceClient("deployer", settings, registry, http)
     deployer_client = DeployerClient(deployer)
     executor = _executor(settings, environment)
@@ -112,6 +115,7 @@ def build_app(settings: Settings) -> FastAPI:
         reports=reports,
         deployer=deployer_client,
         releases=settings.build_releases,
+        reserve=reserve,
         urls=settings.app_urls,
         git_url=lambda app: f"{url}/git/{app}.git",
         build_url=lambda build: f"{url}/builds/{build}",
@@ -123,17 +127,27 @@ def build_app(settings: Settings) -> FastAPI:
     lease = Lease(redis, settings.stack_id())
     schedule_due, pre_receive_due, fetch_due = asyncio.Event(), asyncio.Event(), asyncio.Event()
     workers = Workers(
-        store, logs, partial(run_build, context), settings.build_concurrency, now, lease.hold, wake=schedule_due.set
+        store,
+        logs,
+        partial(run_build, context),
+        settings.build_concurrency,
+        now,
+        lease.hold,
+        lambda: reserve.refusal,
+        wake=schedule_due.set,
     )
     policy = RetentionPolicy(
         settings.build_keep_days, settings.build_keep_logs, settings.build_keep_artifacts, settings.build_keep_records
     )
-    retention = RetentionJob(store, logs, reports, settings.build_releases, deployer, executor.images, policy, now)
+    trusts_clock = ClockTrust(redis, "build:clock").is_trusted
+    retention = RetentionJob(
+        store, logs, reports, settings.build_releases, deployer, executor.images, policy, now, trusts_clock
+    )
     repository_gc = RepositoryGc(store, repositories, path)
     push_handler = PushHandler(store, repositories, logs, wake=schedule_due.set, url=url, now=now)
     variables = {"PATH": path, "SLIPWAY_PUSH_SOCKET": str(settings.push_socket), "SLIPWAY_BUILD_URL": url}
     spool, largest_push = settings.home / "spool", settings.build_push_mb * MIB
-    git = GitHttp(settings.repositories, settings.hooks, spool, push_handler.admit, variables, largest_push)
+    git = GitHttp(settings.repositories, settings.hooks, spool, push_handler.admit, variables, largest_push, reserve)
     pre_receive = PreReceiveGate(
         store,
         push_handler,
@@ -150,7 +164,9 @@ def build_app(settings: Settings) -> FastAPI:
     fetches = KeyedTasks("fetch", fetch_due.set, at_a_time=FETCHES)
     statuses = KeyedTasks("statuses", at_a_time=STATUSES)
     fetcher = Fetcher(repositories, vault, path, guard)
-    remote_sync = RemoteSync(store, deliveries, push_handler, fetcher, fetches, now, wake=fetch_due.set)
+    remote_sync = RemoteSync(
+        store, deliveries, push_handler, fetcher, fetches, now, wake=fetch_due.set, shortage=lambda: reserve.refusal
+    )
     webhook_handler = WebhookHandler(store, deliveries, vault, wake=remote_sync.on_delivery, now=now)
     outbox = StatusOutbox(store, StatusStore(redis), vault, forges, statuses, url)
 

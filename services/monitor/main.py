@@ -43,6 +43,7 @@ from shared.events import EventFollower
 from shared.host.port_holder import taken_by
 from shared.http import ServiceClient
 from shared.registry import Registry
+from shared.runtime.clock_store import ClockTrust
 from shared.runtime.loops import Loop
 from shared.security.outgoing import AddressGuard
 from shared.store import connect
@@ -110,7 +111,7 @@ def build_app(settings: Settings) -> FastAPI:
     removed = RemovedApps(samples, traffic, alerts, silences, RetentionStore(redis), scaling.forget)
     follower = RegistryFollower(EventFollower(redis, "monitor"), evaluator, samples, on_kill, removed.on_event, now)
 
-    retention = Retention(deployer, samples, RetentionStore(redis), now)
+    retention = Retention(deployer, samples, RetentionStore(redis), now, ClockTrust(redis, "monitor:clock").is_trusted)
 
     async def deployer_check() -> str | None:
         return sampler.problem

@@ -6,6 +6,7 @@ from pathlib import Path
 TAIL = 16_384  # bytes
 WARNING = re.compile(r"^\d+:\w (?P<at>.*?)(\.\d+)? # (?P<words>.+)$")
 ROUTINE = re.compile(r"overcommit|maximum open files|TCP backlog|is now ready to exit|^User requested shutdown")
+DAMAGED = re.compile(r"(Bad file format|Unrecoverable error) reading the append only file|check-aof")
 LONGEST = 600
 
 
@@ -17,11 +18,21 @@ def last_words(log: Path, after: int = 0) -> str:
     try:
         with log.open("rb") as file:
             file.seek(max(after, log.stat().st_size - TAIL))
-            lines = file.read().decode(errors="replace").splitlines()
+            return last_words_in(file.read().decode(errors="replace"))
     except OSError:
         return ""
+
+
+def last_words_in(text: str) -> str:
+    """Returns the last words of Redis in the text of its log, as `last_words` does."""
+    lines = text.splitlines()
     found = [match for line in lines if (match := WARNING.match(line)) and not ROUTINE.search(match["words"])][-2:]
     if not found:
         return ""
     words = list(dict.fromkeys(match["words"] for match in found))
     return f"{' '.join(words)} ({found[-1]['at']})"[:LONGEST]
+
+
+def is_damaged(words: str) -> bool:
+    """Returns True if, by its last words, Redis ended because it cannot read its append-only file."""
+    return DAMAGED.search(words) is not None

@@ -24,6 +24,7 @@ from shared import __version__
 from shared.clock import now
 from shared.config import ServiceName, SharedSettings
 from shared.errors import Problem
+from shared.host.shortage import shortage
 from shared.models import ServiceRecord, View
 from shared.registry import HEARTBEAT_S, Registry
 from shared.runtime.loops import Loop, running
@@ -215,6 +216,15 @@ def _answer_problems(app: FastAPI) -> None:
     @app.exception_handler(RedisError)
     async def on_redis_error(request: Request, error: RedisError) -> JSONResponse:
         return problem_response(redis_unavailable(error))
+
+    async def on_shortage(request: Request, error: Exception) -> JSONResponse:
+        if (problem := shortage(error)) is None:
+            raise error
+        log.error("%s %s: %s", request.method, request.url.path, problem.detail, exc_info=error)
+        return problem_response(problem)
+
+    for kind in (OSError, MemoryError, RuntimeError):  # RuntimeError: no thread can be started
+        app.add_exception_handler(kind, on_shortage)
 
     @app.exception_handler(HTTPException)
     async def on_http_error(request: Request, error: HTTPException) -> JSONResponse:

@@ -4,7 +4,11 @@ import asyncio
 import contextlib
 import fcntl
 import gc
+import logging
+import signal
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TextIO
@@ -12,8 +16,11 @@ from typing import TextIO
 import uvicorn
 from starlette.types import ASGIApp
 
+from shared.clock import clock
 from shared.config import ServiceName, SharedSettings
 from shared.host.port_holder import port_problem
+
+log = logging.getLogger(__name__)
 
 TICK_S = 1.0
 START_FAILED = 3  # the exit code of uvicorn
@@ -21,18 +28,30 @@ START_FAILED = 3  # the exit code of uvicorn
 
 class QuietServer(uvicorn.Server):
     """Runs like `uvicorn.Server`, but wakes only once a second, for the header `Date`, and at a signal. uvicorn's own
-    server wakes ten times a second to check for a signal, which took a third of an idle service's CPU time.
+    server wakes ten times a second to check for a signal, which took a third of an idle service's CPU time. If `step_s`
+    says that the machine's clock was set, it calls `end`; by default, that ends the process as SIGTERM does.
     """
 
-    def __init__(self, config: uvicorn.Config, tick_s: float = TICK_S) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        tick_s: float = TICK_S,
+        step_s: Callable[[], float] = clock.step_s,
+        end: Callable[[], None] | None = None,
+    ) -> None:
         super().__init__(config)
         self._tick_s = tick_s
+        self._step_s = step_s
+        self._end = end or partial(signal.raise_signal, signal.SIGTERM)
         self._signalled = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def main_loop(self) -> None:
         self._loop = asyncio.get_running_loop()
         while not await self.on_tick(0):  # 0: the tick at which uvicorn renews the Date header
+            if step_s := self._step_s():
+                log.warning("the machine's clock was set by %+.0f s: this service ends, to begin anew with it", step_s)
+                self._end()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._tick_s):
                     await self._signalled.wait()

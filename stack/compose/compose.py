@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.host.port_holder import port_problem
+from shared.host.redis_log import is_damaged, last_words_in
 from shared.host.reserved_ports import reserve
 from stack.compose import network
 from stack.compose.engine import EngineError
@@ -22,8 +23,14 @@ from stack.private_file import write_private
 ROOT = Path(__file__).parents[2]
 SERVICES = ("build", "deployer", "monitor", "flags", "proxy")
 READY_WITHIN_S = 90
+REDIS_EVERY_S = 3.0
 SOCKET = Path("/var/run/docker.sock")
 TOKEN = "/run/slipway/token"
+REPAIR = """Cut off what it cannot read, after a copy; what was written later than that is lost:
+  docker compose stop redis
+  docker compose run --rm --no-deps --entrypoint sh redis -c \\
+    'cp -a appendonlydir appendonlydir.damaged && redis-check-aof --fix appendonlydir/appendonly.aof.manifest'
+  make up"""
 # The image may be older than this checkout (`git pull && make down`), when the module's name was `ending`.
 END_INSTANCES = """
 import runpy
@@ -87,7 +94,7 @@ def up(compose: Compose, home: Path) -> None:
     token = compose.run("exec", "-T", "flags", "cat", TOKEN).strip()
     home.mkdir(exist_ok=True, mode=0o700)
     write_private(home / "token", f"{token}\n")
-    _wait_until_ready(ports, token)
+    _wait_until_ready(compose, ports, token)
     _greet(ports, home, time.monotonic() - started, hint)
 
 
@@ -134,16 +141,26 @@ def need_free_ports(ports: Mapping[str, int]) -> None:
         )
 
 
-def _wait_until_ready(ports: dict[str, int], token: str) -> None:
-    """Waits until all services are ready. Raises SystemExit after a time limit; the message says which one is not
-    ready, and why.
+def _wait_until_ready(compose: Compose, ports: dict[str, int], token: str) -> None:
+    """Waits until all services are ready. Raises SystemExit that says which one is not, and why; at once if Redis
+    cannot read its data.
     """
-    deadline = time.monotonic() + READY_WITHIN_S
+    deadline, redis_at = time.monotonic() + READY_WITHIN_S, time.monotonic() + REDIS_EVERY_S
     for service in SERVICES:
         while why := _unready(ports[service], token):
+            if time.monotonic() > redis_at:
+                redis_at = time.monotonic() + REDIS_EVERY_S
+                _need_readable_data(compose.run("logs", "--no-color", "--no-log-prefix", "--tail", "100", "redis"))
             if time.monotonic() > deadline:
                 raise SystemExit(f"{service} is not ready: {why}\nIts log: docker compose logs {service}")
             time.sleep(0.2)
+
+
+def _need_readable_data(redis_log: str) -> None:
+    """Raises SystemExit with Redis' last words and the remedy if it ended as its append-only file is damaged."""
+    words = last_words_in(redis_log)
+    if is_damaged(words):
+        raise SystemExit(f"Redis cannot read its data; its last words: {words}\n{REPAIR}")
 
 
 def _unready(port: int, token: str) -> str:

@@ -1,11 +1,11 @@
 """Implements `make local`: runs the stack on this machine in the foreground, until SIGINT, SIGTERM or SIGHUP. It
 restarts supervisor if that dies; supervisor restarts Redis, the keeper, Envoy and the five services. At the end it
-stops supervisor, and then the apps, within 15 s.
+stops supervisor, and then the apps, within 15 s. If it is killed, all of them run on, and the next launcher takes them
+over.
 """
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from types import FrameType
@@ -19,8 +19,9 @@ from shared.config import SERVICES, SharedSettings, secret_file
 from shared.host.port_holder import port_problem
 from shared.host.reserved_ports import reserve
 from shared.web.server import exclusive
-from stack.local.programs import bound_to_parent, supervisor_conf
+from stack.local.programs import supervisor_conf
 from stack.local.service_watch import ServiceWatch
+from stack.local.supervision import Supervisor
 from stack.private_file import write_private
 from stack.redis_conf import redis_conf
 
@@ -39,19 +40,25 @@ def main() -> int:
         )
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     with exclusive(home, "launcher"):
-        _need_free_ports(settings)
+        supervisor = Supervisor(home)
+        if supervisor.adopt() and (why := supervisor.differences()):
+            print(f"an earlier launcher was killed; its stack is restarted, as {why}", flush=True)
+            supervisor.stop(SUPERVISOR_STOP_S)
+        if not supervisor.runs():
+            _need_free_ports(settings)
         write_files(settings)
-        Launcher(settings).run()
+        Launcher(settings, supervisor).run()
     return 0
 
 
 class Launcher:
-    """Runs the stack once, in the foreground. Until all services are ready, it reports every `report_s` seconds those
-    that are not.
+    """Runs the stack once, in the foreground: starts `supervisor`, unless it runs. Until all services are ready, it
+    reports every `report_s` seconds those that are not.
     """
 
-    def __init__(self, settings: SharedSettings, report_s: float = REPORT_S) -> None:
+    def __init__(self, settings: SharedSettings, supervisor: Supervisor, report_s: float = REPORT_S) -> None:
         self._settings = settings
+        self._supervisor = supervisor
         self._report_s = report_s
         self._stopping = False
 
@@ -61,7 +68,10 @@ class Launcher:
         """
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._on_signal)
-        supervisor = self._start_supervisor()
+        if self._supervisor.runs():
+            print("an earlier launcher was killed; its stack runs on, and is taken over", flush=True)
+        else:
+            self._supervisor.start()
         watch = ServiceWatch(self._settings, self._report_s, lambda: self._stopping)
         has_greeted = False
         try:
@@ -71,35 +81,19 @@ class Launcher:
                     has_greeted = True
                     _greet(self._settings, watch.seconds)
                 time.sleep(0.2 if has_greeted else 0.05)
-                if supervisor.poll() is not None and not self._stopping:
+                if not self._supervisor.runs() and not self._stopping:
                     print("supervisor ended; starting it again", file=sys.stderr, flush=True)
                     time.sleep(1)
-                    supervisor = self._start_supervisor()
+                    self._supervisor.start()
         finally:
-            self._stop(supervisor)
+            self._stop()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._stopping = True
 
-    def _start_supervisor(self) -> "subprocess.Popen[bytes]":
-        # A session of its own, so that Ctrl-C and hang-up of a terminal reach only this launcher, which stops it.
-        environment = {key: value for key, value in os.environ.items() if key != "PYTHONWARNINGS"}
-        environment["SLIPWAY_HOME"] = str(self._settings.home)
-        conf = str(self._settings.home / "supervisord.conf")
-        command = [sys.executable, "-m", "supervisor.supervisord", "-c", conf]
-        if os.geteuid() == 0:
-            command += ["--user", "root"]
-        return subprocess.Popen(
-            bound_to_parent(command), env=environment, start_new_session=True, stdin=subprocess.DEVNULL
-        )
-
-    def _stop(self, supervisor: "subprocess.Popen[bytes]") -> None:
+    def _stop(self) -> None:
         print("stopping", flush=True)
-        supervisor.terminate()
-        try:
-            supervisor.wait(SUPERVISOR_STOP_S)
-        except subprocess.TimeoutExpired:
-            supervisor.kill()
+        self._supervisor.stop(SUPERVISOR_STOP_S)
         try:
             stopped = end_instances(self._settings, os.environ, INSTANCES_STOP_S)
         except DriverError as error:

@@ -11,14 +11,14 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
-from xmlrpc.client import Fault, ServerProxy
+from xmlrpc.client import Fault
 
 import httpx
-from supervisor.xmlrpc import Faults, SupervisorTransport
+from supervisor.xmlrpc import Faults
 
 from shared.config import SERVICES, ServiceName, SharedSettings
 from stack.local.programs import GROUP, ROOT
+from stack.local.supervision import supervisor_rpc
 
 READY_WITHIN_S = 60
 OF_THIS_MACHINE = "127.0.0.0/8 172.16.0.0/12"  # the second network as containers see it
@@ -55,14 +55,15 @@ class LocalStack:
 
     def pid(self, program: str) -> int:
         """Returns the process id of `redis`, `keeper`, `envoy` or a service; 0 if it is not running."""
-        with self._supervisor() as supervisor:
+        with supervisor_rpc(self.settings.home) as supervisor:
             return int(supervisor.getProcessInfo(f"{GROUP}:{program}")["pid"])
 
     @contextlib.contextmanager
     def kept_down(self, program: str) -> Iterator[None]:
         """Kills the program with SIGKILL, and keeps it from starting until the block ends."""
         os.kill(self.pid(program), signal.SIGKILL)
-        with contextlib.suppress(Fault), self._supervisor() as supervisor:  # Fault: it does not run, as wanted
+        # Fault: it does not run, as wanted
+        with contextlib.suppress(Fault), supervisor_rpc(self.settings.home) as supervisor:
             supervisor.stopProcess(f"{GROUP}:{program}")
         try:
             yield
@@ -71,19 +72,11 @@ class LocalStack:
 
     def _start(self, program: str) -> None:
         try:
-            with self._supervisor() as supervisor:
+            with supervisor_rpc(self.settings.home) as supervisor:
                 supervisor.startProcess(f"{GROUP}:{program}")
         except Fault as fault:
             if fault.faultCode != Faults.ALREADY_STARTED:
                 raise
-
-    @contextlib.contextmanager
-    def _supervisor(self) -> Iterator[Any]:
-        transport = SupervisorTransport(None, None, f"unix://{self.settings.home}/supervisor.sock")
-        try:
-            yield ServerProxy("http://127.0.0.1", transport=transport).supervisor
-        finally:
-            transport.close()
 
 
 def settings_on_free_ports(home: Path) -> SharedSettings:

@@ -9,10 +9,11 @@ from urllib.parse import urlsplit
 import httpx
 
 from shared.config import SERVICES, ServiceName, SharedSettings
-from shared.host.redis_log import last_words
+from shared.host.redis_log import is_damaged, last_words
 
 REDIS_S = 3.0  # after which a Redis that has not started is told
 LOOK_S = 10.0
+REPAIR = "end this stack (Ctrl-C), and run `make repair-redis`, which cuts off what cannot be read, after a copy"
 
 
 class ServiceWatch:
@@ -88,6 +89,8 @@ class ServiceWatch:
         if words and words != self._redis_words:
             self._redis_words = words
             _say(f"Redis does not run; its last words: {words}; see {self._redis_log}")
+            if is_damaged(words):
+                _say(f"Its data is damaged: {REPAIR}")
 
     def _redis_listens(self) -> bool:
         try:

@@ -36,16 +36,20 @@ class World:
     status: int = 200
     day: float = 0
     asked: int = 0
+    is_trusted: bool = True
 
     def __post_init__(self) -> None:
         http = httpx.AsyncClient(transport=httpx.MockTransport(self._answer))
         self.samples = SampleCache(SampleStore(self.redis))
         self.policies, self.outbox = PolicyStore(self.redis), OutboxStore(self.redis)
         client = ServiceClient("deployer", Settings(token="token"), NoRegistry(), http)
-        self.retention = Retention(client, self.samples, RetentionStore(self.redis), self.now)
+        self.retention = Retention(client, self.samples, RetentionStore(self.redis), self.now, self.trusts_clock)
 
     def now(self) -> datetime:
         return at(0) + timedelta(days=self.day)
+
+    async def trusts_clock(self, now: datetime) -> bool:
+        return self.is_trusted
 
     async def store(self, app: str) -> None:
         await self.policies.put_policy(Policy(app=app, environment=Environment.PRODUCTION, up=0.9))
@@ -98,6 +102,17 @@ async def test_an_environment_without_instance_and_release_is_forgotten_after_ni
     await world.store("gone")
     await world.hour(93)
     assert await world.kept("gone") == 3, "it is back"
+
+
+async def test_nothing_is_forgotten_by_a_clock_that_cannot_be_trusted(world: World) -> None:
+    await world.store("gone")
+    await world.hour(0)
+    world.is_trusted = False
+    await world.hour(365)
+    assert await world.kept("gone") == 3
+    world.is_trusted = True
+    await world.hour(366)
+    assert await world.kept("gone") == 0
 
 
 async def test_nothing_is_forgotten_while_the_deployer_does_not_say_that_it_is_gone(world: World) -> None:

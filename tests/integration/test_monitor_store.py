@@ -13,6 +13,7 @@ from services.monitor.samples.downsampling import Rollup, Spread, rolled
 from services.monitor.samples.sample import Sample, Watched
 from services.monitor.samples.sample_store import SampleStore
 from services.monitor.samples.traffic_sample import ReleaseSample, TrafficSample
+from shared.clock import now
 from shared.models import Environment, Event, InstanceState
 from shared.store import connect
 from tests.support.monitor.monitor_world import appended_events
@@ -175,6 +176,16 @@ async def test_alerts_are_saved_replaced_and_removed(alerts: AlertStore) -> None
     resolved = alert("errors", AlertState.RESOLVED)
     await alerts.save({"errors:notes-r9": resolved, "health:notes-r9": None, "none:notes-r9": None}, [])
     assert await alerts.load() == ([], [resolved])
+
+
+async def test_an_alert_of_before_the_clock_was_set_back_does_not_lie_ahead(alerts: AlertStore) -> None:
+    """Else a pending one would fire, and a firing one resolve, an hour or a year late."""
+    ahead = now() + timedelta(days=365)
+    pending = alert("errors", AlertState.PENDING).model_copy(update={"active_at": ahead, "since": ahead})
+    await alerts.save({pending.id: pending}, [])
+    _, [loaded] = await alerts.load()
+    assert loaded.active_at == loaded.since
+    assert abs(loaded.active_at - now()) < timedelta(minutes=1)
 
 
 async def test_rules_are_put_and_deleted(alerts: AlertStore) -> None:

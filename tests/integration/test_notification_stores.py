@@ -107,6 +107,16 @@ async def test_what_is_saved_is_due_when_it_says(outbox: OutboxStore) -> None:
     assert await outbox.due(at(9999)) == []
 
 
+@pytest.mark.parametrize("back", [timedelta(hours=1), timedelta(days=365)])
+async def test_after_a_clock_was_set_back_what_would_be_due_then_is_due_now(
+    outbox: OutboxStore, back: timedelta
+) -> None:
+    waiting = tried(begun(delivery(), AT), "down", Patience(), AT)
+    await outbox.settle(SendOutcome(deliveries=[waiting]))
+    assert await outbox.due(AT) == []
+    assert [due.id for due in await outbox.due(AT - back)] == [waiting.id]
+
+
 async def test_only_ended_deliveries_beyond_the_newest_500_go(outbox: OutboxStore) -> None:
     old = [delivery(f"{number}-0", number) for number in range(3)]
     new = [ended(delivery(f"{number}-0", number)) for number in range(3, KEPT + 3)]

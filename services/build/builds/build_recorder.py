@@ -14,7 +14,7 @@ from services.build.logs.wait_lines import WaitLines
 from services.build.system.stop import Stop, Stopped
 from shared.models import BuildState
 from shared.security.mask import Mask
-from shared.store import RedisError
+from shared.store import RedisError, redis_words
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ class BuildRecorder:
             except RedisError as error:
                 log.warning("build %s waits for Redis: %s", self._id, type(error).__name__)
                 lines = lines or WaitLines(self._say)
-                lines(f"waits for Redis: {type(error).__name__}")
+                lines(f"waits for Redis: {redis_words(error)}")
             if self.stop.is_set():
                 raise Stopped
             with contextlib.suppress(TimeoutError):

@@ -24,11 +24,15 @@ class ReportFiles:
         return self.folder / f"{build}{SUFFIX}"
 
     def write(self, build: str, report: BuildReport) -> None:
-        """Writes the build's report, atomically. Replaces an earlier one."""
+        """Writes the build's report, atomically. Replaces an earlier one. Raises OSError."""
         self.folder.mkdir(parents=True, exist_ok=True)
         fresh = self.folder / f".{build}.fresh"
-        fresh.write_bytes(gzip.compress(report.model_dump_json().encode(errors="replace"), compresslevel=3))
-        os.replace(fresh, self.path(build))
+        try:
+            fresh.write_bytes(gzip.compress(report.model_dump_json().encode(errors="replace"), compresslevel=3))
+            os.replace(fresh, self.path(build))
+        except OSError:
+            fresh.unlink(missing_ok=True)
+            raise
 
     def read(self, build: str) -> BuildReport | None:
         """Returns the build's report; None if there is none or it cannot be parsed."""

@@ -4,6 +4,7 @@ the build's log.
 """
 
 import asyncio
+import io
 import logging
 import re
 import secrets
@@ -22,13 +23,18 @@ from services.build.git.push_refusal import refs_of, refuse
 from services.build.git.repository import GIT_ENVIRONMENT, config_variables
 from services.build.system.pipe import PipeEnd
 from services.build.system.process_exit import exit_code
-from shared.errors import Problem
+from services.build.system.raw_file import write_all
+from shared.errors import InsufficientStorage, Problem
+from shared.host.disk_reserve import DiskReserve
+from shared.host.shortage import shortage
 from shared.manifest import MIB
 from shared.store import RedisError, redis_unavailable
 
 log = logging.getLogger(__name__)
 
-SERVICES = ("git-upload-pack", "git-receive-pack")
+PUSH = "git-receive-pack"
+SERVICES = ("git-upload-pack", PUSH)
+COPIES = 2  # of a push on the disk: as it comes, and as git stores it
 _PATH = re.compile(r"/git/(?P<app>[^/]+?)(?:\.git)?/(?P<action>info/refs|git-upload-pack|git-receive-pack)")
 
 
@@ -39,7 +45,8 @@ class ClientGone(Exception):
 class GitHttp:
     """Serves `/git/<app>.git/…`. `hooks` is the folder of git's hooks, which also get `variables` as environment.
     `spool` is the folder that stores a request until it is complete. `admit(app, pushing)` is awaited before each
-    request, and creates the repository for a first push; if it raises a Problem, the client gets that as the answer.
+    request, and creates the repository for a first push; if it raises a Problem, the client gets that as the answer. A
+    push for which the `reserve` of the disk has no room is refused.
     """
 
     def __init__(
@@ -50,6 +57,7 @@ class GitHttp:
         admit: Callable[[str, bool], Awaitable[None]],
         variables: dict[str, str],
         largest_push_bytes: int,
+        reserve: DiskReserve,
     ) -> None:
         self._repositories = repositories
         self._hooks = hooks
@@ -57,6 +65,7 @@ class GitHttp:
         self._admit = admit
         self._variables = variables
         self._largest = largest_push_bytes
+        self._reserve = reserve
         self._connected: set[str] = set()
 
     def is_connected(self, push: str) -> bool:
@@ -72,29 +81,42 @@ class GitHttp:
         if match is None or not allowed:
             await PlainTextResponse("only git's smart HTTP protocol is spoken here\n", 404)(scope, receive, send)
             return
+        pushing = wanted == PUSH
         try:
-            await self._admit(match["app"], wanted == "git-receive-pack")
+            if pushing and service and (why := self._reserve.refusal):
+                raise InsufficientStorage(f"the push is refused: {why}; then push again")
+            await self._admit(match["app"], pushing)
         except RedisError as error:
             await _refuse(redis_unavailable(error))(scope, receive, send)
             return
         except Problem as problem:
             await _refuse(problem)(scope, receive, send)
             return
-        self._spool.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=self._spool) as body:
-            try:
+        except OSError as error:
+            await _refuse(_shortage(error))(scope, receive, send)
+            return
+        push = secrets.token_hex(16)
+        room = min(self._largest, self._reserve.room_bytes // COPIES) if pushing else self._largest
+        size, first, is_whole = 0, b"", False
+        try:
+            self._spool.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self._spool, buffering=0) as body:
                 async for chunk in _chunks(receive):
-                    body.write(chunk)
-                    if body.tell() > self._largest:
-                        await self._too_large(body)(scope, receive, send)
+                    first = first or chunk
+                    write_all(body, chunk)
+                    size += len(chunk)
+                    if size > room:
+                        await self._too_large(body, size)(scope, receive, send)
                         return
-            except ClientGone:
-                return
-            size = body.tell()
-            body.seek(0)
-            path = f"/{match['app']}.git/{match['action']}"
-            push = secrets.token_hex(16)
-            git = self._start({**self._cgi(request, path, size), "SLIPWAY_PUSH": push}, body)
+                is_whole = True
+                body.seek(0)
+                path = f"/{match['app']}.git/{match['action']}"
+                git = self._start({**self._cgi(request, path, size), "SLIPWAY_PUSH": push}, body)
+        except ClientGone:
+            return
+        except OSError as error:
+            await self._refuse_push(io.BytesIO(first), _shortage(error), is_whole=is_whole)(scope, receive, send)
+            return
         self._connected.add(push)
         listening = asyncio.create_task(self._watch_client(push, receive))
         try:
@@ -103,13 +125,29 @@ class GitHttp:
             listening.cancel()
             self._connected.discard(push)
 
-    def _too_large(self, body: IO[bytes]) -> ASGIApp:
-        most = f"a push may carry {self._largest // MIB} MB"
-        reason = f"{most}; push the history in parts, keep large files elsewhere, or raise SLIPWAY_BUILD_PUSH_MB"
-        refs = refs_of(body)
+    def _too_large(self, body: IO[bytes], size: int) -> ASGIApp:
+        if size > self._largest:
+            most = f"a push may carry {self._largest // MIB} MB"
+            remedy = "push the history in parts, keep large files elsewhere, or raise SLIPWAY_BUILD_PUSH_MB"
+            return self._refuse_push(body, Problem(f"{most}; {remedy}", status=413), brief=most)
+        why = self._reserve.refusal or (
+            "it needs more room than the disk has until it counts as full (SLIPWAY_DISK_FULL_MB); delete what is not "
+            "needed, or enlarge it"
+        )
+        return self._refuse_push(body, InsufficientStorage(f"the push is refused: {why}; then push again"))
+
+    def _refuse_push(
+        self, head: IO[bytes], problem: Problem, *, brief: str = "the machine has no room", is_whole: bool = False
+    ) -> ASGIApp:
+        """Returns the answer to a push that is refused before git gets it. `head` holds at least its beginning,
+        `is_whole` is True if it was read to its end.
+        """
+        refs = refs_of(head)
         if refs is None:
-            return _refuse(Problem(reason, status=413))
-        return lambda _, receive, send: refuse(refs, reason, most, self._largest, receive, send)
+            return _refuse(problem)
+        return lambda _, receive, send: refuse(
+            refs, problem.detail, brief, self._largest, _nothing if is_whole else receive, send
+        )
 
     async def _watch_client(self, push: str, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":
@@ -156,6 +194,14 @@ class GitHttp:
         return subprocess.Popen(
             ["git", "http-backend"], env=environment, stdin=body, stdout=subprocess.PIPE, start_new_session=True
         )
+
+
+def _shortage(error: OSError) -> Problem:
+    """Returns what the machine has run out of. Raises the error if it says something else."""
+    if (problem := shortage(error)) is None:
+        raise error
+    log.error("git over HTTP: %s", problem.detail, exc_info=error)
+    return problem
 
 
 def _refuse(problem: Problem) -> Response:

@@ -2,24 +2,31 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 from services.build.logs.line_splitter import LONGEST, LineSplitter, cleaned
+from services.build.system.raw_file import write_all
+from shared.host.shortage import shortage
 from shared.security.mask import Mask
+
+log = logging.getLogger(__name__)
 
 LARGEST_BYTES = 20 * 2**20
 CHUNK = 64 * 1024
 LOOK_AGAIN_S = 1.0
 GATHER_S = 0.02
 TAIL = 2**18  # bytes at the end of a log; characters that a channel remembers
+MISSING = "\n... lines are missing here: the disk was full\n"
 
 
 class BuildLog:
     """Appends to one build's log. Once the log exceeds `largest_bytes`, output of steps is dropped, while lines of the
-    platform are still written. `changed` is called after each write.
+    platform are still written. `changed` is called after each write. Lines for which the disk has no room are left out,
+    which the log says as soon as it can; a build does not end because of its log.
     """
 
     def __init__(self, path: Path, changed: Callable[[], None], largest_bytes: int = LARGEST_BYTES) -> None:
@@ -29,6 +36,9 @@ class BuildLog:
         self._largest_bytes = largest_bytes
         self._mask = Mask()
         self._own = Channel(self, self._mask)
+        self.has_lost_lines = False
+        """True if there was no room for a line."""
+        self._misses_lines = False
         self._file = path.open("ab", buffering=0)
         self._lines = sum(chunk.count(b"\n") for chunk in _chunks(path))
 
@@ -89,7 +99,15 @@ class BuildLog:
         self._file.close()
 
     def _append(self, text: str) -> None:
-        self._file.write(text.encode())
+        text = MISSING + text if self._misses_lines else text
+        try:
+            write_all(self._file, text.encode())
+        except OSError as error:
+            if shortage(error) is None:
+                raise
+            self.has_lost_lines = self._misses_lines = True
+            return
+        self._misses_lines = False
         self._lines += text.count("\n")
         self._changed()
 
@@ -159,16 +177,23 @@ class BuildLogs:
 
     @contextlib.contextmanager
     def open(self, build: str) -> Iterator[BuildLog]:
-        log = BuildLog(self.path(build), lambda: self.wake(build), self._largest_bytes)
+        build_log = BuildLog(self.path(build), lambda: self.wake(build), self._largest_bytes)
         try:
-            yield log
+            yield build_log
         finally:
-            log.close()
+            build_log.close()
 
     def say(self, build: str, line: str) -> None:
-        """Appends a message of the platform to the log of the build with the id `build`."""
-        with self.open(build) as log:
-            log.say(line)
+        """Appends a message of the platform to the log of the build with the id `build`. If the machine is short of
+        something, the message goes to the service's own log.
+        """
+        try:
+            with self.open(build) as build_log:
+                build_log.say(line)
+        except OSError as error:
+            if (problem := shortage(error)) is None:
+                raise
+            log.error("%s is not in the log of %s: %s", line, build, problem.detail)
 
     def wake(self, build: str) -> None:
         for event in self._followers.get(build, ()):

@@ -16,6 +16,7 @@ from services.build.logs.build_log import BuildLogs
 from services.build.pipeline.deadline import TimeLimits
 from services.build.pipeline.deployer_client import DeployerClient
 from services.build.secrets.secret_store import SecretStore
+from shared.host.disk_reserve import DiskReserve
 from shared.models import Environment
 from shared.security.vault import Vault
 
@@ -38,6 +39,8 @@ class BuildContext:
     deployer: DeployerClient
     releases: Path
     """Folder that holds the checkouts of all builds."""
+    reserve: DiskReserve
+    """Free space of the disk that holds them."""
     urls: Callable[[str, Environment], list[str]]
     """Function that returns the URLs at which an app is served in an environment."""
     git_url: Callable[[str], str]

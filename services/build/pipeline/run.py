@@ -25,6 +25,7 @@ from services.build.pipeline.commit_reading import read_commit
 from services.build.pipeline.deadline import OverTime, within
 from services.build.pipeline.deploy_stage import ArtifactLost, DeployStage
 from services.build.pipeline.pipeline import Pipeline
+from services.build.pipeline.platform_fault import error_reason, full_disk
 from services.build.pipeline.silence import broken_silence, doing
 from services.build.reports.metric import Offender
 from services.build.secrets.secret import Secrets, opened
@@ -63,7 +64,7 @@ async def run_build(context: BuildContext, build_id: str, stop: Stop) -> None:
             await run.over_time(error)
         except Exception as error:
             log.exception("build %s", build_id)
-            await run.end(BuildState.ERROR, f"an error of the platform: {type(error).__name__}: {error}")
+            await run.end(BuildState.ERROR, error_reason(recorder.build, error))
 
 
 class _Run:
@@ -261,6 +262,8 @@ class _Run:
         if state is BuildState.SUCCESS and build.flaky:
             reason += f"; passed with flaky tests: {', '.join(each.test for each in build.flaky)}"
         if not build.passed:
+            if state is BuildState.FAILURE and (why := full_disk(build, self._log, self._context.reserve)):
+                state, reason = BuildState.ERROR, f"{why}: {reason}"
             workspace = self._workspace()
             await self._context.executor.discard(workspace)
             await self._git.in_thread(remove, workspace.folder)

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import datetime
 from functools import partial
 
@@ -25,7 +25,7 @@ RunBuild = Callable[[str, Stop], Awaitable[None]]
 
 class Workers:
     """Starts, stops and ends builds. A loop calls `step`. `may_work` returns False while another service runs the
-    builds; `wake` makes the loop call `step` soon.
+    builds; `shortage` returns why no build may begin now, or an empty text; `wake` makes the loop call `step` soon.
     """
 
     def __init__(
@@ -36,11 +36,13 @@ class Workers:
         concurrency: int,
         now: Callable[[], datetime],
         may_work: Callable[[], Awaitable[bool]],
+        shortage: Callable[[], str] = str,
         *,
         wake: Callable[[], None],
     ) -> None:
         self._store = store
         self._may_work = may_work
+        self._shortage = shortage
         self._logs = logs
         self._run = run
         self._concurrency = concurrency
@@ -57,20 +59,23 @@ class Workers:
             self._stop_all()
             return
         unended = await self._store.unended()
-        apps = {build.id: build.app for build in unended}
+        builds = {build.id: build for build in unended}
+        shortage, held = self._shortage(), set[str]()
         for action in plan(unended, self._tasks, self._concurrency, self._served):
             if isinstance(action, Start):
-                self._served[apps[action.build]] = next(self._turns)
+                if shortage and not builds[action.build].deploying:
+                    held.add(action.build)
+                    continue
+                self._served[builds[action.build].app] = next(self._turns)
                 self._start(action.build)
             elif isinstance(action, End):
                 await self._end(action.build, action.stop)
             else:
                 await self._halt(action.build, action.stop)
-        self._say_waits(unended)
+        self._say_waits(waits(unended, self._tasks, self._concurrency) | dict.fromkeys(held, f"waits: {shortage}"))
 
-    def _say_waits(self, unended: Sequence[Build]) -> None:
-        """Writes to the log of each queued build what it waits for."""
-        reasons = waits(unended, self._tasks, self._concurrency)
+    def _say_waits(self, reasons: Mapping[str, str]) -> None:
+        """Writes to the log of each build that waits what it waits for."""
         self._waits = {each: self._waits.get(each) or WaitLines(partial(self._logs.say, each)) for each in reasons}
         for build_id, reason in reasons.items():
             self._waits[build_id](reason)

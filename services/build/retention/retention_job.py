@@ -5,6 +5,7 @@ happens.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,14 @@ from shared.models import Environment, ReleaseView
 
 log = logging.getLogger(__name__)
 
+FOREVER_DAYS = 36_500
 SLACK = timedelta(minutes=10)  # a release that was requested before the note is stored by then
 
 
 class RetentionJob:
     """Applies the retention policy. A loop calls `step`, which may be interrupted at any point. An artifact is deleted
-    only once the deployer has said that no release uses it. `images` returns what `Executor.images` does."""
+    only once the deployer has said that no release uses it. `images` returns what `Executor.images` does. While
+    `trusts_clock` returns False, nothing is deleted because of its age."""
 
     def __init__(
         self,
@@ -40,6 +43,7 @@ class RetentionJob:
         images: Callable[[], Awaitable[Images | None]],
         policy: RetentionPolicy,
         now: Callable[[], datetime],
+        trusts_clock: Callable[[datetime], Awaitable[bool]],
     ) -> None:
         self._store = store
         self._logs = logs
@@ -49,19 +53,26 @@ class RetentionJob:
         self._images = images
         self._policy = policy
         self._now = now
+        self._trusts_clock = trusts_clock
 
     async def step(self) -> None:
+        policy = self._policy
+        if not await self._trusts_clock(self._now()):
+            log.warning("the clock has jumped within the last day: nothing is deleted because of its age")
+            policy = replace(policy, days=FOREVER_DAYS)
         images = await self._images()
         apps = {app.name for app in await self._store.apps()}
         known = await self._store.ids()
         for app in sorted({build_id.rpartition("-")[0] for build_id in known}):
-            await self._step(app, await self._builds(app), images, deleted=app not in apps)
-        await asyncio.to_thread(self._remove_strays, known, now=self._now())
+            await self._step(app, await self._builds(app), images, policy, deleted=app not in apps)
+        await asyncio.to_thread(self._remove_strays, known, self._now() - timedelta(days=policy.days))
 
-    async def _step(self, app: str, builds: list[Build], images: Images | None, *, deleted: bool) -> None:
+    async def _step(
+        self, app: str, builds: list[Build], images: Images | None, policy: RetentionPolicy, *, deleted: bool
+    ) -> None:
         judged = await self._store.judged(app)
         now = self._now()
-        found = due(builds, self._policy, judged, now, deleted=deleted)
+        found = due(builds, policy, judged, now, deleted=deleted)
         for build in found.logs:
             await self._store.note(build.id, Expired(log=now))
         await self._note_images(builds, images, now)
@@ -146,13 +157,12 @@ class RetentionJob:
             self._logs.path(build).unlink(missing_ok=True)
             self._reports.remove(build)
 
-    def _remove_strays(self, known: set[str], *, now: datetime) -> None:
+    def _remove_strays(self, known: set[str], oldest: datetime) -> None:
         """Removes the logs and reports of builds without a record, whose ids are not in `known`, if they are older than
-        the policy's `days`.
+        `oldest`.
         """
-        oldest = (now - timedelta(days=self._policy.days)).timestamp()
         files = [*self._logs.folder.glob("*.log"), *self._reports.folder.glob(f"*{SUFFIX}")]
         for path in files:
             build = path.name.removesuffix(SUFFIX).removesuffix(".log")
-            if build not in known and path.stat().st_mtime < oldest:
+            if build not in known and path.stat().st_mtime < oldest.timestamp():
                 path.unlink(missing_ok=True)

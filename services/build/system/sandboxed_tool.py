@@ -10,6 +10,7 @@ from typing import IO
 
 from services.build.system.command import kill, start
 from services.build.system.process_exit import exit_code
+from shared.host.shortage import shortage
 from shared.manifest import MIB
 
 TIMEOUT_S = 120.0
@@ -33,12 +34,15 @@ async def answer(
     command: Sequence[str], folder: Path, environment: Mapping[str, str], timeout_s: float = TIMEOUT_S
 ) -> str:
     """Runs the program and returns its standard output, at most 32 MiB. Afterwards, also when cancelled, kills
-    everything that the program has started. Raises ToolFailed if it does not start, fails, or exceeds a limit.
+    everything that the program has started. Raises ToolFailed if it does not start, fails, or exceeds a limit, and
+    OSError if the machine is short of something.
     """
     with tempfile.TemporaryFile() as printed:
         try:
             tool = start(["sh", "-c", _BOUNDED, "tool", *command], folder, environment, printed.fileno())
         except OSError as error:
+            if shortage(error) is not None:
+                raise
             raise ToolFailed(f"the tool could not be started: {error.strerror}") from error
         try:
             code = await asyncio.wait_for(exit_code(tool), timeout_s)

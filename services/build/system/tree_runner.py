@@ -22,6 +22,7 @@ PR_SET_DUMPABLE, PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 4, 15, 36  # linux/prctl.
 ARGUMENT = "SLIPWAY_RUN_"
 REAP_S = 1.0
 LOOK_AGAIN_S = 0.02
+FORK_S = 30.0  # until a machine that is short of memory or processes has some again
 KILL_TIMEOUT_S = 5.0  # a process that waits for a device ends only when the kernel lets it
 
 
@@ -32,7 +33,7 @@ def main(grace_s: float, command: list[str]) -> None:
     prctl(PR_SET_NAME, b"slipway-step", 0, 0, 0)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    parent = os.fork()
+    parent = _fork()
     if not parent:
         _be_parent(command)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # the pipe must end as soon as no process of the step writes into it
@@ -51,9 +52,21 @@ def main(grace_s: float, command: list[str]) -> None:
     _end_all(grace_s)
 
 
+def _fork() -> int:
+    """Forks as soon as the machine has memory and processes for it."""
+    late_at = time.monotonic() + FORK_S
+    while True:
+        try:
+            return os.fork()
+        except OSError:
+            if time.monotonic() > late_at:
+                raise
+        time.sleep(LOOK_AGAIN_S)
+
+
 def _be_parent(command: list[str]) -> None:
     """Runs the command as a child, and ends as it ended."""
-    child = os.fork()
+    child = _fork()
     if not child:
         _execute(command)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)

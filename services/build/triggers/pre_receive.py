@@ -17,7 +17,7 @@ from services.build.queue.workers import with_stop
 from services.build.triggers.push_handler import PushHandler
 from shared.errors import NotFound
 from shared.models import BuildState
-from shared.store import RedisError
+from shared.store import RedisError, redis_words
 
 S = BuildState
 BRANCHES = "refs/heads/"
@@ -69,10 +69,8 @@ class PreReceiveGate:
         """
         try:
             app = await self._store.app(push.app)
-        except RedisError:
-            raise PushRefused(
-                f"Redis does not answer, so nothing can be judged. {NOTHING_ACCEPTED}; try again"
-            ) from None
+        except RedisError as error:
+            raise _unjudged(error) from None
         except NotFound as error:
             raise PushRefused(f"{error}. {NOTHING_ACCEPTED}") from None
         wanted = _gated_updates(app, push)
@@ -83,10 +81,8 @@ class PreReceiveGate:
             for build in entered:
                 async for data in self._passing(build, push, others=len(push.updates) > len(wanted)):
                     yield data
-        except RedisError:
-            raise PushRefused(
-                f"Redis does not answer, so nothing can be judged. {NOTHING_ACCEPTED}; try again"
-            ) from None
+        except RedisError as error:
+            raise _unjudged(error) from None
         finally:
             for build in entered:
                 self._leave(build.id)
@@ -164,6 +160,10 @@ class PreReceiveGate:
             also = "; branches that need no verdict go in by a push of their own" if others else ""
             remedy = REMEDIES.get(now.state, "push again")
             raise PushRefused(f"Refused at the door of {build.branch}. {NOTHING_ACCEPTED}: {remedy}{also}")
+
+
+def _unjudged(error: RedisError) -> PushRefused:
+    return PushRefused(f"{redis_words(error)}, so nothing can be judged. {NOTHING_ACCEPTED}; try again")
 
 
 def _gated_updates(app: App, push: IncomingPush) -> list[tuple[str, str]]:

@@ -23,7 +23,7 @@ from services.build.logs.line_splitter import cleaned
 from services.build.triggers.ref_watch import AppState, RefWatch
 from shared.errors import Conflict, Invalid, NotFound
 from shared.models import AppName, BuildState
-from shared.store import RedisError
+from shared.store import RedisError, redis_words
 
 log = logging.getLogger(__name__)
 
@@ -187,9 +187,8 @@ class PushHandler:
         except NotFound:
             yield b"The app was removed meanwhile; nothing is built.\n"
             return
-        except RedisError:
-            yield b"Redis does not answer. Your push is kept and will be built; follow it at " + self._url.encode()
-            yield b"/\n"
+        except RedisError as error:
+            yield f"{redis_words(error)}. Your push is kept and will be built; follow it at {self._url}/\n".encode()
             return
         mapped = ", ".join(f"{branch} to {environment}" for branch, environment in sorted(branches.items()))
         follow, lines = [], []

@@ -29,7 +29,8 @@ from services.build.git.git_fetch import Fetcher, FetchFailed
 from services.build.git.remote_source import SOURCE_EXAMPLE
 from services.build.system.api_call import api_call
 from services.build.triggers.push_handler import PushHandler
-from shared.errors import Conflict, Invalid, NotFound, Timeout, Unavailable
+from shared.clock import none_ahead
+from shared.errors import Conflict, InsufficientStorage, Invalid, NotFound, Timeout, Unavailable
 from shared.runtime.keyed_tasks import KeyedTasks
 
 log = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ REQUEST_TIMEOUT_S = 30.0
 
 class RemoteSync:
     """Fetches the sources of apps. A loop calls `step`. The first call fetches the sources of all apps, because
-    webhooks may have been missed while the service was down.
+    webhooks may have been missed while the service was down. While `shortage` returns a reason, fetches wait.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class RemoteSync:
         *,
         wake: Callable[[], None],
         interval_s: float = INTERVAL_S,
+        shortage: Callable[[], str] = str,
     ) -> None:
         self._store = store
         self._deliveries = deliveries
@@ -62,6 +64,8 @@ class RemoteSync:
         self._tasks = tasks
         self._now = now
         self._interval_s = interval_s
+        self._shortage = shortage
+        self._short = ""
         self._wake = wake
         self._begun = False
         self._unprompted: dict[str, int] = {}  # app to be fetched without a delivery → number of failed fetches
@@ -76,6 +80,12 @@ class RemoteSync:
             self._unprompted |= {app.name: 0 for app in await self._store.apps() if app.source is not None}
             self._begun = True
         waiting = await self._deliveries.apps_waiting() | self._unprompted.keys()
+        if waiting and (short := self._shortage()):
+            if not self._short:
+                log.warning("the sources of %s wait: %s", ", ".join(sorted(waiting)), short)
+            self._short = short
+            return INTERVAL_S
+        self._short = ""
         for app in sorted(waiting):
             if self._is_due(app) and not self._waits_for_commit(app):
                 self._due[app] = time.monotonic() + self._interval_s
@@ -107,7 +117,8 @@ class RemoteSync:
 
     async def build(self, name: str, branch: str | None, commit: str | None) -> Build:
         """Fetches the app's source, if it has one, and queues a build of the branch or commit. Raises NotFound or
-        Invalid for an unknown app, branch or commit, Unavailable if the fetch fails, and Timeout if it takes too long.
+        Invalid for an unknown app, branch or commit, Unavailable if the fetch fails, InsufficientStorage if the disk
+        has no room, and Timeout if it takes too long.
         """
         app, requested_at = await self._store.app(name), self._now()
         if app.source is None or (commit and await self._push_handler.has(name, commit)):
@@ -117,6 +128,8 @@ class RemoteSync:
                 check_branch(branch)
             except ValueError as error:
                 raise Invalid("branch", str(error)) from None
+        if short := self._shortage():
+            raise InsufficientStorage(f"the source of {name} is not fetched: {short}")
         await self._fetch_on_request(app, [branch] if branch else [])
         head, build_id = (await self._push_handler.queue_heads(name)).get(branch or "", ("", ""))
         if (
@@ -165,7 +178,7 @@ class RemoteSync:
         async with self._locks[name]:
             self._asked.discard(name)
             self._again.pop(name, None)
-            batch = await self._deliveries.waiting(name)
+            batch = [none_ahead(each, self._now()) for each in await self._deliveries.waiting(name)]
             try:
                 (app := await self._store.app(name)).check_stays()
             except (NotFound, Conflict):

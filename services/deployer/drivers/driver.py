@@ -32,6 +32,10 @@ class NoAnswer(DriverError):
     """
 
 
+class MachineShort(NoAnswer):
+    """Raised if the machine is short of what the call needs, such as disk space; repeat the call, but not at once."""
+
+
 class ArtifactUnusable(DriverError):
     """Reports that no instance can be started from the artifact any more. Only a new build of its commit helps."""
 

@@ -254,3 +254,12 @@ def _counts_against_release(world: World, instance: Instance, limits: Observatio
     if release.state is ReleaseState.LIVE and release.live_at is not None:
         return now - release.live_at <= timedelta(seconds=limits.watch_s)
     return release.state is ReleaseState.STARTING
+
+
+def statuses_of(stored: World, statuses: Mapping[str, InstanceStatus]) -> dict[str, InstanceStatus]:
+    """Returns the statuses of recorded instances, without those of other processes or containers that run under their
+    ids.
+    """
+    found = {each: status for each, status in statuses.items() if each in stored.instances}
+    releases = {each: stored.releases[stored.instances[each].release] for each in found}
+    return {each: status for each, status in found.items() if status.is_of(releases[each].id, releases[each].artifact)}

@@ -65,7 +65,8 @@ def credit_after_restart(world: World, starting: Release, now: datetime) -> Iter
     """Yields the change that gives a starting release waiting time back when a new process of the deployer sees it
     first, as the deployer may have been down for long. If an instance was never started, that is all of its waiting
     time; else so much that 15 s are left for a probe and the proxy's answer. The time counts as absence of the
-    platform, which is limited, so that repeated restarts do not extend the wait without end.
+    platform, which is limited, so that repeated restarts do not extend the wait without end. The first absence has no
+    limit: it may have been long, or a clock that was set forward.
     """
     if starting.away_since is not None or starting.clock_from is None:
         return
@@ -75,5 +76,8 @@ def credit_after_restart(world: World, starting: Release, now: datetime) -> Iter
         seconds = waiting_s
     else:
         seconds = waiting_s - max(0.0, limit_s - LEFT_S)
-    if (seconds := min(seconds, waiting_s, AWAY_LIMIT_S - away_s(starting, now))) > 0:
+    seconds = min(seconds, waiting_s)
+    if before_s := away_s(starting, now):
+        seconds = min(seconds, AWAY_LIMIT_S - before_s)
+    if seconds > 0:
         yield CreditClock(starting.id, seconds)

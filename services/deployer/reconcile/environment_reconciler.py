@@ -13,7 +13,7 @@ from services.deployer.drivers.driver import DriverError, InstanceStatus
 from services.deployer.failures.failure_evidence import failure_of, masked
 from services.deployer.plan.action import Change, CreditClock, MoveInstance, MoveRelease
 from services.deployer.plan.apply_changes import Commit, apply
-from services.deployer.plan.observe import ObservationLimits, World
+from services.deployer.plan.observe import ObservationLimits, World, statuses_of
 from services.deployer.plan.plan import plan, to_replace
 from services.deployer.plan.plan_work import is_at_rest, plan_work
 from services.deployer.plan.ready_deadline import credit_after_restart, keep_clock
@@ -27,6 +27,7 @@ from services.deployer.releases.environment import EnvironmentId, health_host
 from services.deployer.releases.environment_mask import environment_mask
 from services.deployer.releases.instance import RUNNING, resized
 from services.deployer.releases.release import Release
+from shared.clock import none_ahead
 from shared.manifest import health_check, size
 from shared.models import TRACK_OF, InstanceRecord, InstanceState, ReleaseState
 from shared.registry import Registry
@@ -144,7 +145,7 @@ class EnvironmentReconciler:
         world = replace(
             stored,
             published=frozenset(entry.id for entry in entries),
-            statuses=_own(stored, statuses),
+            statuses=statuses_of(stored, statuses),
             forgotten=self._forgotten,
             start_errors=self._executor.start_errors,
             unusable=self._executor.unusable,
@@ -190,6 +191,8 @@ class EnvironmentReconciler:
         """
         if self._has_looked and self._redis_away_since is None:
             return
+        if not self._has_looked:
+            await self._correct_times()
         world, _ = await self._observe(statuses)
         if not self._has_looked:
             ran = {i.id for i in world.instances.values() if i.state in (InstanceState.READY, InstanceState.UNHEALTHY)}
@@ -202,6 +205,15 @@ class EnvironmentReconciler:
         if changes:
             await self._commit(changes, world)
         self._has_looked, self._redis_away_since = True, None
+
+    async def _correct_times(self) -> None:
+        """Sets stored times that lie ahead to now: the clock was set back, and a back-off would last as long."""
+        stored, now = await self._work_context.store.load(self.environment_id), self._context.now()
+        releases = {name: new for name, each in stored.releases.items() if (new := none_ahead(each, now)) != each}
+        instances = {name: own for name, each in stored.instances.items() if (own := none_ahead(each, now)) != each}
+        if releases or instances:
+            log.warning("%s: times that lie ahead are set to now", self.environment_id)
+            await self._work_context.store.commit(self.environment_id, Commit(releases, instances))
 
     async def _commit(self, changes: Sequence[Change], world: World) -> None:
         faults = [change for change in changes if isinstance(change, MoveInstance) and change.fault]
@@ -282,12 +294,3 @@ class EnvironmentReconciler:
 
     async def _store_release(self, release: Release) -> None:
         await self._work_context.store.commit(self.environment_id, Commit(releases={release.id: release}))
-
-
-def _own(stored: World, statuses: Mapping[str, InstanceStatus]) -> dict[str, InstanceStatus]:
-    """Returns the statuses of recorded instances, without those of other processes or containers that run under their
-    ids.
-    """
-    found = {each: status for each, status in statuses.items() if each in stored.instances}
-    releases = {each: stored.releases[stored.instances[each].release] for each in found}
-    return {each: status for each, status in found.items() if status.is_of(releases[each].id, releases[each].artifact)}

@@ -1,18 +1,20 @@
 """Carries out the background work of one environment, and keeps the results as facts for its next plan."""
 
+import asyncio
 import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 from services.deployer.drivers.driver import (
     ArtifactUnusable,
     Driver,
     DriverError,
     InstanceSpec,
+    MachineShort,
     NoAnswer,
     UnknownInstance,
     Unsupported,
@@ -30,7 +32,7 @@ from services.deployer.store import Store
 from shared.models import Environment, ReleaseState
 from shared.proxy_models import RouteState
 from shared.runtime.keyed_tasks import RETRY_S, KeyedTasks
-from shared.store import RedisError
+from shared.store import RedisError, redis_words
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +61,8 @@ class WorkContext:
     """Seconds between two looks at a rebuild."""
     memory_retry_s: float = 30.0
     """Seconds until a refused change of a memory limit is tried again."""
+    short_retry_s: float = 3.0
+    """Seconds until a start is tried again for which the machine had no room."""
 
 
 class WorkExecutor:
@@ -162,8 +166,7 @@ class WorkExecutor:
             memory = desired(world.override, release.manifest.resources).memory
             await self._context.driver.preflight(self._spec(release, f"{release.id}-1", memory, world))
         except NoAnswer as error:
-            self.engine_away = str(error)
-            raise  # not a verdict about the release; the request is repeated
+            await self._wait_for_engine(error)
         except DriverError as error:
             self.checked[release.id] = str(error)
         except Exception as error:
@@ -180,8 +183,7 @@ class WorkExecutor:
         try:
             await self._context.driver.start(self._spec(release, instance.id, instance.memory, world))
         except NoAnswer as error:
-            self.engine_away = str(error)
-            raise  # not a verdict about the release; the request is repeated
+            await self._wait_for_engine(error)
         except ArtifactUnusable as error:
             is_live = release.state is ReleaseState.LIVE
             (self.unusable if is_live else self.start_errors)[release.id if is_live else instance.id] = str(error)
@@ -190,6 +192,12 @@ class WorkExecutor:
         except Exception as error:  # a repetition would fail in the same way
             self.start_errors[instance.id] = unforeseen(f"the start of {instance.id}", error)
         self.engine_away = ""
+
+    async def _wait_for_engine(self, error: NoAnswer) -> NoReturn:
+        self.engine_away = str(error)
+        if isinstance(error, MachineShort):  # of which each try costs something
+            await asyncio.sleep(self._context.short_retry_s)
+        raise error
 
     def _spec(self, release: Release, instance_id: str, memory: int, world: World) -> InstanceSpec:
         """Returns the description of an instance of the release, for the driver. `memory` is its limit in bytes."""
@@ -245,7 +253,7 @@ class WorkExecutor:
             if problem.is_conflict and body is not None and len(body["hosts"]) == 1:
                 routes = {}
         except RedisError as error:
-            waits_for, is_away = f"waits for Redis: {type(error).__name__}", True
+            waits_for, is_away = f"waits for Redis: {redis_words(error)}", True
         if version == self._registry_version:
             self.routes, self.waits_for, self.refused = routes, waits_for, refused
             self.proxy_is_away = is_away
@@ -266,10 +274,9 @@ class WorkExecutor:
         return sync_body(hosts, own.manifest, self._environment_id.app, self._context.domain)
 
     async def _open_rollout(self, release: Release) -> None:
+        manifest = release.manifest
         try:
-            await self._context.proxy.open_rollout(
-                release.app, release.id, release.manifest.canary.weight, release.manifest.notify
-            )
+            await self._context.proxy.open_rollout(release.app, release.id, manifest.canary.weight, manifest.notify)
         except NotYet as problem:
             self.waits_for, self.proxy_is_away = f"waits for the proxy to open the rollout: {problem}", True
         except ProxyRefused as problem:

@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 
 from services.monitor.alerts.alert import Alert
 from services.monitor.rules.rule import Rule
+from shared.clock import none_ahead, now
 from shared.events import append
 from shared.models import Event
 
@@ -28,12 +29,14 @@ class AlertStore:
         self._redis = redis
 
     async def load(self) -> tuple[list[Rule], list[Alert]]:
-        """Returns all rules and alerts. An entry that cannot be parsed is logged and left out."""
+        """Returns all rules and alerts. An entry that cannot be parsed is logged and left out. No alert has a time that
+        lies ahead.
+        """
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.hvals(RULES)
             pipe.hvals(ALERTS)
             rules, alerts = await pipe.execute()
-        return _readable(Rule, rules), _readable(Alert, alerts)
+        return _readable(Rule, rules), [none_ahead(alert, now()) for alert in _readable(Alert, alerts)]
 
     async def save(self, alerts: Mapping[str, Alert | None], events: Sequence[Event]) -> None:
         """Stores alerts by id (None deletes the alert) and appends their events, in one transaction."""

@@ -106,7 +106,7 @@ def flushed(
     resolved = [alert for alert in group.alerts.values() if not alert.firing]
     notified_resolved = [alert for alert in resolved if alert.rule not in muted_rules]
     is_news = bool(notified_resolved) or any(alert.id not in group.told for alert in firing)
-    is_repeat = bool(firing) and group.told_at is not None and now - group.told_at >= REPEAT_INTERVAL
+    is_repeat = bool(firing) and group.told_at is not None and abs(now - group.told_at) >= REPEAT_INTERVAL
     updates = []
     if is_news or is_repeat:
         updates.append(GroupUpdate(_id(group, "told"), firing, notified_resolved))
@@ -147,7 +147,8 @@ def update_message(group: AlertGroup, update: GroupUpdate, commit: str, link: st
 
 
 def due(groups: Mapping[str, AlertGroup], now: datetime) -> list[AlertGroup]:
-    return [group for group in groups.values() if group.look_at <= now]
+    """Returns the groups whose time has come, or is further ahead than it can be: the clock was set back."""
+    return [group for group in groups.values() if not timedelta() < group.look_at - now <= GROUP_INTERVAL]
 
 
 def _with_alerts(group: AlertGroup, alerts: dict[str, GroupedAlert]) -> AlertGroup | None:

@@ -48,6 +48,8 @@ class Patience:
     """Longest wait between two tries."""
     give_up_s: float = 86400
     """Age of the delivery from which on a failed try is the last one."""
+    least_tries: int = 10
+    """Number of tries that are made at any age, as the clock may have been set forward."""
 
 
 class DeliveryView(View):
@@ -135,7 +137,8 @@ def tried(delivery: MessageDelivery, error: str | None, patience: Patience, now:
     """
     if error is None:
         return _moved(delivery, S.DELIVERED, "", now)
-    if (now - delivery.created_at).total_seconds() >= patience.give_up_s:
+    is_old = (now - delivery.created_at).total_seconds() >= patience.give_up_s
+    if is_old and delivery.attempts >= patience.least_tries:
         return _moved(delivery, S.FAILED, f"given up after {delivery.attempts} tries: {error}", now)
     wait_s = backoff_s(delivery.attempts, first_s=patience.first_s, longest_s=patience.longest_s)
     waiting = _moved(delivery, S.QUEUED, error, now)

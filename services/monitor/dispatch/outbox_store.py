@@ -4,7 +4,7 @@ stores its outcome.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
@@ -25,6 +25,7 @@ ALERT_GROUPS = "monitor:alert-groups"
 CONTEXTS = "monitor:known"
 KEPT = 500
 BATCH = 100
+LATEST = timedelta(minutes=10)  # no delivery waits for so long
 
 
 @dataclass
@@ -97,8 +98,11 @@ class OutboxStore:
         return {n: ReleaseContext.model_validate_json(text) for n, text in zip(names, texts, strict=True) if text}
 
     async def due(self, now: datetime) -> list[DueDeliveries]:
-        """Returns the deliveries that are due, longest due first, including those in the state `sending`."""
+        """Returns the deliveries that are due, longest due first, including those in the state `sending`; then those
+        that are due later than any delivery ever is: the clock was set back since they were stored.
+        """
         members: list[Any] = await self._redis.zrangebyscore(DUE, "-inf", _ms(now))
+        members += await self._redis.zrangebyscore(DUE, f"({_ms(now + LATEST)}", "+inf")
         return [DueDeliveries(*member.split(" ", 1)) for member in members]
 
     async def next_due_s(self, now: datetime) -> float | None:

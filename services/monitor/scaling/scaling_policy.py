@@ -19,6 +19,7 @@ from services.monitor.scaling.scaling_decision import (
     ScalingVerdict,
 )
 from services.monitor.scaling.scaling_input import GAP_S, EnvironmentKey, LiveRelease, ScalingInput
+from shared.clock import lasts
 from shared.models import Environment, InstanceStats, Model
 
 STALE_S = 2 * GAP_S  # older samples are not used
@@ -239,8 +240,9 @@ def _obstacle(
         return Cause.RELEASE_UNDER_WAY, f"{asks}; it waits for the release that is under way"
     pause_s = policy.cooldown_s if up else policy.idle_s
     if past.change and not killed:
-        since_s = (now - (past.change.settled_at or past.change.at)).total_seconds()
-        if since_s < pause_s:
+        since = past.change.settled_at or past.change.at
+        if lasts(since, pause_s, now):
+            since_s = (now - since).total_seconds()
             cause = Cause.COOLDOWN if up else Cause.SETTLING
             return cause, f"{asks}; the last change is {since_s:.0f} s ago, {pause_s:g} s must pass"
     return None if up else _not_idle(proposal, asks, live, inputs, policy, now)

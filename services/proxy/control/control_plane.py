@@ -20,7 +20,6 @@ from services.proxy.routes.route import Retirement, Route, drain_aborted
 from services.proxy.routes.route_store import RouteStore
 from services.proxy.routes.route_table import RouteTable
 from shared.errors import NotFound, Timeout, Unavailable
-from shared.manifest import health_check
 from shared.models import Event, Track
 from shared.proxy_models import RolloutState, TrafficView
 
@@ -59,6 +58,8 @@ class ControlPlane:
         self._aborted = aborted.read()
         self._unwritten: set[str] = set()
         """Apps whose route on disk or in Envoy's files is not the newest."""
+        self._has_written = True
+        """False if the last write failed, as on a full disk: then a call must not succeed before one has worked."""
         self._dirty: set[str] = set()
         """Apps whose route in Redis may not be the newest."""
         self._storing = asyncio.Lock()
@@ -88,7 +89,7 @@ class ControlPlane:
         """Replaces the app's route; does nothing if it is equal and there are no events. When this returns, the route
         is on disk and in Envoy's files; a loop then stores it with the events in Redis. The caller must make `route`
         from the result of `route(app)` without an await in between; otherwise a change by another task may be lost."""
-        if self.routes.get(route.app) == route and not events:
+        if self.routes.get(route.app) == route and not events and self._has_written:
             return
         self._set_route(route, events)
         self._write()
@@ -114,8 +115,8 @@ class ControlPlane:
         self._record_abort(app, reason, given)
         try:
             changed = [self.routes[each] for each in self._unwritten]
-            self._snapshot.write(changed)
-            self._files.write(changed, only_endpoints=True)
+            self._files.spare.lend(lambda: self._snapshot.write(changed))
+            self._files.spare.lend(lambda: self._files.write(changed, only_endpoints=True))
             await self._until_accepted(app, eds_file(app, Track.CANARY), ENDPOINTS_FIRST_S)
         finally:
             self._write()
@@ -129,7 +130,8 @@ class ControlPlane:
         """Waits until Envoy has accepted the app's files and, with `healthy`, routes to every ready endpoint. Returns
         Envoy's clusters. After `timeout_s` seconds raises Timeout, whose message says what is missing. If only health
         checks are missing, its field `unhealthy` holds the ids of the instances that fail them; else the field is
-        empty."""
+        empty. Raises OSError if the files cannot be written."""
+        self.write_again()
         deadline = time.monotonic() + timeout_s
         poll_s = POLL_S
         accepted: dict[str, str] = {}
@@ -143,7 +145,7 @@ class ControlPlane:
                     clusters = await self.admin.clusters(app)
                     missing = self._unrouted(app, clusters)
                     if healthy and not missing:
-                        unhealthy = self._unhealthy(app, clusters)
+                        unhealthy = clusters.unhealthy(self.route(app))
                         missing = list(unhealthy.values())
                     if not missing:
                         return clusters
@@ -239,18 +241,6 @@ class ControlPlane:
             return [f"Envoy has not accepted the routes of {app}"]
         return []
 
-    def _unhealthy(self, app: str, clusters: Clusters) -> dict[str, str]:
-        """Returns instance id → what is wrong, for each ready instance to which Envoy does not route."""
-        route, missing = self.route(app), dict[str, str]()
-        for track in Track:
-            routable, check = clusters.healthy(cluster_name(app, track)), health_check(route.health_of(track))
-            missing |= {
-                endpoint.id: f"{endpoint.id} at {endpoint.address} does not pass Envoy's health check {check}"
-                for endpoint in route.ready(track)
-                if endpoint.address not in routable
-            }
-        return missing
-
     def _adopt(self, routes: Iterable[Route]) -> None:
         self._routes = RouteTable(routes)
         self._dirty.update(self._routes)
@@ -265,7 +255,7 @@ class ControlPlane:
         assert route.rollout is not None
         release = route.rollout.release
         if release not in self._aborted:
-            self._aborted_file.append(release, reason)
+            self._files.spare.lend(lambda: self._aborted_file.append(release, reason))
             self._aborted[release] = reason
         self._set_route(*self._aborted_route(route, reason, given))
 
@@ -289,9 +279,17 @@ class ControlPlane:
         self._dirty.add(route.app)
         self._unwritten.add(route.app)
 
+    def write_again(self) -> None:
+        """Writes what the last write could not, if it failed. Raises OSError."""
+        if self._has_written:
+            self._files.spare.take()
+        else:
+            self._write()
+
     def _write(self) -> None:
-        changed = [self.routes[app] for app in self._unwritten]
-        self._snapshot.write(changed)
-        self._files.write(changed)
+        changed, self._has_written = [self.routes[app] for app in self._unwritten], False
+        self._files.spare.lend(lambda: self._snapshot.write(changed))
+        self._files.spare.lend(lambda: self._files.write(changed))
         self._unwritten.clear()
+        self._has_written = True
         self._wake()

@@ -55,11 +55,13 @@ class EnvoyWatch:
         self._checked_at = float("-inf")
 
     async def step(self) -> None:
-        """Checks once whether Envoy has accepted its files. A file that it has not accepted at two checks is moved into
-        place again, since Envoy may have missed the first move. The versions are requested from Envoy only if a file
-        was written since Envoy had accepted all of them, or if 10 s have passed. Then waits up to 1 s for the clusters
-        of apps that Envoy had not loaded yet. Raises Unavailable or Timeout.
+        """Writes what an earlier write could not, and checks once whether Envoy has accepted its files. A file that it
+        has not accepted at two checks is moved into place again, since Envoy may have missed the first move. The
+        versions are requested from Envoy only if a file was written since Envoy had accepted all of them, or if 10 s
+        have passed. Then waits up to 1 s for the clusters of apps that Envoy had not loaded yet. Raises OSError,
+        Unavailable or Timeout.
         """
+        self._control.write_again()
         written = self._control.versions
         if written != self._accepted or self._clock() - self._checked_at >= CHECKED_S:
             await self._check(written)

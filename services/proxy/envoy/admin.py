@@ -14,7 +14,9 @@ from pydantic_core import from_json
 from services.proxy.envoy.bootstrap import CDS_FILE, KEEPER, version_of
 from services.proxy.envoy.clusters import cluster_name, eds_file
 from services.proxy.envoy.routes import LISTENERS, rds_file
+from services.proxy.routes.route import Route
 from shared.errors import Unavailable
+from shared.manifest import health_check
 from shared.models import Track
 
 UPTIME = "server.uptime"
@@ -56,6 +58,18 @@ class Clusters:
     def healthy(self, cluster: str) -> frozenset[str]:
         """Returns the addresses among which the cluster's load balancer chooses."""
         return frozenset(host.address for host in self._hosts_of.get(cluster, ()) if host.healthy)
+
+    def unhealthy(self, route: Route) -> dict[str, str]:
+        """Returns, by id, what is wrong with each of the app's ready instances that Envoy does not route to."""
+        missing: dict[str, str] = {}
+        for track in Track:
+            routable, check = self.healthy(cluster_name(route.app, track)), health_check(route.health_of(track))
+            missing |= {
+                endpoint.id: f"{endpoint.id} at {endpoint.address} does not pass Envoy's health check {check}"
+                for endpoint in route.ready(track)
+                if endpoint.address not in routable
+            }
+        return missing
 
     @cached_property
     def _hosts_of(self) -> dict[str, list[Host]]:

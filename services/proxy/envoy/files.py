@@ -10,6 +10,7 @@ from services.proxy.envoy.bootstrap import bootstrap
 from services.proxy.envoy.clusters import eds_file
 from services.proxy.envoy.configuration import SHARED_FILES, Configuration, in_writing_order
 from services.proxy.envoy.limits import read_file_limit
+from services.proxy.envoy.spare_space import SpareSpace
 from services.proxy.envoy.visitor_limits import BUSY, PRESSURE_FILE
 from services.proxy.routes.route import Route
 from shared.config import SharedSettings
@@ -52,14 +53,15 @@ def prepare(settings: SharedSettings) -> Path:
 
 
 class EnvoyFiles:
-    """Writes Envoy's files. `versions` holds file name → version on disk. Made at the start of the service, it removes
-    the unfinished files of processes that were killed.
+    """Writes Envoy's files. `versions` holds file name → version on disk; `spare` is room for when the disk is full.
+    Made at the start of the service, it removes the unfinished files of processes that were killed.
     """
 
     def __init__(self, folder: Path) -> None:
         for unfinished in folder.rglob(UNFINISHED):
             unfinished.unlink(missing_ok=True)
         self._folder = folder
+        self.spare = SpareSpace(folder)
         self._configuration = Configuration()
         self._unwritten: set[str] = set()
         self.versions = {
@@ -141,11 +143,15 @@ def replace(path: Path, text: str) -> None:
 
 def move_into_place(path: Path, text: str) -> None:
     """Replaces the file's content by `text` atomically. Without a `sync` of the folder afterwards, a loss of power may
-    undo it.
+    undo it. Leaves no half-written file behind. Raises OSError.
     """
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    write(fresh, text)
-    os.replace(fresh, path)
+    try:
+        write(fresh, text)
+        os.replace(fresh, path)
+    except OSError:
+        fresh.unlink(missing_ok=True)
+        raise
 
 
 def write(path: Path, text: str) -> None:

@@ -7,6 +7,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from services.proxy.routes.rollout import Rollout
+from shared.clock import lasts
 from shared.models import Event, InstanceRecord, InstanceState, RetireRequest, Track, View, release_number
 from shared.proxy_models import RouteState, SyncRequest
 
@@ -191,7 +192,7 @@ def without_drained(
     def stays(endpoint: Endpoint) -> bool:
         if endpoint.state is not EndpointState.DRAINING or endpoint.id not in draining:
             return True
-        return active.get(endpoint.address) != 0 and (now - endpoint.since).total_seconds() < DRAIN_S
+        return active.get(endpoint.address) != 0 and lasts(endpoint.since, DRAIN_S, now)
 
     return {key: endpoint for key, endpoint in endpoints.items() if stays(endpoint)}
 

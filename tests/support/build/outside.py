@@ -13,6 +13,8 @@ from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from services.build.git.git_http import GitHttp
+from shared.host.disk_reserve import DiskReserve
+from shared.host.machine import DiskLimits
 from shared.security.auth import TokenAuth
 from tests.support.build.service import git_environment
 from tests.support.ports import free_port, wait_for_port
@@ -32,7 +34,9 @@ class OutsideForge:
         self.runs = 0
         self.statuses: list[tuple[str, dict[str, str]]] = []
         self.down = self.hangs = False
-        git = GitHttp(folder, folder / "hooks", folder / "spool", self._admit, {}, 2**30)
+        git = GitHttp(
+            folder, folder / "hooks", folder / "spool", self._admit, {}, 2**30, DiskReserve(folder, DiskLimits(0, 0, 0))
+        )
         self._git = TokenAuth(git, token=FORGE_TOKEN, is_public=lambda scope: False)
 
     def url(self, name: str = "notes") -> str:

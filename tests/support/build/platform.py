@@ -29,6 +29,8 @@ from services.build.secrets.secret import new_secret
 from services.build.secrets.secret_store import SecretStore
 from services.build.system.stop import Stop
 from shared.clock import now
+from shared.host.disk_reserve import DiskReserve
+from shared.host.machine import DiskLimits
 from shared.models import Environment
 from shared.security.vault import Vault
 from tests.support.build.builds import build as a_build
@@ -91,13 +93,14 @@ class Platform:
         return (self.context.releases.parent / "logs" / f"{build.id}.log").read_text()
 
 
-async def processes(folder: Path, redis: Redis) -> Platform:
+async def processes(folder: Path, redis: Redis, reserve_bytes: int = 0) -> Platform:
     """Its steps are processes."""
     share_virtualenv(folder / "cache")
-    return await platform_with(ProcessExecutor(passed_on(os.environ), folder, grace_s=0.2), folder, redis)
+    executor = ProcessExecutor(passed_on(os.environ), folder, grace_s=0.2)
+    return await platform_with(executor, folder, redis, reserve_bytes)
 
 
-async def platform_with(executor: Executor, folder: Path, redis: Redis) -> Platform:
+async def platform_with(executor: Executor, folder: Path, redis: Redis, reserve_bytes: int = 0) -> Platform:
     store, history, secrets = BuildStore(redis), HistoryStore(redis), SecretStore(redis)
     await store.add_app(App(name="notes", branches={"release": Environment.PRODUCTION}, created_at=now()))
     path = os.environ["PATH"]
@@ -114,6 +117,7 @@ async def platform_with(executor: Executor, folder: Path, redis: Redis) -> Platf
         reports=ReportFiles(folder / "reports"),
         deployer=cast(DeployerClient, None),  # no environment, no deploy
         releases=folder / "releases",
+        reserve=DiskReserve(folder, DiskLimits(0, 0, reserve_bytes)),
         urls=lambda app, environment: [],
         git_url=lambda app: f"http://127.0.0.1/git/{app}.git",
         build_url=lambda build: f"http://127.0.0.1/builds/{build}",

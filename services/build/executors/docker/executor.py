@@ -46,6 +46,7 @@ from services.build.system.safe_remove import remove
 from services.build.system.stop import Stop
 from services.build.system.thread_pool import ThreadPool
 from shared.host.docker_engine import engine_check
+from shared.host.shortage import shortage
 from shared.manifest import MIB
 from shared.models import Artifact
 
@@ -158,8 +159,7 @@ class DockerExecutor:
         return await self._in_thread(self._remove_all, workspace)
 
     async def discard(self, workspace: Workspace) -> None:
-        """Removes the workspace's folders, containers and volumes. If the engine does not answer, logs a warning;
-        containers and volumes then stay."""
+        """Removes the workspace's folders and, if the engine answers, its containers and volumes."""
         for folder in (workspace.scratch, workspace.folder):
             await self._in_thread(remove, folder)
         try:
@@ -236,8 +236,7 @@ class DockerExecutor:
             raise
 
     def _fill(self, workspace: Workspace, container: Container) -> None:
-        """Copies the checkout into the build's volume if no container of the build has done so. Containers of parallel
-        steps wait until the copy is complete. Raises NotStarted if the checkout cannot be read."""
+        """Copies the checkout into the build's volume, once; other steps wait for that. Raises NotStarted, OSError."""
         name = self._name(workspace)
         with self._unfilled.get(name) or contextlib.nullcontext():
             if name not in self._unfilled:
@@ -246,7 +245,9 @@ class DockerExecutor:
                 try:
                     container_files.pack(workspace.folder, archive)
                 except OSError as error:
-                    raise NotStarted(str(error.strerror)) from error
+                    if shortage(error) is None:
+                        raise NotStarted(str(error.strerror)) from error
+                    raise
                 container.put_archive(WORKSPACE, archive)
             self._unfilled.pop(name)
 
@@ -265,8 +266,7 @@ class DockerExecutor:
         return Outcome(code, reason, self._skipped(ready.container) if code else 0)
 
     def _skipped(self, container: Container) -> int | None:
-        """Returns the number of commands that were not run because an earlier one failed; None if the container does
-        not tell."""
+        """Returns the number of commands that were not run because an earlier one failed; None if it is unknown."""
         with contextlib.suppress(ValueError):
             return int(text_of(container, SKIPPED))
         return None

@@ -13,23 +13,26 @@ import sys
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from services.build.executors.executor import BRANCH, ExecutorObjects, Order, Outcome, SealRequest, Unsealed, Workspace
 from services.build.executors.process.relocation import make_relocatable
 from services.build.executors.process.service_process import ServiceProcesses
 from services.build.executors.process.special_file import special_file
-from services.build.executors.process.venv_template import VENV, VenvTemplate
+from services.build.executors.process.venv_template import VENV, VenvTemplate, names_below
 from services.build.system.command import drained, piped, uncancelled
+from services.build.system.patience import patiently
 from services.build.system.pipe import Output
 from services.build.system.process_tree import ProcessTree
 from services.build.system.safe_remove import remove
 from services.build.system.stop import Stop
 from services.build.system.thread_pool import ThreadPool
 from shared.host.artifact_folder import ArtifactUnfit, check_artifact
-from shared.host.directory_digest import SKIPPED, directory_digest
+from shared.host.directory_digest import directory_digest
 from shared.host.exit_words import signal_name
 from shared.host.process_search import marked_pids
+from shared.host.shortage import shortage
 from shared.models import Artifact
 
 GRACE_S = 5.0
@@ -140,6 +143,8 @@ class ProcessExecutor:
             await self._in_thread(make_relocatable, venv, self._caches)
             digest = await self._in_thread(directory_digest, workspace.folder)
         except (OSError, RecursionError) as error:
+            if shortage(error) is not None:
+                raise
             raise Unsealed(
                 f"its folder cannot be read whole ({type(error).__name__}); see what its steps left there"
             ) from error
@@ -147,10 +152,15 @@ class ProcessExecutor:
         return Artifact(kind="directory", ref=ref, digest=digest, built_in=str(workspace.folder))
 
     async def has(self, artifact: Artifact) -> bool:
-        with contextlib.suppress(OSError, ArtifactUnfit):
+        try:
             await self._in_thread(check_artifact, self._home, artifact)
             return True
-        return False
+        except ArtifactUnfit:
+            return False
+        except OSError as error:
+            if shortage(error) is not None:
+                raise  # which does not say that it is gone
+            return False
 
     async def present(self) -> dict[str, str]:
         if self._present is None:
@@ -200,7 +210,8 @@ class ProcessExecutor:
                 for place, (shown, command) in enumerate(commands, 1):
                     await drained(end_of_pipe)  # waits for the output of the command before
                     output(shown.encode())
-                    tree = ProcessTree(command, workspace.folder, environment, end_of_pipe, self._grace_s)
+                    make = partial(ProcessTree, command, workspace.folder, environment, end_of_pipe, self._grace_s)
+                    tree = await patiently(make, output, stop)
                     trees.append(tree)  # background processes of a command run until the end of the step
                     if reason := await tree.wait(deadline, timeout_s, stop):
                         return Outcome(None, reason)
@@ -208,6 +219,8 @@ class ProcessExecutor:
                         return Outcome(code, _exit_reason(code), skipped=len(commands) - place)
                 return Outcome(0, skipped=0)
             except OSError as error:  # the step before may have removed the folder
+                if shortage(error) is not None:
+                    raise
                 return Outcome(None, f"could not be started: {error.strerror}")
             finally:
                 await uncancelled(self._end(trees, environment[STEP]))
@@ -259,15 +272,6 @@ class ProcessExecutor:
             await asyncio.sleep(wait_s)
             wait_s = min(0.2, wait_s * 2)
         return len(seen)
-
-
-def names_below(folder: Path) -> frozenset[str]:
-    """Returns the paths of all files, folders and links below the folder, without Python's byte-code caches. Blocks."""
-    found: set[str] = set()
-    for at, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if name != SKIPPED]
-        found |= {os.path.join(at, name) for name in (*folders, *files)}
-    return frozenset(found)
 
 
 def _versions(environment: Mapping[str, str]) -> dict[str, str]:

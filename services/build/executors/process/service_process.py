@@ -7,12 +7,15 @@ import subprocess
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from services.build.executors.executor import ServiceOrder, Workspace
 from services.build.system.command import piped, uncancelled
+from services.build.system.patience import patiently
 from services.build.system.pipe import Output
 from services.build.system.process_tree import ProcessTree
 from services.build.system.stop import Stop
+from shared.host.shortage import shortage
 
 LOOK_AGAIN_S = 0.1
 CHECK_TIMEOUT_S = 10.0
@@ -65,8 +68,10 @@ class ServiceProcesses:
         tail: deque[bytes] = deque(maxlen=64)  # at most 64 chunks of 64 KiB
         end_of_pipe = await self._pipes.enter_async_context(piped(tail.append))
         try:
-            tree = self._tree(order.command, environment, end_of_pipe)
+            tree = await patiently(partial(self._tree, order.command, environment, end_of_pipe), self._output, stop)
         except OSError as error:
+            if shortage(error) is not None:
+                raise
             return f"could not be started: {error.strerror}"
         self.trees.append(tree)
         self.addresses |= order.address(LOCALHOST, port)

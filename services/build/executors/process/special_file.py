@@ -1,4 +1,4 @@
-"""Finds what no copy of an artifact can hold. Blocks."""
+"""Finds what a step left that no copy of an artifact can hold. Blocks."""
 
 import os
 import stat

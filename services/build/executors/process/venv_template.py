@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from services.build.system.safe_remove import remove
+from shared.host.directory_digest import SKIPPED
 
 VENV = ".venv"
 MADE_FOR = "path"  # the file beside a template that says where virtualenv made it
@@ -58,6 +59,15 @@ class VenvTemplate:
             (fresh / MADE_FOR).write_bytes(os.fsencode(venv))
             remove(self._folder)
             fresh.rename(self._folder)
+
+
+def names_below(folder: Path) -> frozenset[str]:
+    """Returns the paths of all files, folders and links below the folder, without Python's byte-code caches. Blocks."""
+    found: set[str] = set()
+    for at, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if name != SKIPPED]
+        found |= {os.path.join(at, name) for name in (*folders, *files)}
+    return frozenset(found)
 
 
 def _has_plain_path(venv: Path) -> bool:

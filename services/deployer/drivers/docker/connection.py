@@ -3,12 +3,14 @@
 import contextlib
 import threading
 from collections.abc import Iterator, Mapping
+from http import HTTPStatus
 
 import docker
 from docker.errors import APIError, DockerException
 
-from services.deployer.drivers.driver import DriverError, NoAnswer
+from services.deployer.drivers.driver import DriverError, MachineShort, NoAnswer
 from shared.host.docker_engine import ANY_VERSION, ASKED_S, no_answer
+from shared.host.shortage import shortage
 
 ANSWER_S = 20
 ASKED_AT_ONCE = 32
@@ -51,12 +53,15 @@ class EngineConnection:
 
 @contextlib.contextmanager
 def engine_trouble(what: str) -> Iterator[None]:
-    """Turns errors of the Docker client in a `with` block into DriverError, or into NoAnswer if the engine did not
-    answer. `what` begins the message, for example "the containers cannot be listed".
+    """Turns errors of the Docker client in a `with` block into DriverError, into MachineShort if the engine's disk is
+    full, or into NoAnswer if the engine did not answer. `what` begins the message, for example "the containers cannot
+    be listed".
     """
     try:
         yield
     except APIError as error:
+        if (problem := shortage(error)) is not None and problem.status == HTTPStatus.INSUFFICIENT_STORAGE:
+            raise MachineShort(f"{what}: {problem.detail}") from error
         raise DriverError(f"{what}: the Docker Engine says {error.explanation or error}") from error
     except (DockerException, OSError) as error:
         raise NoAnswer(f"{what}: {no_answer(error)}") from error

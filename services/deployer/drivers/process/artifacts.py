@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from services.deployer.drivers.driver import ArtifactChanged, ArtifactGone, ArtifactUnusable
+from services.deployer.drivers.driver import ArtifactChanged, ArtifactGone, ArtifactUnusable, MachineShort
 from shared.host.artifact_folder import (
     ArtifactAltered,
     ArtifactBound,
@@ -12,6 +12,7 @@ from shared.host.artifact_folder import (
     check_interpreter,
     is_moved,
 )
+from shared.host.shortage import shortage
 from shared.models import Artifact
 
 
@@ -38,7 +39,9 @@ class ArtifactFolders:
         return folder
 
     def verify(self, artifact: Artifact) -> None:
-        """Raises ArtifactGone or ArtifactChanged, or ArtifactUnusable if it can run at another path only."""
+        """Raises ArtifactGone or ArtifactChanged, ArtifactUnusable if it can run at another path only, or MachineShort
+        if the machine lacks what reading it takes.
+        """
         if artifact.kind != "directory":
             raise ArtifactGone(f"processes run from a directory, not from an {artifact.kind}")
         try:
@@ -49,3 +52,7 @@ class ArtifactFolders:
             raise ArtifactGone(str(error)) from error
         except ArtifactBound as error:
             raise ArtifactUnusable(str(error)) from error
+        except OSError as error:
+            if (problem := shortage(error)) is None:
+                raise
+            raise MachineShort(f"{Path(artifact.ref).name} cannot be read: {problem.detail}") from error

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import os
 import shutil
 import threading
 import time
@@ -15,6 +14,7 @@ from services.deployer.drivers.driver import (
     DriverError,
     InstanceSpec,
     InstanceStatus,
+    MachineShort,
     RunningInstance,
     UnknownInstance,
     Usage,
@@ -37,8 +37,10 @@ from services.deployer.drivers.process.record import (
     marker_of,
 )
 from services.deployer.drivers.process.start import inherited_environment, spawn
+from services.deployer.drivers.process.volume import make_volumes
 from services.deployer.drivers.uncancellable import uncancellable
 from shared.clock import now
+from shared.host.shortage import shortage
 from shared.models import Artifact
 
 log = logging.getLogger(__name__)
@@ -178,11 +180,15 @@ class ProcessDriver:
                     artifact=spec.artifact.digest,
                 )
                 folder.write(record)
-                inherited = {**self._inherited, **self._make_volumes(spec)}
+                inherited = {**self._inherited, **make_volumes(self._volumes, spec)}
                 record = spawn(spec, artifact, folder, record, cgroup_procs, inherited)
             except OSError as error:
-                raise DriverError(f"{spec.id} cannot be started: {error}") from error
-            folder.write(record)
+                if (problem := shortage(error)) is None:
+                    raise DriverError(f"{spec.id} cannot be started: {error}") from error
+                shutil.rmtree(folder.app, ignore_errors=True)  # half a copy, which takes what little is left
+                raise MachineShort(f"{spec.id} cannot be started: {problem.detail}") from error
+            with contextlib.suppress(OSError):  # the process is found by its mark
+                folder.write(record)
 
     def _was_started(self, spec: InstanceSpec) -> bool:
         status = self._folder(spec.id).status(self._oom_kills)
@@ -199,15 +205,6 @@ class ProcessDriver:
             time.sleep(POLL_S)
         self._limits(record).remove(record)
         shutil.rmtree(folder.path, ignore_errors=True)
-
-    def _make_volumes(self, spec: InstanceSpec) -> dict[str, str]:
-        """Creates missing volumes; returns name of environment variable → path of the folder. Raises OSError."""
-        paths = {}
-        for volume in spec.volumes:
-            path = self._volumes / volume.app / volume.environment / volume.name
-            path.mkdir(parents=True, exist_ok=True)
-            paths[volume.variable] = str(path)
-        return paths
 
     def _statuses(self, ids: list[str] | None) -> tuple[dict[str, InstanceStatus], list[ProcessRecord]]:
         """Returns instance id → status of the instances `ids` (None: all), and the records of the running ones."""
@@ -258,7 +255,8 @@ class ProcessDriver:
             records = [record for folder in folders if (record := folder.unended())]
             exceeding = self._guard.exceeding(record for record in records if not record.group)
             for record in exceeding:
-                self._folder(record.id).write(record.model_copy(update={"oom_kills": 1}))
+                with contextlib.suppress(OSError):  # a full disk saves nobody
+                    self._folder(record.id).write(record.model_copy(update={"oom_kills": 1}))
         for record in exceeding:
             log.warning("%s is killed: over its memory limit of %d bytes", record.id, record.memory)
             kill(record)
@@ -283,12 +281,8 @@ class ProcessDriver:
         shutil.rmtree(folder.path, ignore_errors=True)
 
     def _rotate_logs(self) -> None:
-        """Copies and truncates long logs, since their files are open. Lines written in between are lost."""
         for folder in self._all_folders():
-            with contextlib.suppress(FileNotFoundError):
-                if folder.log.stat().st_size > LOG_BYTES:
-                    shutil.copyfile(folder.log, folder.older_log)
-                    os.truncate(folder.log, 0)
+            folder.rotate_log(LOG_BYTES)
 
     def _sweep_groups(self) -> None:
         with self._records:

@@ -104,7 +104,8 @@ def stop_instances(home: Path, timeout_s: float) -> int:
         folder = InstanceFolder(root / instance_id)
         record = folder.read()
         if record is not None and record.runs():
-            folder.write(record.model_copy(update={"stopped": True}))
+            with contextlib.suppress(OSError):  # on a full disk it counts as ended by itself
+                folder.write(record.model_copy(update={"stopped": True}))
             running.append(record)
     for number, wait_s in ((signal.SIGTERM, timeout_s), (signal.SIGKILL, 5.0)):
         _until_gone(running, number, wait_s)

@@ -1,5 +1,6 @@
 """Stores the process driver's record of each instance in `<home>/instances/<id>/`, where it outlives the deployer."""
 
+import contextlib
 import os
 import shutil
 from collections.abc import Callable
@@ -87,6 +88,18 @@ class InstanceFolder:
             if (artifact / name).is_dir():
                 (self.app / name).symlink_to(artifact / name)
 
+    def rotate_log(self, most_bytes: int) -> None:
+        """Copies and truncates a log of more than `most_bytes`, as the process holds the file open; lines written in
+        between are lost. If the disk has no room for the copy, the lines are lost too, or it would stay full.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            if self.log.stat().st_size > most_bytes:
+                try:
+                    shutil.copyfile(self.log, self.older_log)
+                except OSError:
+                    self.older_log.unlink(missing_ok=True)
+                os.truncate(self.log, 0)
+
     def write(self, record: ProcessRecord) -> None:
         fresh = self._record.with_suffix(".new")
         with fresh.open("w") as file:
@@ -100,11 +113,12 @@ class InstanceFolder:
         """Returns the record; None if there is none, or if the instance's process was never started."""
         record = self._read()
         if record is not None and record.pid is None:
-            # The deployer was killed after it started the process and before it recorded that.
+            # The deployer was killed after it started the process and before it recorded that, or the disk was full.
             leader = next((stat for stat in marked_with(record.marker) if stat.pid == stat.session), None)
             if leader is not None:
                 record = record.model_copy(update={"pid": leader.pid, "start_ticks": leader.start_ticks})
-                self.write(record)
+                with contextlib.suppress(OSError):  # if the disk is full, it is looked for again
+                    self.write(record)
             elif not self.exit_code.exists():
                 return None
         return record

@@ -1,11 +1,11 @@
-"""Lists and removes the volumes of apps that run as processes: folders in `<home>/volumes/<app>/<environment>`."""
+"""Makes, lists and removes volumes of apps that run as processes: folders in `<home>/volumes/<app>/<environment>`."""
 
 import asyncio
 import contextlib
 import shutil
 from pathlib import Path
 
-from services.deployer.drivers.driver import DriverError
+from services.deployer.drivers.driver import DriverError, InstanceSpec
 
 
 class FolderVolumes:
@@ -32,3 +32,15 @@ class FolderVolumes:
         for folder in (path.parent, path.parent.parent):
             with contextlib.suppress(OSError):  # the folder holds another volume
                 folder.rmdir()
+
+
+def make_volumes(root: Path, spec: InstanceSpec) -> dict[str, str]:
+    """Creates the missing volumes of an instance; returns their paths by name of environment variable. Raises
+    OSError.
+    """
+    paths = {}
+    for volume in spec.volumes:
+        path = root / volume.app / volume.environment / volume.name
+        path.mkdir(parents=True, exist_ok=True)
+        paths[volume.variable] = str(path)
+    return paths

@@ -17,6 +17,7 @@ from services.build.retention.retention_job import RetentionJob
 from services.build.retention.retention_policy import RetentionPolicy
 from shared.http import ServiceClient
 from shared.models import BuildState
+from shared.runtime.clock_store import ClockTrust
 from tests.support.build.builds import AT, build
 
 pytestmark = pytest.mark.anyio
@@ -50,9 +51,10 @@ async def test_the_builds_of_one_app_at_a_time_are_in_memory(redis: Redis, tmp_p
             logs.say(ended.id, "it failed")
     deployer = cast(ServiceClient, None)  # nothing is asked of it, for there are no artifacts
     policy = RetentionPolicy(days=1, logs=1, artifacts=1, records=2)
-    job = RetentionJob(
-        store, logs, ReportFiles(tmp_path / "reports"), tmp_path, deployer, no_images, policy, lambda: AT + timedelta(2)
-    )
+    trusts = ClockTrust(redis, "build:clock").is_trusted
+    later = AT + timedelta(2)
+    reports = ReportFiles(tmp_path / "reports")
+    job = RetentionJob(store, logs, reports, tmp_path, deployer, no_images, policy, lambda: later, trusts)
 
     await job.step()
 

@@ -1,7 +1,7 @@
 """The retention policy decides which logs, artifacts and records expire."""
 
 import os
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -94,6 +94,7 @@ class World:
         self.answers = True
         self.images: Images | None = None
         self.now = AT
+        self.is_trusted = True
         self.job = RetentionJob(
             self.store,
             self.logs,
@@ -103,7 +104,11 @@ class World:
             self.listed,
             POLICY,
             lambda: self.now,
+            self.trusts_clock,
         )
+
+    async def trusts_clock(self, now: datetime) -> bool:
+        return self.is_trusted
 
     async def listed(self) -> Images | None:
         return self.images
@@ -173,6 +178,20 @@ async def test_what_expires_is_noted_first_and_then_removed(world: World) -> Non
     await world.later()
     assert world.folders() == ["notes-4", "notes-5"]
     assert (await world.store.build("notes-1")).expired.artifact == AT
+
+
+@pytest.mark.anyio
+async def test_a_clock_that_cannot_be_trusted_makes_no_log_old(world: World) -> None:
+    """A year ahead, all of them are. What goes by number goes."""
+    world.is_trusted = False
+    world.now += timedelta(days=365)
+    await world.job.step()
+    assert len(list(world.logs.folder.iterdir())) == 5
+    assert len(list(world.reports.folder.iterdir())) == 5
+    assert (await world.store.build("notes-1")).expired.log is None
+    world.is_trusted = True
+    await world.job.step()
+    assert len(list(world.logs.folder.iterdir())) == 2
 
 
 @pytest.mark.anyio

@@ -119,7 +119,8 @@ async def test_only_success_opens_the_door(
 
 async def test_without_redis_nothing_goes_in(store: Store, door: PreReceiveGate, commit: str) -> None:
     store.is_away = True
-    assert (await said(door, push(commit))).startswith("refused: Redis does not answer, so nothing can be judged.")
+    told = "refused: Redis does not answer (RedisError), so nothing can be judged."
+    assert (await said(door, push(commit))).startswith(told)
 
 
 async def test_what_needs_no_verdict_is_not_held_up(store: Store, door: PreReceiveGate, commit: str) -> None:

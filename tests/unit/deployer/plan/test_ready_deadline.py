@@ -171,6 +171,7 @@ def test_the_clock_begins_with_the_first_instance_and_again_when_none_runs_any_m
         (starting(), {}, 50, 5),
         (starting(), {}, 500, 455),
         (starting(away_s=590), {}, 500, 10),  # ten minutes in all
+        (starting(), {}, 365 * 86_400, 365 * 86_400 - 45),  # the clock was set forward
         (starting(away_s=600), {}, 500, None),
         (starting(away_since=after(40)), {}, 500, None),  # its clock stands
         (starting(), {"statuses": {}}, 30, 30),  # it was never started

@@ -4,12 +4,14 @@ import asyncio
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
 from services.deployer.drivers.driver import InstanceSpec, InstanceStatus
+from services.deployer.plan.apply_changes import Commit
 from services.deployer.reconcile.environment_reconciler import (
     BUSY_S,
     RESTS_S,
@@ -18,6 +20,7 @@ from services.deployer.reconcile.proxy_client import NotYet, ProxyRefused
 from services.deployer.releases.environment import Override
 from services.deployer.releases.override_encryption import OverrideEncryption
 from services.deployer.store import Store
+from shared.clock import now
 from shared.manifest import MIB
 from shared.models import InstanceState, ReleaseState
 from shared.proxy_models import RouteState
@@ -282,3 +285,32 @@ async def test_a_lost_key_leaves_alone_what_runs_and_refuses_what_is_new_with_th
     await world.store.save_override(world.environment_id, Override(variables={"GREETING": "again"}))
     assert await world.live_until(has_instances("notes-r1-2"), Fuse(float("inf")))
     assert world.proxy.violations == []
+
+
+@pytest.mark.parametrize("step", [timedelta(hours=1), timedelta(days=365)])
+async def test_after_a_clock_was_set_back_a_crashed_instance_is_replaced_at_once(redis: Redis, step: timedelta) -> None:
+    """Its crash lies ahead, and so would the end of its back-off."""
+    world = World(redis)
+    await world.release(1)
+    assert await world.live_until(is_done(1), Fuse(NEVER))
+    stored = await world.store.load(world.environment_id)
+    crashed = stored.instances["notes-r1-1"].model_copy(
+        update={"state": InstanceState.FAILED, "changed_at": now() + step, "created_at": now() + step}
+    )
+    await world.store.commit(world.environment_id, Commit(instances={crashed.id: crashed}))
+    assert await world.live_until(has_instances("notes-r1-2"), Fuse(NEVER))
+
+
+async def test_after_a_clock_was_set_back_a_starting_release_still_has_a_deadline(redis: Redis) -> None:
+    world = World(redis)
+    release = a_release(1, ReleaseState.STARTING)
+    ahead = release.model_copy(update={"clock_from": now() + timedelta(days=365)})
+    await world.store.commit(world.environment_id, Commit({release.id: ahead}))
+    reconciler = world.reconciler(Fuse(NEVER))
+    try:
+        await reconciler.step()
+    finally:
+        await reconciler.close()
+    corrected = await world.store.release(release.id)
+    assert corrected is not None and corrected.clock_from is not None
+    assert abs(now() - corrected.clock_from) < timedelta(minutes=1)

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from services.monitor.dispatch.alert_group import AlertGroup, GroupUpdate, flushed, regrouped, update_message
+import pytest
+
+from services.monitor.dispatch.alert_group import AlertGroup, GroupUpdate, due, flushed, regrouped, update_message
 from shared.models import Event
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -192,6 +194,18 @@ def test_a_message_names_rule_figures_and_release() -> None:
         "http://monitor/alerts",
     ):
         assert words in message.text
+
+
+@pytest.mark.parametrize("back", [timedelta(hours=1), timedelta(days=365)])
+def test_after_a_clock_was_set_back_a_group_is_looked_at_and_told_again(back: timedelta) -> None:
+    group = GroupOverTime()
+    group.happens(0, "firing", "cpu")
+    assert group.flush(5) == ["+cpu"]
+    assert group.group is not None
+    assert due({"notes": group.group}, START + timedelta(seconds=6)) == []
+    assert due({"notes": group.group}, START - back) == [group.group]
+    _, updates = flushed(group.group, [], START - timedelta(days=365))
+    assert len(updates) == 1
 
 
 def test_the_platforms_alerts_are_one_group() -> None:

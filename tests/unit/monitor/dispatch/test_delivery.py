@@ -70,10 +70,15 @@ def test_the_wait_doubles_from_5_s_to_5_min_and_ends_after_a_day() -> None:
     assert current.reason == f"given up after {current.attempts} tries: the server is down"
 
 
-def test_one_that_waited_longer_than_a_day_for_the_monitor_is_tried_once_more() -> None:
+def test_one_that_waited_longer_than_a_day_for_the_monitor_is_tried_ten_times() -> None:
+    """Or the clock was set forward since it was made."""
     late = AT + timedelta(days=3)
     assert tried(begun(delivery(), late), None, Patience(), late).state is S.DELIVERED
-    assert tried(begun(delivery(), late), "down", Patience(), late).state is S.FAILED
+    waiting = delivery()
+    for _ in range(9):
+        waiting = tried(begun(waiting, late), "down", Patience(), late)
+        assert waiting.state is S.QUEUED
+    assert tried(begun(waiting, late), "down", Patience(), late).state is S.FAILED
 
 
 def test_one_that_was_left_sending_is_sent_again() -> None:

@@ -138,3 +138,11 @@ def test_an_endpoint_keeps_the_check_that_the_first_sync_gave_it(first: str) -> 
     for sync in (given, UP, None):
         known = observe(known, [record("notes-r1-1")], NOBODY, sync, NOW)
         assert (known["notes-r1-1"].health, known["notes-r1-1"].health_host) == (first, "shop.example.com")
+
+
+@pytest.mark.parametrize("back", [timedelta(hours=1), timedelta(days=365)])
+def test_after_a_clock_was_set_back_an_endpoint_does_not_drain_for_ever(back: timedelta) -> None:
+    draining = {"notes-r1-1": endpoint("notes-r1-1", DRAINING)}
+    busy = {"127.0.0.1:20000": 1}
+    assert without_drained(draining, frozenset(draining), busy, NOW) == draining
+    assert without_drained(draining, frozenset(draining), busy, NOW - back) == {}

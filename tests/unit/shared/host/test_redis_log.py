@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.host.redis_log import last_words
+from shared.host.redis_log import is_damaged, last_words, last_words_in
 
 START = """\
 9:M 29 Nov 2026 19:38:20.014 # WARNING Memory overcommit must be enabled! Without it, a background save may fail.
@@ -48,3 +48,8 @@ def test_the_last_warnings_are_its_last_words(tmp_path: Path, log: str, words: s
 
 def test_without_a_log_there_are_none(tmp_path: Path) -> None:
     assert last_words(tmp_path / "redis.log") == ""
+
+
+@pytest.mark.parametrize(("log", "damaged"), [(CORRUPT, True), (FULL, False), ("", False)])
+def test_a_redis_that_cannot_read_its_data_is_told_apart(log: str, damaged: bool) -> None:
+    assert is_damaged(last_words_in(START + log)) == damaged

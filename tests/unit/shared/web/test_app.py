@@ -1,6 +1,7 @@
 """Every app made by `create_app` has health, readiness, errors, token check, metrics and pages."""
 
 import asyncio
+import errno
 import re
 import socket
 from pathlib import Path
@@ -41,6 +42,10 @@ def make(tmp_path: Path, redis: Redis) -> tuple[FastAPI, httpx.AsyncClient]:
     async def bug() -> None:
         raise RuntimeError("the password is hunter2")
 
+    @router.get("/short/{code}")
+    async def short(code: int) -> None:
+        raise OSError(code, "hunter2")
+
     async def unwell() -> str:
         return "Envoy does not answer"
 
@@ -74,6 +79,9 @@ async def test_errors_are_problems_that_name_the_field_and_keep_secrets(tmp_path
             (await client.post("/things", json={"secret": "hunter2"})).text: (422, "secret"),
             (await client.get("/down")).text: (503, "Redis does not answer"),
             (await client.get("/bug")).text: (500, "request"),
+            (await client.get(f"/short/{errno.ENOSPC}")).text: (507, "the disk is full"),
+            (await client.get(f"/short/{errno.EMFILE}")).text: (503, "ulimit -n"),
+            (await client.get(f"/short/{errno.ENOENT}")).text: (500, "request"),
             (await client.get("/nowhere")).text: (404, "/nowhere"),
             (await client.get("/things")).text: (405, "GET"),
         }

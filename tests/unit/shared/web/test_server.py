@@ -35,3 +35,17 @@ async def test_it_answers_with_the_date_and_ends_at_a_signal_without_waiting_for
 
         server.handle_exit(signal.SIGTERM, None)
         await asyncio.wait_for(serving, WAIT_S)
+
+
+async def test_it_ends_when_the_clock_of_the_machine_was_set() -> None:
+    steps = iter([0.0, 3600.0, 3600.0])
+    server = QuietServer(
+        uvicorn.Config(FastAPI(), log_config=None, lifespan="off"),
+        tick_s=0.01,
+        step_s=lambda: next(steps),
+        end=lambda: server.handle_exit(signal.SIGTERM, None),
+    )
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        await asyncio.wait_for(server._serve([listener]), WAIT_S)
+    assert next(steps) == 3600.0, "it asked twice"

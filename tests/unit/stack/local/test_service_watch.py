@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from shared.config import SERVICES, SharedSettings
-from stack.local.service_watch import ServiceWatch
+from stack.local.service_watch import REPAIR, ServiceWatch
 from tests.support.ports import free_port
 
 WORDS = "Bad file format reading the append only file appendonly.aof.1.incr.aof: make a backup of your AOF file"
@@ -83,6 +83,7 @@ def test_a_redis_that_does_not_start_is_told_after_3_s_with_its_last_words(
         watch.step()
     assert capsys.readouterr().err == (
         f"Redis does not run; its last words: {WORDS} (29 Nov 2026 19:38:51); see {log}\n"
+        f"Its data is damaged: {REPAIR}\n"
     )
     time.s = 60
     watch.step()

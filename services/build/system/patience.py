@@ -1,0 +1,34 @@
+"""Starts processes on a machine that is short of memory, processes or open files for a moment."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from services.build.system.pipe import Output
+from services.build.system.stop import Stop
+from shared.host.shortage import is_passing, shortage
+
+T = TypeVar("T")
+PATIENCE_S = 30.0
+AGAIN_S = 0.25
+
+
+async def patiently(make: Callable[[], T], output: Output, stop: Stop, patience_s: float = PATIENCE_S) -> T:
+    """Returns what `make` returns. While it raises an OSError because the machine is short of something that others
+    give back, tries again for `patience_s` seconds, and prints what it waits for. Raises the OSError after that, when
+    `stop` is set, and if waiting does not help, as with a full disk.
+    """
+    deadline, told = time.monotonic() + patience_s, False
+    while True:
+        try:
+            return make()
+        except OSError as error:
+            if not is_passing(error) or time.monotonic() > deadline or stop.is_set():
+                raise
+            if not told and (problem := shortage(error)) is not None:
+                output(f"waits, for up to {patience_s:g} s: {problem.detail}\n".encode())
+                told = True
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), AGAIN_S)
