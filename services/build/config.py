@@ -16,7 +16,7 @@ class Settings(SharedSettings):
         2, ge=1, description="The number of builds that run steps at the same time. Builds that deploy do not count."
     )
     build_limit_s: float = Field(
-        7200.0, gt=0, description="The time in seconds that a build may take until its artifact is sealed."
+        7200.0, gt=0, description="The time in seconds that a build may take until its artifact is complete."
     )
     build_files: int = Field(50_000, ge=1, description="The number of files and folders that a commit may hold.")
     build_checkout_mb: int = Field(512, ge=1, description="The size in MiB that a commit may unpack to.")

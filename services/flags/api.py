@@ -36,7 +36,10 @@ ListCursor = Annotated[
 Cursor = Annotated[
     str | None, Query(pattern=r"^[0-9]{1,19}(-[0-9]{1,19})?$", description="`next` of the previous page.")
 ]
-Seen = Annotated[str | None, Query(max_length=64, description="Digest of a page: 204 if it is the same.")]
+Seen = Annotated[
+    str | None,
+    Query(max_length=64, description="Digest of the page that the browser shows: 204 if it is still the same."),
+]
 
 
 def page_response(page: str | None) -> Response:

@@ -16,7 +16,9 @@ MOST_KNOWN = 20_000
 
 
 class LastUsed:
-    """Records the time of each flag's last evaluation. An app that reads a flag's plain Redis key is not noticed."""
+    """Records the time of each flag's last evaluation. An app that reads a flag's plain key in Redis does so unseen by
+    the service, so that is not recorded.
+    """
 
     def __init__(self, store: FlagStore, now: Callable[[], datetime]) -> None:
         self._store = store

@@ -32,7 +32,9 @@ def page_router(cache: FlagCache, views: Views, pages: FlagPages) -> APIRouter:
         cursor: Annotated[str, Query(max_length=128, description="The last key of the previous page.")] = "",
         seen: Seen = None,
     ) -> Response:
-        """Shows flags in every environment, side by side, with buttons that switch them: 50 at a time, by key."""
+        """Shows the flags, 50 on a page, sorted by key: each in every environment, side by side, with buttons that
+        switch it.
+        """
         return page_response(await pages.overview(search.strip(), cursor, seen, request.url.hostname))
 
     @router.post(

@@ -1,4 +1,6 @@
-"""Finds the folder of an artifact in the platform's home, also after a move, and whether it can run from there."""
+"""Finds the folder of an artifact in the platform's home, and checks whether the artifact can run from there, also
+after the home was moved.
+"""
 
 import mmap
 import os
@@ -26,7 +28,7 @@ class ArtifactMissing(ArtifactUnfit):
 
 
 class ArtifactAltered(ArtifactUnfit):
-    """Reports that the artifact is not what passed the gates."""
+    """Reports that the artifact's files are no longer those that passed the gates: their digest differs."""
 
 
 class ArtifactBound(ArtifactUnfit):
@@ -34,8 +36,9 @@ class ArtifactBound(ArtifactUnfit):
 
 
 def artifact_folder(home: Path, ref: str) -> Path:
-    """Returns the folder of an artifact of the kind `directory`. Its `ref` is relative to the home. One that an earlier
-    version stored is absolute; its end, `releases/<app>/<build>`, is looked for in this home, wherever the home was.
+    """Returns the folder of an artifact of the kind `directory`. `ref` is its path relative to the home. An earlier
+    version of Slipway stored an absolute path. Of that, only the end `releases/<app>/<build>` counts: the folder is in
+    the present home, wherever the home was then.
     """
     path = Path(ref)
     if path.is_absolute() and path.parts[-3:-2] == (RELEASES,):
@@ -44,8 +47,8 @@ def artifact_folder(home: Path, ref: str) -> Path:
 
 
 def check_artifact(home: Path, artifact: Artifact) -> None:
-    """Raises ArtifactUnfit unless the artifact is in this home as it was sealed, and can run from there. Reads every
-    file, so call it in a thread.
+    """Raises ArtifactUnfit unless the artifact is in this home, has the digest that it had when it was made, and can
+    run from there. Reads every file, so call it in a thread.
     """
     folder = artifact_folder(home, artifact.ref)
     try:
@@ -60,7 +63,7 @@ def check_artifact(home: Path, artifact: Artifact) -> None:
 
 
 def check_interpreter(folder: Path) -> None:
-    """Raises ArtifactBound if the artifact's `.venv` leads to a Python that this machine does not have."""
+    """Raises ArtifactBound if the artifact's `.venv` links to a Python that this machine does not have."""
     python = folder / PYTHON
     if python.is_symlink() and not python.exists():
         raise ArtifactBound(f"{folder.name} runs on {os.path.realpath(python)}, which is not on this machine")
@@ -77,8 +80,9 @@ def former_path(artifact: Artifact) -> str:
 
 
 def _file_with(folder: Path, text: str) -> str | None:
-    """Returns the path below `folder` of a file or link that holds `text`; None if there is none. Leaves out caches of
-    Python and files that name their path without need.
+    """Returns the path, relative to `folder`, of the first file in it that contains `text`, or of the first link whose
+    target begins with `text`; None if there is neither. Python's byte-code caches and the files in HARMLESS are not
+    searched, because an artifact runs even if these name the path at which it was built.
     """
     wanted = os.fsencode(text)
     for path in _paths(folder):

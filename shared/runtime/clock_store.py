@@ -1,4 +1,4 @@
-"""Stores since when the clock has run without a gap, so that nothing is deleted by its age after a jump."""
+"""Detects jumps of the machine's clock, so that no data are deleted because of their age after one."""
 
 import json
 from datetime import datetime, timedelta
@@ -11,9 +11,11 @@ DOUBTED_FOR = timedelta(days=1)
 
 
 class ClockTrust:
-    """Says whether the clock can be believed by one who deletes what is old. A clock that was set forward by a year
-    makes everything old; so after a gap of more than a day, or a step back, it is doubted for a day, in which people
-    can correct it. The `key` of Redis holds the time of the last look, and of the last gap.
+    """Tells code that deletes old data whether the machine's clock can be trusted. A clock that is set forward by a
+    year makes all data look old. So for a day after a jump, in which people can correct the clock, it is not trusted. A
+    jump is a call of `is_trusted` more than a day after the previous call, or more than a minute before it. (So the
+    first call after the service was down for more than a day counts as a jump, too.) The Redis key `key` holds the time
+    of the last call, and the time since which there was no jump.
     """
 
     def __init__(self, redis: Redis, key: str) -> None:
@@ -21,7 +23,9 @@ class ClockTrust:
         self._key = key
 
     async def is_trusted(self, now: datetime) -> bool:
-        """Returns False while the clock is doubted. Call it more often than once a day. Raises RedisError."""
+        """Returns False for a day after a jump of the clock, which shows the time `now`; else True. Call it more often
+        than once a day, because a longer time between two calls counts as a jump. Raises RedisError.
+        """
         stored: Any = await self._redis.get(self._key)
         begun_at = now - DOUBTED_FOR
         if stored is not None:

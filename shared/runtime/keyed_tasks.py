@@ -36,7 +36,7 @@ class KeyedTasks:
         return is_due and key not in self._tasks and len(self._tasks) < self._at_a_time
 
     def next_pause_end(self) -> float:
-        """Returns the time (monotonic seconds) at which the next pause of a key ends; infinity if no key pauses."""
+        """Returns the earliest time (monotonic seconds) at which a key stops pausing; infinity if no key pauses."""
         now = time.monotonic()
         return min((at for at in self._not_before.values() if at > now), default=math.inf)
 

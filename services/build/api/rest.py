@@ -106,7 +106,9 @@ def apps_router(
 
     @router.get("/{app}", response_model=AppView, summary="An app")
     async def app(app: str) -> AppView:
-        """Shows an app: its branches, minimum gates, limits for flaky tests, and source without token and secret."""
+        """Shows an app: its branches; the minimum gates, which are thresholds that its manifest may tighten but not
+        loosen; its limits for flaky tests; and its source, without token and secret.
+        """
         return (await store.app(app)).view()
 
     @router.put("/{app}", response_model=AppView, summary="Change an app", responses=CONFLICT)

@@ -124,7 +124,7 @@ class Build(BuildView):
     )
     created_at: datetime
     started_at: datetime | None = None
-    sealed_at: datetime | None = Field(None, description="Time at which its artifact was sealed.")
+    sealed_at: datetime | None = Field(None, description="Time at which its artifact was complete, with its digest.")
     finished_at: datetime | None = None
 
     @property

@@ -105,7 +105,8 @@ def delivery_of(forge: Forge, headers: Mapping[str, str], body: Body) -> str:
 
 def read(forge: Forge, headers: Mapping[str, str], body: Body) -> Notice:
     """Returns what the webhook call reports. Raises BadPayload if the body is not what the forge documents. If the body
-    exceeds 5 MB, it reads only the part before the list of commits, which names the branch and its heads.
+    exceeds 5 MB, it reads only the part before the list of commits. That part names the branch, and the branch's head
+    before and after the push.
     """
     event = headers.get(_EVENT[forge], "")[:KEPT_CHARACTERS]
     if event == "ping":

@@ -25,8 +25,10 @@ class HistoryStore:
         return Baseline.model_validate_json(text) if text else None
 
     async def known(self, app: str) -> dict[str, list[float]] | None:
-        """Returns fingerprint → figures of the app's known findings, from the baseline of the first branch (by name)
-        that has some; None if no branch's has.
+        """Returns the app's known findings, which do not count in gates: fingerprint → their figures, such as the
+        lengths of functions. They are those of the first branch, by name, whose baseline records them. Returns an empty
+        mapping if that baseline records that there are none, and None if no baseline records them: since a person set
+        `baseline` on the app, no build has passed.
         """
         stored: Any = await self._redis.hgetall(f"build:baselines:{app}")
         baselines = [Baseline.model_validate_json(stored[branch]) for branch in sorted(stored)]

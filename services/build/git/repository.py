@@ -236,8 +236,9 @@ class Repositories:
         stdin: str = "",
         **variables: str,
     ) -> bytes:
-        """Returns git's output: its first `first` bytes, or all if `first` is None. Raises AnswerTooLarge if all
-        exceeds 64 MiB."""
+        """Runs git and returns its output: the first `first` bytes, or the whole output if `first` is None. Raises
+        AnswerTooLarge if the whole output is wanted and is larger than 64 MiB.
+        """
         with self._started(*arguments, cwd=cwd, ok_codes=(0,), stdin=stdin, **variables) as git:
             assert git.stdout is not None
             limit = first if first is not None else LARGEST_ANSWER_BYTES

@@ -11,7 +11,7 @@ class TimeLimits:
     """Holds the time limits of a build's phases, in seconds."""
 
     whole_s: float = 7200.0
-    """Time from the start of a run until the artifact is sealed."""
+    """Time from the start of a run until the artifact is complete."""
     checkout_s: float = 300.0
     seal_s: float = 2400.0
     deploy_s: float = 1800.0

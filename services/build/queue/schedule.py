@@ -102,7 +102,10 @@ def _superseded(build: Build, head: Build) -> str:
 
 
 def waits(unended: Sequence[Build], working: Collection[str], concurrency: int) -> dict[str, str]:
-    """Returns id of each queued build → the reason why it does not run yet, in words for people."""
+    """Returns build id → the reason, in words for people, why the build does not run yet, for each queued build.
+    `unended` holds queued and running builds, oldest first; `working` holds the ids of those that this process runs, of
+    which at most `concurrency` may run steps at a time.
+    """
     judging = [each for each in unended if (each.id in working or each.state is BuildState.RUNNING)]
     judging = [each for each in judging if not each.deploying]
     queued = [each for each in unended if each.state is BuildState.QUEUED and each.id not in working and not each.stop]

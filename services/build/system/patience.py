@@ -1,4 +1,6 @@
-"""Starts processes on a machine that is short of memory, processes or open files for a moment."""
+"""Repeats the start of a process for up to 30 s, while the machine has too little memory, or too few processes or open
+files, for it.
+"""
 
 import asyncio
 import contextlib
@@ -16,9 +18,10 @@ AGAIN_S = 0.25
 
 
 async def patiently(make: Callable[[], T], output: Output, stop: Stop, patience_s: float = PATIENCE_S) -> T:
-    """Returns what `make` returns. While it raises an OSError because the machine is short of something that others
-    give back, tries again for `patience_s` seconds, and prints what it waits for. Raises the OSError after that, when
-    `stop` is set, and if waiting does not help, as with a full disk.
+    """Calls `make`, which starts a process, and returns its result. If `make` raises an OSError because the machine has
+    run out of something that other programs may give back (memory, processes, open files), calls it again for up to
+    `patience_s` seconds, and writes once to `output` what it waits for. Raises the OSError after that time, when `stop`
+    is set, and at once for any other cause, such as a full disk.
     """
     deadline, told = time.monotonic() + patience_s, False
     while True:

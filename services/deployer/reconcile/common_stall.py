@@ -26,7 +26,9 @@ class CommonStall:
         self._late_at.pop(app, None)
 
     def timed_out(self, app: str, now: float) -> None:
-        """Records that a probe of an instance timed out whose last probe had succeeded."""
+        """Records that a probe of one of the app's instances timed out. Call it only for an instance of whose previous
+        probes at most the last two failed, because an unhealthy instance says nothing about the machine.
+        """
         self._late_at[app] = now
 
     def covers(self, app: str, begun: float, now: float) -> bool:

@@ -209,8 +209,9 @@ def expired(releases: Sequence[Release], records: int, count: int, in_use: Colle
 
 
 def needed_artifacts(releases: Sequence[Release], count: int, in_use: Collection[str]) -> list[Artifact]:
-    """Returns the artifacts of the releases that retention keeps and of those with instances (`in_use` holds their
-    ids). `releases` holds those of one environment, newest first.
+    """Returns the artifacts that retention must not delete: those of the releases that it keeps, and those of the
+    releases that have instances, whose ids `in_use` holds. `releases` holds those of one environment, newest first;
+    `count` is the number of releases to keep (see `kept`).
     """
     by_id = {release.id for release in kept(releases, count)} | set(in_use)
     return [release.artifact for release in releases if release.id in by_id]

@@ -183,7 +183,7 @@ def _moved(alert: Alert, state: AlertState, now: datetime, reason: str) -> Alert
 
 
 def ending(rollout: RolloutView) -> str:
-    """Returns the reason with which the alerts about a canary end whose rollout is not active any more."""
+    """Returns the reason to store when the alerts about a canary are ended because its rollout is no longer active."""
     if rollout.release is None:
         return "there is no rollout any more"
     why = f": {rollout.reason}" if rollout.reason else ""

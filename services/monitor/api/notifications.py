@@ -93,7 +93,8 @@ def silences_router(store: NotifierStore) -> APIRouter:
     @router.post("", summary="Mute messages for a while", status_code=201)
     async def post_silence(body: Annotated[SilenceBody, Body(examples=[SILENCE_EXAMPLE])]) -> Silence:
         """Mutes messages that match every given field; with `rule`, only those about alerts of that rule. Muted
-        messages are recorded as `silenced` deliveries. Aborts are not affected.
+        messages are recorded as `silenced` deliveries. Only messages are muted: a muted alert about a canary still
+        aborts the canary's rollout.
         """
         at = now()
         if body.until is not None and body.until <= at:

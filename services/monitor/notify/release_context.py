@@ -26,8 +26,8 @@ def extra(event: Event, name: str) -> str:
 
 
 def environment_of(event: Event) -> str:
-    """Returns the event's environment. If the event names none, returns `canary` for rollouts and alerts of apps, and
-    an empty text for others.
+    """Returns the event's environment. An event of a rollout, or of an app's alert, that names none is about the app's
+    canary, so `canary` is returned. For any other event that names none, returns an empty text.
     """
     about_canaries = bool(event.app) and event.type.startswith(("rollout.", "alert."))
     return extra(event, "environment") or (Environment.CANARY if about_canaries else "")

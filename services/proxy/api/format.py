@@ -42,7 +42,7 @@ def facts(evidence: Mapping[str, Any]) -> list[Fact]:
 
 
 def share(value: float | None) -> str:
-    """Formats a share: `33 %` for 0.333; below 10 % with two digits, `0.42 %` for 0.0042; `-` for None."""
+    """Formats a share: `33 %` for 0.333, `0.42 %` for 0.0042 (below 10 % two significant digits), `-` for None."""
     return percent(value) if value is None or value >= 0.1 else f"{value * 100:.2g} %"
 
 

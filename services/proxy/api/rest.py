@@ -33,7 +33,10 @@ ACTION = Body(examples=[{"release": "notes-r9", "reason": "errors above 1 %"}])
 MEASURED = {"rule": "errors", "metric": "error_share", "value": 0.12, "threshold": 0.01}
 ABORT = Body(examples=[{"release": "notes-r9", "reason": "errors above 1 %", "evidence": MEASURED}])
 OPEN = Body(examples=[{"release": "notes-r9", "weight": 33, "notify": ["mailto://team@example.com"]}])
-Seen = Annotated[str | None, Query(description="Digest of the page that the browser shows.", max_length=64)]
+Seen = Annotated[
+    str | None,
+    Query(description="Digest of the page that the browser shows: 204 if it is still the same.", max_length=64),
+]
 
 
 class RolloutSettings(Model):

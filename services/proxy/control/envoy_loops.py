@@ -1,4 +1,6 @@
-"""Checks Envoy's files and reads its counters, in background loops."""
+"""Keeps Envoy at the newest versions of the files that configure it, and reads Envoy's counters, in background loops. A
+file that Envoy has not accepted is moved into place again, and `GET /ready` names it.
+"""
 
 import asyncio
 import time
@@ -79,8 +81,8 @@ class EnvoyWatch:
         await self._control.confirm(app, 1.0)
 
     async def check(self) -> str | None:
-        """Returns the files that Envoy has not accepted, or that it does not answer and who has its ports, as a text to
-        be shown by `GET /ready`; None if it has accepted all.
+        """Returns a text for `GET /ready`: which files Envoy has not accepted, or that Envoy does not answer, and which
+        process has its ports. Returns None if Envoy has accepted all files.
         """
         try:
             unaccepted = await self._control.unaccepted()

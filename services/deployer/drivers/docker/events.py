@@ -25,7 +25,7 @@ LATE_KILL_S = 0.5
 
 
 class Stream(Protocol):
-    """Yields the engine's events without end. If the connection is lost, it stops without an error."""
+    """Yields the engine's events until the connection is lost or closed, and then ends without an error."""
 
     def __iter__(self) -> Iterator[Mapping[str, Any]]: ...
 
