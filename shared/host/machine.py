@@ -1,5 +1,5 @@
-"""Reads how much is left of what a machine has little of: disk, file descriptors, inotify instances. Each text says
-what is scarce, how much is left, and what to do.
+"""Reads how much disk space, and how many file descriptors and inotify instances, the machine has left. Each text for
+people says what is scarce, how much is left, and what to do.
 """
 
 import ctypes
@@ -45,20 +45,22 @@ class DiskSpace:
 
 @dataclass(frozen=True)
 class DiskLimits:
-    """Defines when a disk is low (people are told) and when it is full (pushes are refused)."""
+    """Defines when a disk is low (an alert fires) and when it is full (pushes are refused)."""
 
     low_bytes: int
     low_share: float
-    """It is low only while less than this share of it is free, too: one setting then serves a disk of any size."""
+    """The disk is low if less than `low_bytes` and less than this share are free, so the defaults suit any size."""
     full_bytes: int
 
     def is_low(self, space: DiskSpace, was_low: bool = False) -> bool:
-        """Returns True if people are to be told; after that, until a fifth more than the limit is free."""
+        """Returns True if the disk is low. One that was low (`was_low`) stays so until a fifth more than the limit is
+        free.
+        """
         factor = ENOUGH_AGAIN if was_low else 1.0
         return space.is_below(factor * min(self.low_bytes, self.low_share * space.total), factor * FILES_LOW)
 
     def is_full(self, space: DiskSpace) -> bool:
-        """Returns True if nothing large may be begun, since it could not be finished."""
+        """Returns True if work that can wait, such as a push, must not begin, since it might fill the disk."""
         return space.is_below(self.full_bytes, FILES_FULL)
 
 
@@ -82,13 +84,13 @@ def read_disk(path: Path) -> DiskSpace:
 
 
 def full_disk(path: Path, limits: DiskLimits) -> str | None:
-    """Returns, as a sentence with the remedy, that the disk of `path` is full; None if it is not."""
+    """Returns a sentence that the disk of `path` is full, with the remedy; None if it is not full."""
     space = read_disk(path)
     return f"{space}, which is full for Slipway: {DISK_REMEDY}" if limits.is_full(space) else None
 
 
 class DiskWatch:
-    """Says whether the disk of `path` is full or low: checks for `/ready`."""
+    """Checks, for `/ready`, whether the disk of `path` is full or low."""
 
     def __init__(self, path: Path, limits: DiskLimits) -> None:
         self._path = path
@@ -99,7 +101,7 @@ class DiskWatch:
         return full_disk(self._path, self._limits)
 
     async def warning(self) -> str | None:
-        """Returns that the disk is low, also if it is full."""
+        """Returns a text that the disk is low, with the remedy; None if it is not. A full disk is also low."""
         space = read_disk(self._path)
         self._is_low = self._limits.is_low(space, self._is_low)
         if not self._is_low:
@@ -108,8 +110,8 @@ class DiskWatch:
 
 
 async def descriptors_warning(table: Path = FILE_TABLE) -> str | None:
-    """Returns which limit of open files this process or the machine has nearly reached, and what to do; None if
-    neither, or if the system does not say.
+    """Returns a warning, with the remedy, if this process or the machine has nearly reached its limit of open files.
+    Returns None if neither has, or if the system does not report it.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:

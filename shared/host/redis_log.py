@@ -1,4 +1,4 @@
-"""Reads the last words of Redis from its log, for the message that it does not answer."""
+"""Reads the last warnings of Redis (its last words) from its log, for messages that Redis does not answer."""
 
 import re
 from pathlib import Path
@@ -11,9 +11,9 @@ LONGEST = 600
 
 
 def last_words(log: Path, after: int = 0) -> str:
-    """Returns the last two warnings that Redis wrote into its log after so many bytes, with the time of the last one:
-    they say why it ended or refuses writes. Empty if there are none, or there is no log here. What it says at each
-    start and end is left out.
+    """Returns the last two warnings in the log of Redis, with the time of the last one; they say why Redis ended or
+    refuses writes. Searches only the log after its first `after` bytes, and leaves out warnings that Redis writes at
+    every start or end. Returns an empty text if there are none, or if the log is not on this machine.
     """
     try:
         with log.open("rb") as file:
@@ -24,7 +24,7 @@ def last_words(log: Path, after: int = 0) -> str:
 
 
 def last_words_in(text: str) -> str:
-    """Returns the last words of Redis in the text of its log, as `last_words` does."""
+    """Returns the last two warnings in `text`, a part of the log of Redis, as `last_words` does."""
     lines = text.splitlines()
     found = [match for line in lines if (match := WARNING.match(line)) and not ROUTINE.search(match["words"])][-2:]
     if not found:
@@ -34,5 +34,5 @@ def last_words_in(text: str) -> str:
 
 
 def is_damaged(words: str) -> bool:
-    """Returns True if, by its last words, Redis ended because it cannot read its append-only file."""
+    """Returns True if these last warnings say that Redis ended because it cannot read its append-only file."""
     return DAMAGED.search(words) is not None

@@ -1,4 +1,4 @@
-"""Recognises errors that say that the machine ran out of something, and puts them into words, with the remedy."""
+"""Recognises errors that mean that the machine has run out of disk, memory, open files or processes."""
 
 import errno
 import resource
@@ -14,8 +14,9 @@ _MEMORY_WORDS = "cannot allocate memory"
 
 
 def shortage(error: BaseException) -> Problem | None:
-    """Returns what the machine has run out of if that is why `error`, or its cause, was raised: a problem with status
-    507 for a full disk, 503 for open files, memory or processes. Returns None for every other error.
+    """Returns a problem that says what the machine has run out of, and what to do, if that is why `error`, or the
+    exception that caused it, was raised. Its status is 507 for a full disk, and 503 for open files, memory or
+    processes. Returns None for every other error.
     """
     code = error.errno if isinstance(error, OSError) else None
     said = str(error).lower()
@@ -41,5 +42,5 @@ def shortage(error: BaseException) -> Problem | None:
 
 
 def is_passing(error: OSError) -> bool:
-    """Returns True if others may soon give back what the machine has run out of: memory, processes or open files."""
+    """Returns True if other programs may soon free what the machine has run out of: memory, processes or open files."""
     return error.errno in _PASSING

@@ -1,4 +1,4 @@
-"""Refuses a request whose query has a key that the call does not know: a typo would be ignored in silence."""
+"""Refuses a request whose query has a key that the call does not know, because a typing error would be ignored."""
 
 from collections.abc import Awaitable, Callable
 
@@ -13,8 +13,9 @@ from shared.web.pages import wants_page
 
 
 def query_check(is_open: Callable[[Request], bool]) -> Callable[[Request], Awaitable[None]]:
-    """Returns a dependency for every route, which raises RequestValidationError. `is_open(request)` returns True for
-    calls that may have any keys. So may pages: links to them get keys of other sites (`utm_source`).
+    """Returns a dependency for all routes, which raises RequestValidationError if the query has an unknown key. Calls
+    for which `is_open(request)` returns True may have any keys, and so may pages, since other sites add keys to links
+    (`utm_source`).
     """
 
     async def check(request: Request) -> None:

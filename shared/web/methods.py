@@ -1,4 +1,4 @@
-"""Answers HEAD wherever GET is answered, and finds the methods of a path for the header `Allow`."""
+"""Answers HEAD for every path that has GET, and finds the methods of a path for the header `Allow`."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
 
 
 def methods_of(app: Starlette, path: str) -> list[str]:
-    """Returns all methods that the path has, whichever routers they are in; none below a mount (static files, git)."""
+    """Returns all methods of the path, from all routers; none for a path below a mount (static files, git)."""
     routes = [route for route in app.routes if not isinstance(route, Mount)]
 
     def has(method: str) -> bool:
@@ -25,7 +25,7 @@ def methods_of(app: Starlette, path: str) -> list[str]:
 
 
 class HeadAsGet:
-    """ASGI middleware that answers HEAD as GET would be, without the body. The work ends with the headers, so a HEAD of
+    """Answers HEAD, as an ASGI middleware, by running the route of GET until that has sent its headers. So the HEAD of
     an event stream ends, too.
     """
 

@@ -10,8 +10,8 @@
 | 422 | a call that needs the token, or has parameters or a body |
 | 503 | a call that needs the token, or has a part in its path |
 
-A route names others in its `responses`: `CONFLICT`, `GONE`, `TOO_LARGE`, `NOT_IN_TIME`. A route that itself declares
-what 400 looks like reports wrong requests so, as OFREP does; it gets no 422.
+A route declares further ones in its `responses`: `CONFLICT`, `GONE`, `TOO_LARGE`, `NOT_IN_TIME`. A route that declares
+the shape of its answer 400, as those of OFREP do, answers every wrong request with 400; no 422 is declared for it.
 """
 
 from collections.abc import Callable
@@ -75,8 +75,8 @@ INVALID_SCHEMA: dict[str, Any] = {
 
 
 def declare_problems(document: dict[str, Any], is_public: Callable[[str], bool]) -> None:
-    """Changes FastAPI's document in place: each call gets the answers that it may give, and FastAPI's own shape of 422
-    is replaced. `is_public` returns True for a path that needs no token.
+    """Adds to FastAPI's document, in place, the problems that each call may answer, and removes FastAPI's own shape of
+    422. `is_public` returns True for a path that needs no token.
     """
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     for unused in ("HTTPValidationError", "ValidationError"):

@@ -1,4 +1,4 @@
-"""Checks what every service needs of the machine and of Redis, for `/ready`."""
+"""Checks, for `/ready`, what every service needs: a working Redis, disk space and file descriptors."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -25,7 +25,7 @@ class Readiness(View):
 
 
 class RedisWatch:
-    """Announces the service in the registry, and knows from that and by asking whether Redis works."""
+    """Checks whether Redis works, by a PING and by the outcome of the service's last announcement in the registry."""
 
     def __init__(self, registry: Registry, settings: SharedSettings) -> None:
         self._registry = registry
@@ -43,8 +43,8 @@ class RedisWatch:
         self._refusal = None
 
     async def problem(self) -> str | None:
-        """Returns why Redis does not answer or refuses writes, with the last warning of its log, where it is at hand;
-        None if it works: a check for `/ready`.
+        """Returns, as a check for `/ready`, why Redis does not answer or refuses writes, with the last warnings of its
+        log if that is on this machine. Returns None if Redis works.
         """
         if (why := await self._silence() or self._refusal) is None:
             return None
@@ -76,7 +76,7 @@ class RedisWatch:
 
 
 def of_every_service(settings: SharedSettings, redis: RedisWatch) -> tuple[dict[str, Check], dict[str, Check]]:
-    """Returns the checks and the warnings of `/ready` that all services share, by what they are about."""
+    """Returns the checks for problems, and those for warnings, that all services share, by their names in `/ready`."""
     disk = DiskWatch(settings.home, settings.disk_limits)
     checks: dict[str, Check] = {"redis": redis.problem, "disk": disk.problem}
     warnings: dict[str, Check] = {"disk low": disk.warning, "descriptors": descriptors_warning}
@@ -84,7 +84,9 @@ def of_every_service(settings: SharedSettings, redis: RedisWatch) -> tuple[dict[
 
 
 async def found(checks: Mapping[str, Check]) -> dict[str, str]:
-    """Runs the checks side by side. Returns the text of each that has one, also of one that fails itself."""
+    """Runs the checks at the same time. Returns check → text for those that report something. A check that raises an
+    error reports the error.
+    """
     texts = await asyncio.gather(*map(_text, checks.values()))
     return {name: text for name, text in zip(checks, texts, strict=True) if text}
 

@@ -1,6 +1,6 @@
-"""Implements `make repair-redis`: cuts off what Redis cannot read of its append-only file, after a copy of it.
+"""Implements `make repair-redis`: copies Redis' append-only file, and cuts off the part that Redis cannot read.
 
-The checkers of Redis are the server's own program under other names.
+The programs that check and cut such files are Redis' own server, started under other names.
 """
 
 import argparse
@@ -35,8 +35,9 @@ def main() -> int:
 
 
 def repair(folder: Path, *, sure: bool) -> int:
-    """Checks the append-only file in Redis' folder. If its last part is damaged, copies all parts, and cuts it at the
-    damage; unless `sure`, asks before. Returns the exit code: 0 if the file is whole now.
+    """Checks the append-only file in Redis' folder, which has several parts. If the last part is damaged, copies all
+    parts, and cuts the last one where the damage begins; asks for consent before, unless `sure`. Returns the exit code:
+    0 if the file is undamaged now.
     """
     manifest = folder / FILES / "appendonly.aof.manifest"
     parts = _PART.findall(manifest.read_text()) if manifest.exists() else []
@@ -69,7 +70,9 @@ def _cut(folder: Path, part: str, *, sure: bool) -> int:
 
 
 def _check(part: Path, *options: str) -> "subprocess.CompletedProcess[str]":
-    """Runs the checker of the part's format; with `--fix` it asks before it cuts."""
+    """Runs the checker for the format of the part. With `--fix` it cuts the file; its question about that is answered
+    yes.
+    """
     return subprocess.run(
         [CHECK_SNAPSHOT if part.name.endswith(SNAPSHOT) else CHECK, *options, part.name],
         executable=get_binary_path(),

@@ -1,4 +1,4 @@
-"""Tells people in the launcher's terminal which parts of the stack do not work, and why."""
+"""Prints, in the launcher's terminal, which services are not ready, and why."""
 
 import socket
 import sys
@@ -17,9 +17,10 @@ REPAIR = "end this stack (Ctrl-C), and run `make repair-redis`, which cuts off w
 
 
 class ServiceWatch:
-    """Asks the services whether they are ready. Until all are, it reports every `report_s` seconds those that are not,
-    and earlier why Redis does not run; afterwards, each change that lasts for two looks. `is_stopping` returns True if
-    nothing is to be asked any more.
+    """Asks the services whether they are ready. Until all are ready for the first time, it prints every `report_s`
+    seconds those that are not; if Redis does not run, it prints why after 3 s. Later it prints each service that was
+    not ready at two checks in a row (`look_s` seconds apart), and when it is ready again. While `is_stopping` returns
+    True, no service is asked.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class ServiceWatch:
         """Seconds until all services were ready for the first time; None until they are."""
 
     def step(self) -> None:
-        """Asks, if it is time to."""
+        """Asks the services, if the time for the next check has come."""
         now = self._clock()
         if self.seconds is None:
             self._begin(now)
@@ -100,7 +101,7 @@ class ServiceWatch:
             return False
 
     def _unready(self, services: Iterable[ServiceName]) -> dict[ServiceName, str]:
-        """Returns those of the services that are not ready, with the reason."""
+        """Returns service → reason, for those of the services that are not ready."""
         waiting: dict[ServiceName, str] = {}
         headers = {"Authorization": f"Bearer {self._settings.platform_token()}"}
         with httpx.Client(headers=headers, timeout=2, verify=False) as client:

@@ -16,7 +16,9 @@ from stack.local.programs import ROOT
 
 
 class Supervisor:
-    """supervisord of one home. It outlives its launcher, so that visitors are served on if that is killed."""
+    """Controls the supervisord of one home. That outlives its launcher, so that visitors are still served if the
+    launcher is killed.
+    """
 
     def __init__(self, home: Path) -> None:
         self._home = home
@@ -33,7 +35,9 @@ class Supervisor:
         return self._left is not None
 
     def differences(self) -> str:
-        """Returns why the adopted supervisor does not run what a new one would, or an empty text."""
+        """Returns what has changed since the adopted supervisor was started: names of settings, or the code. Returns an
+        empty text if nothing has.
+        """
         assert self._left is not None
         theirs, ours = _settings(self._left.environ()), _settings({**os.environ, "SLIPWAY_HOME": str(self._home)})
         names = sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name))
@@ -44,8 +48,8 @@ class Supervisor:
         return "the code changed" if is_newer else ""
 
     def start(self) -> None:
-        """Starts it, in a session of its own: a terminal's Ctrl-C and hang-up reach the launcher only, which then stops
-        it in order.
+        """Starts supervisord in a session of its own. So a terminal's Ctrl-C and hang-up reach only the launcher, which
+        then stops everything in order.
         """
         self._left = None
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONWARNINGS"}
@@ -63,7 +67,7 @@ class Supervisor:
         return self._child is not None and self._child.poll() is None
 
     def stop(self, timeout_s: float) -> None:
-        """Ends it and its programs by SIGTERM; itself by SIGKILL after `timeout_s` seconds, which ends them too."""
+        """Ends supervisord, and with it its programs, by SIGTERM; after `timeout_s` seconds by SIGKILL."""
         process = self._left or self._child
         if process is None:
             return

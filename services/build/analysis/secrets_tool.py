@@ -1,8 +1,8 @@
-"""Scans a folder with detect-secrets; run as a program of its own, which imports nothing of the platform. Its arguments
-are those of `detect-secrets`.
+"""Runs detect-secrets, without the import of `requests`, as a program of its own that imports nothing of the platform.
+Its arguments are those of `detect-secrets`.
 
-The plugins of detect-secrets import `requests` to verify what they find, which `scan --no-verify` does not do. That
-import takes two thirds of the time that the whole program takes to start, so a stand-in takes its place.
+The plugins of detect-secrets need `requests` only to verify secrets that they have found, which `scan --no-verify` does
+not do. The import would take two thirds of the program's start, so an empty module takes its place.
 """
 
 import sys

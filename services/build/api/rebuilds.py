@@ -1,4 +1,4 @@
-"""Serves the request to build a release's commit again, which the deployer makes."""
+"""Serves the deployer's request to build the commit of a release again, because the release's artifact is gone."""
 
 from fastapi import APIRouter
 
@@ -12,10 +12,10 @@ def rebuilds_router(remote_sync: RemoteSync) -> APIRouter:
 
     @router.post("/apps/{app}/rebuilds", status_code=202, response_model=Build, summary="Rebuild a release's artifact")
     async def rebuild(app: str, body: RebuildRequest) -> Build:
-        """Queues a build of a live release's commit, whose artifact or image is gone. The deployer calls this by
-        itself. It runs through all gates, is deployed in place of that release, and supersedes no other build; at most
-        two such builds run at a time. While one of the release is under way, answers with that one. 409: the repository
-        has no such commit any more.
+        """Queues a build of the commit of a live release whose artifact or image is gone; the deployer calls this. The
+        build passes through all gates, is deployed in place of that release, and supersedes no other build. At most two
+        such builds run at a time. If one for this release is under way, returns that one. 409: the repository no longer
+        has the commit.
         """
         return await remote_sync.rebuild(app, body)
 

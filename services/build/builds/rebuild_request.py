@@ -1,4 +1,4 @@
-"""Defines the request to build a commit again whose artifact is gone."""
+"""Defines the request to build the commit of a release again, because its artifact is gone."""
 
 from typing import Annotated
 
@@ -10,8 +10,8 @@ ReleaseId = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]*-r[0-9]+$
 
 
 class RebuildRequest(Model):
-    """Request body of `POST /apps/{app}/rebuilds`."""
+    """Holds the request body of `POST /apps/{app}/rebuilds`."""
 
     release: ReleaseId = Field(description="Id of the live release whose artifact is gone, or cannot be run.")
-    environment: Environment = Field(description="Its environment, to which the build is deployed.")
-    commit: Commit = Field(description="Its commit.")
+    environment: Environment = Field(description="Environment of the release, to which the build is deployed.")
+    commit: Commit = Field(description="Commit of the release.")

@@ -1,11 +1,11 @@
-"""Writes to files without a buffer."""
+"""Writes to files that were opened without a buffer."""
 
 from typing import IO
 
 
 def write_all(file: IO[bytes], data: bytes) -> None:
-    """Writes all of `data` to a file that has no buffer. One write of such a file may take only a part, without an
-    error: so it does where a disk becomes full. Raises OSError; a part may have been written then.
+    """Writes all of `data` to a file that has no buffer. A single `write` to such a file may write only a part without
+    raising an error, as it does when the disk becomes full. Raises OSError; a part may be written by then.
     """
     left = memoryview(data)
     while left:

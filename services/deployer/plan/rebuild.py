@@ -1,4 +1,4 @@
-"""Plans the rebuild of the live release's artifact, from which no instance can be started any more. Pure."""
+"""Plans the rebuild of a live release's artifact, if no instance can be started from the artifact any more. Pure."""
 
 from collections.abc import Iterator
 
@@ -15,8 +15,8 @@ def begin_rebuild(world: World) -> Iterator[Change]:
 
 
 def end_rebuild(world: World) -> Iterator[Change]:
-    """Yields the end of a rebuild in a stopped environment: nothing is to be started. The next start finds out anew
-    whether one is needed.
+    """Yields the change that ends the live release's rebuild, if there is one. Call it for a stopped environment, where
+    nothing is to be started; its next start finds out whether a rebuild is needed.
     """
     live = world.only(ReleaseState.LIVE)
     if live is not None and live.rebuild is not None:
@@ -24,8 +24,8 @@ def end_rebuild(world: World) -> Iterator[Change]:
 
 
 def check_rebuild(stored: World, build: BuildView) -> None:
-    """Raises Conflict if the build was made for a release that needs it no more: it is not live any more, another
-    release waits, or the environment is stopped.
+    """Raises Conflict if `build` is a rebuild that its release no longer needs: the release is not live any more,
+    another release is pending or starting, or the environment is stopped. Does nothing if `build` is no rebuild.
     """
     if build.rebuilds is None:
         return

@@ -1,4 +1,4 @@
-"""Has the artifacts of live releases built again from which no instance can be started.
+"""Requests that artifacts of live releases are built again, if no instance can be started from them.
 
 May import `drivers`, `plan`, `releases` and `store`. Imported by `main`.
 """

@@ -1,4 +1,4 @@
-"""Asks build to build a live release's commit again, follows that build, and records what becomes of it."""
+"""Requests a new build of a live release's commit from the build service, follows it, and records its outcome."""
 
 import asyncio
 import logging
@@ -21,9 +21,10 @@ UNDER_WAY = frozenset({BuildState.QUEUED, BuildState.RUNNING})
 
 
 class Rebuilder:
-    """Leads each rebuild that is stored in a live release. Build makes the new release itself, as after a push, so a
-    rebuild ends well when this release is not live any more. Each step may be repeated: build starts no second build
-    of a release while one is under way. `locks` are the environments' locks, shared with their reconcilers.
+    """Carries out the rebuilds that are stored in live releases. After the build, the build service itself requests the
+    new release, as after a push. So a rebuild has succeeded when its release is no longer live. Each step may be
+    repeated: while a build for a release is under way, the build service starts no second one. `locks` are the
+    environments' locks, shared with their reconcilers.
     """
 
     def __init__(
@@ -41,7 +42,9 @@ class Rebuilder:
         self._now = now
 
     async def step(self, release_id: str) -> None:
-        """Does what is due for the release. Raises RedisError, and DriverError if the engine does not answer."""
+        """Requests the release's rebuild if that is due, or follows the one that is under way. Raises RedisError, and
+        DriverError if the engine does not answer.
+        """
         release = await self._store.release(release_id)
         if release is None or release.state is not ReleaseState.LIVE or release.rebuild is None:
             return
@@ -90,7 +93,9 @@ class Rebuilder:
     async def _store_rebuild(
         self, release: Release, rebuild: Rebuild | None, state: str = "", reason: str = ""
     ) -> None:
-        """Stores the rebuild, with the event `artifact.<state>`, unless the release is not live any more."""
+        """Stores the rebuild, and the event `artifact.<state>` unless `state` is empty. Does nothing if the release is
+        not live any more, or if its rebuild has changed since `release` was read.
+        """
         async with self._locks[release.environment_id]:
             stored = await self._store.release(release.id)
             if stored is None or stored.state is not ReleaseState.LIVE or stored.rebuild != release.rebuild:

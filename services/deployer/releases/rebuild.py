@@ -1,4 +1,4 @@
-"""Models the rebuild of a live release's artifact, from which no instance can be started any more. Pure."""
+"""Models the rebuild of a live release's artifact, if no instance can be started from the artifact any more. Pure."""
 
 from datetime import datetime, timedelta
 
@@ -11,14 +11,14 @@ LONGEST_DELAY_S = 3600.0
 
 
 class Rebuild(BaseModel):
-    """The rebuild of an artifact: build is asked to build the release's commit again, until another release takes the
-    place of this one.
+    """Records the rebuild of a live release's artifact: its cause, its progress and failed tries. It ends when the
+    release is no longer live.
     """
 
     cause: str
     """Why the artifact cannot be run."""
     next_at: datetime
-    """Time from which build is asked."""
+    """Time from which the build service is asked for a build."""
     build: str = ""
     """Id of the build that was asked for; empty while none is under way."""
     tries: int = 0
@@ -28,7 +28,7 @@ class Rebuild(BaseModel):
 
     @property
     def problem(self) -> str:
-        """Returns what is wrong, and what is done about it, for people."""
+        """Returns, for people, why the artifact cannot be run, and what happens about it."""
         if self.build:
             return f"{self.cause}; {self.build} builds its commit again"
         if not self.failure:
@@ -40,18 +40,18 @@ class Rebuild(BaseModel):
 
 
 def asked(rebuild: Rebuild, build: str) -> Rebuild:
-    """Returns it with the build that is under way."""
+    """Returns the rebuild with the id of the build that was asked for and is now under way."""
     return rebuild.model_copy(update={"build": build, "failure": ""})
 
 
 def postponed(rebuild: Rebuild, waits_for: str) -> Rebuild:
-    """Returns it while a part of the platform is away, so that build could not be asked."""
+    """Returns the rebuild with the text `waits_for`, because the build service could not be asked yet."""
     return rebuild.model_copy(update={"failure": waits_for})
 
 
 def failed(rebuild: Rebuild, failure: str, now: datetime) -> Rebuild:
-    """Returns it after a try that failed; the next one follows after a minute, then after twice as long each time, up
-    to an hour.
+    """Returns the rebuild after a try that failed, with the time of the next try: after a minute at first, then after
+    twice as long each time, up to an hour.
     """
     tries = rebuild.tries + 1
     delay_s = backoff_s(tries, first_s=FIRST_DELAY_S, longest_s=LONGEST_DELAY_S)

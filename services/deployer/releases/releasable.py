@@ -7,7 +7,9 @@ from shared.models import Artifact, BuildView
 
 
 def releasable(build: BuildView, environment_id: EnvironmentId) -> tuple[Artifact, Manifest]:
-    """Returns the build's artifact and manifest. Raises Conflict if the build may not be released."""
+    """Returns the build's artifact and manifest. Raises Conflict if the build may not be released, for example because
+    it has not passed its gates.
+    """
     if build.app != environment_id.app:
         raise Conflict(f"build {build.id} is of app {build.app}, not of {environment_id.app}")
     if not build.passed:

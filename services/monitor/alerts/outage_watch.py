@@ -1,4 +1,4 @@
-"""Asks the deployer about each production without a ready instance: whether people want it so, and why it is so."""
+"""Asks the deployer why the production of an app has no ready instance, and whether people have stopped it."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -17,8 +17,9 @@ AT_A_TIME = 8
 
 
 class OutageWatch:
-    """Compares what the monitor holds for live with what the deployer holds for live. Events say the same earlier, but
-    one may be lost. Data that are missing end nothing: only a deployer that says so does.
+    """Compares, for each app whose production has no ready instance, the release that the monitor takes for live with
+    the deployer's. Events report changes earlier, but one may be lost. Alerts are ended only if the deployer says that
+    the release is not live any more, or that people stopped the app; missing data end none.
     """
 
     def __init__(
@@ -37,7 +38,9 @@ class OutageWatch:
         self._asked_at: dict[str, datetime] = {}
 
     async def step(self) -> None:
-        """Asks about the apps that were not asked about for 10 s, eight at a time. Raises RedisError."""
+        """Asks the deployer about those apps without a ready instance about which it was not asked in the last 10 s,
+        eight at a time. Raises RedisError.
+        """
         now = self._clock()
         out = self._inventory.without_ready() if self._inventory.answers else set()
         self._asked_at = {app: at for app, at in self._asked_at.items() if app in out and now - at < ASKED_EVERY}
@@ -77,6 +80,8 @@ class OutageWatch:
 
 
 def _words(instances: Sequence[Mapping[str, Any]]) -> str:
-    """Returns the states of the instances with their reasons, which the registry lacks; empty if there are none."""
+    """Returns the states of the instances with their reasons, which the registry lacks; empty if there are no
+    instances.
+    """
     reasons = ((each, f" ({each['reason']})" if each.get("reason") else "") for each in instances)
     return ", ".join(f"{each['id']} is {each['state']}{reason}" for each, reason in reasons)

@@ -1,4 +1,4 @@
-"""Finds the platform's problems in what the services say in `/ready`. Pure."""
+"""Finds the platform's problems in the services' answers to `GET /ready`. Pure."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -10,14 +10,14 @@ from shared.web.readiness import Readiness
 
 LOOP = "loop "
 REDIS_ALERT = "redis:platform"
-"""Id of the alert that Redis does not answer. While it fires, nothing can be stored."""
+"""Id of the alert about Redis. While it fires, nothing can be stored."""
 SERVICE_FIRES_AFTER_S = 30.0  # the start of a service takes so long on a busy machine
 FIRES_AFTER_S = 15.0
 
 
 @dataclass(frozen=True)
 class PlatformProblem:
-    """Describes a problem of the platform. `service` is the service that has it; empty if it concerns all."""
+    """Describes a problem of the platform. `service` is the service that has it; empty for a dependency of services."""
 
     rule: str
     service: str
@@ -25,20 +25,23 @@ class PlatformProblem:
 
     @property
     def alert(self) -> str:
-        """Returns the id of the alert about it."""
+        """Returns the id of the alert about the problem."""
         return f"{self.rule}:{self.service or 'platform'}"
 
 
 def durations(problem: PlatformProblem) -> Rule:
-    """Returns a rule that says how long the problem lasts before it is an alert; nothing else of it counts."""
+    """Returns a rule with the time for which the problem must last before its alert fires. Only the rule's name and
+    this time are used.
+    """
     for_s = SERVICE_FIRES_AFTER_S if problem.service else FIRES_AFTER_S
     return Rule(name=problem.rule, metric=Metric.HEALTH, threshold=1, for_s=for_s)
 
 
 def problems_of(answers: Mapping[str, Readiness | str]) -> list[PlatformProblem]:
-    """Returns the problems in the answers of the services, or in the reasons why they gave none. A dependency that
-    several services report is one problem. A loop that fails while a dependency of its service does is a symptom of
-    that, and left out; so is a service that another one cannot reach if it has a problem itself.
+    """Returns the problems in `answers`, which holds each service's answer, or the reason why it gave none. A
+    dependency that several services report is one problem. Two kinds of reports are left out, because another problem
+    explains them: a failed loop of a service that also reports something else, and a service that others cannot reach,
+    if its own answer is missing or reports a problem.
     """
     found = [PlatformProblem("service", name, why) for name, why in answers.items() if isinstance(why, str)]
     reported: dict[str, dict[str, str]] = {}  # dependency → service → text
@@ -61,7 +64,9 @@ def problems_of(answers: Mapping[str, Readiness | str]) -> list[PlatformProblem]
 
 
 def _joined(texts: Mapping[str, str]) -> str:
-    """Returns the texts, each once, with the services that gave it; texts that differ in figures alone are one."""
+    """Returns the texts of `texts` (service → text), each once, with its services. Texts that differ only in numbers
+    count as one.
+    """
     alike: dict[str, tuple[str, list[str]]] = {}
     for service, text in texts.items():
         alike.setdefault(re.sub(r"[0-9.]+", "0", text), (text, []))[1].append(service)

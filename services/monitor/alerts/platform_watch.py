@@ -1,4 +1,4 @@
-"""Asks every service how it is, and keeps the alerts about the platform."""
+"""Requests `/ready` from every service, and updates the alerts about the platform."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -13,12 +13,12 @@ from shared.web.readiness import Readiness
 
 AGAIN_S = 5.0
 HELD = timedelta(seconds=60)
-"""A problem counts until it was not reported for so long: what comes and goes is one alert."""
+"""Time for which a problem still counts after its last report, so that one that comes and goes is one alert."""
 
 
 class PlatformWatch:
-    """Asks every service for its `/ready` and updates the alerts. `holder` returns who has a service's port, if that is
-    not the service; `wake` is called when an alert changed.
+    """Requests `/ready` from every service and updates the alerts. `holder` returns a text that names the process which
+    has a service's port, if that is not the service itself; `wake` is called when an alert has changed.
     """
 
     def __init__(
@@ -38,9 +38,10 @@ class PlatformWatch:
         self._seen: dict[str, tuple[PlatformProblem, datetime]] = {}
 
     async def step(self) -> float | None:
-        """Asks all services at once, but not at the first call, as services start together. An alert fires once its
-        problem has lasted, with each reading or with gaps of up to a minute; it resolves after a minute without it.
-        Returns the seconds until the next step while there is a problem, else None.
+        """Asks all services at the same time. The first call does nothing, because the services start together. An
+        alert fires once its problem has lasted long enough (`durations`), if no more than a minute passed between two
+        reports of it. It resolves after a minute without a report. Returns the seconds until the next step while there
+        is a problem, else None.
         """
         if not self._has_begun:
             self._has_begun = True

@@ -1,4 +1,4 @@
-"""Sends the messages that cannot be stored first: that Redis does not answer, and that it answers again."""
+"""Sends the two messages that cannot be stored first: that Redis does not answer, and that it answers again."""
 
 import asyncio
 import hashlib
@@ -33,8 +33,9 @@ class _Sending:
 
 @dataclass
 class DirectMessages:
-    """Tells people that Redis does not answer while it does not, and its end, each recipient once. The state is in
-    memory: a monitor that restarts meanwhile tells it again. All other messages are deliveries (`outbox.py`).
+    """Sends each recipient one message when Redis does not answer, and one when it answers again. Which messages were
+    sent is known only in memory, so a monitor that restarts meanwhile may send one again. All other messages are stored
+    as deliveries (`outbox.py`).
     """
 
     alerts: ActiveAlerts
@@ -49,7 +50,9 @@ class DirectMessages:
     _learned_at: datetime | None = None
 
     async def step(self) -> float | None:
-        """Sends what is due. Returns the seconds until a message is tried again, None if none waits."""
+        """Sends the messages that are due. Returns the seconds until the next try of a message that failed; None if
+        there is no such message.
+        """
         now = self.now()
         self._begun_at = self._begun_at or now
         alert = self.alerts.get(REDIS_ALERT)

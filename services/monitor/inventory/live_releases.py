@@ -10,8 +10,8 @@ FIRST_LOAD_S = 2.0
 
 
 class LiveReleases:
-    """Keeps the live releases in memory and writes them behind to Redis; only `flush()` and the first `load()` wait for
-    it. What was learned since the start wins over what is stored.
+    """Holds the live releases in memory, and writes changes to Redis later (`flush`), so that no change waits for
+    Redis. After the stored releases are loaded, changes since the start of the process take precedence over them.
     """
 
     def __init__(self, store: LiveStore) -> None:
@@ -36,19 +36,19 @@ class LiveReleases:
         self._unsaved.add(app)  # also what is stored and not loaded yet
 
     def end(self, release: str) -> None:
-        """Forgets the release as its app's live one."""
+        """Records that the release is no longer live."""
         for app in [app for app, live in self._live.items() if live == release]:
             self.forget(app)
 
     async def load_if_possible(self) -> None:
-        """Loads what is stored, once, for at most 2 s; if that fails, `flush()` does it."""
+        """Tries once, for at most 2 s, to load the stored releases. If that fails, `flush` loads them later."""
         if not self._tried:
             self._tried = True
             with contextlib.suppress(RedisError, TimeoutError):
                 await asyncio.wait_for(self._load(), FIRST_LOAD_S)
 
     async def flush(self) -> None:
-        """Stores what has changed. Raises RedisError; the next call then does it."""
+        """Stores the changes since the last call. Raises RedisError; the next call then stores them."""
         await self._load()
         unsaved, self._unsaved = self._unsaved, set()
         try:
@@ -59,7 +59,9 @@ class LiveReleases:
             raise
 
     async def is_stored(self, app: str) -> bool:
-        """Returns True if Redis still has the app's live release, so that it has lost no data. Raises RedisError."""
+        """Returns True if Redis holds a live release of the app. If it does not although one was stored, Redis has lost
+        its data. Raises RedisError.
+        """
         return await self._store.holds(app)
 
     async def _load(self) -> None:

@@ -1,4 +1,4 @@
-"""Stores which release is live in the production of each app, for the monitor's next process."""
+"""Stores which release is live in the production of each app, so that it is known after a restart of the monitor."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,8 +9,8 @@ LIVE = "monitor:live"
 
 
 class LiveStore:
-    """Stores the live releases in the hash `monitor:live`, app → release. Every method raises `redis.RedisError` when
-    Redis is out of reach; writes are atomic and idempotent.
+    """Stores the live releases in the hash `monitor:live`, app → release. Every method raises `redis.RedisError` if
+    Redis does not answer; writes are atomic and idempotent.
     """
 
     def __init__(self, redis: Redis) -> None:

@@ -1,4 +1,4 @@
-"""Keeps some of the disk for the proxy's own files, so that a canary can be aborted while the disk is full."""
+"""Reserves disk space for the proxy's own files, so that a canary can be aborted while the disk is full."""
 
 import contextlib
 import os
@@ -12,14 +12,16 @@ SPARE_BYTES = 4 * MIB
 
 
 class SpareSpace:
-    """A file in `folder` that takes space, and gives it back to a write for which the disk has no room."""
+    """Occupies `size_bytes` of the disk with the file `.spare` in `folder`, and deletes the file when a write finds the
+    disk full.
+    """
 
     def __init__(self, folder: Path, size_bytes: int = SPARE_BYTES) -> None:
         self._path = folder / ".spare"
         self._size_bytes = size_bytes
 
     def take(self) -> None:
-        """Takes the space, unless it is taken already or the disk does not have it."""
+        """Makes the file, unless it exists or the disk has too little space for it."""
         if self._path.exists():
             return
         try:
@@ -30,8 +32,8 @@ class SpareSpace:
                 self._path.unlink()
 
     def lend(self, write: Callable[[], object]) -> None:
-        """Calls `write`, which may be repeated after an error. If the disk has no room, gives the space back and calls
-        it again. Raises OSError.
+        """Calls `write`, which must be repeatable after an error. If that fails because the disk is full, deletes the
+        file and calls `write` again. Raises OSError.
         """
         try:
             write()

@@ -1,6 +1,7 @@
-"""Limits what visitors may take of Envoy: connections of all together and of one client, and how long each may stay
-idle. Pure. Envoy counts connections by filter chain, not by client. Therefore each listener has 16 filter chains, one
-for each group of clients whose addresses end with the same character. A client always belongs to the same group.
+"""Configures Envoy's limits for visitors: how many connections all of them and one client may have, and how long a
+connection may be idle. Pure. Envoy counts connections by filter chain, not by client. Therefore each listener has 16
+filter chains, one for each group of clients whose addresses end with the same character. A client always belongs to the
+same group.
 """
 
 from pathlib import Path
@@ -20,9 +21,9 @@ _PRESSURE = "envoy.resource_monitors.injected_resource"
 
 
 def overload_manager(folder: Path, visitors: int) -> Json:
-    """Returns Envoy's overload manager: at most `visitors` connections of all listeners, and time-outs that become
-    shorter the more connections are taken. Envoy cannot shorten time-outs by its own count of connections, so the proxy
-    service writes the share that is taken to the file `pressure` in `folder`.
+    """Returns the configuration of Envoy's overload manager. It allows at most `visitors` connections on all listeners
+    together, and shortens time-outs while many of them are taken. Envoy cannot shorten time-outs by its own number of
+    connections, so the proxy service writes the share that is taken to the file `pressure` in `folder`.
     """
     return {
         "resource_monitors": [

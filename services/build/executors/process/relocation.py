@@ -1,7 +1,7 @@
-"""Makes what was installed into an artifact's `.venv` independent of the artifact's path, so that a home can be moved.
+"""Makes the programs in an artifact's `.venv` independent of the artifact's path, so that the home can be moved.
 
-Installers write the absolute path of `.venv/bin/python` into the first line of each program. It is replaced by a line
-that finds the interpreter beside the program, as `uv venv --relocatable` writes it.
+Installers write the absolute path of `.venv/bin/python` into the first line of each program. That line is replaced by
+lines that find the interpreter in the program's own folder, as `uv venv --relocatable` writes them.
 """
 
 import os
@@ -16,8 +16,8 @@ HEAD = b"""#!/bin/sh
 
 
 def make_relocatable(venv: Path, caches: Path) -> None:
-    """Rewrites the programs in `venv/bin`, and the links from `venv` to `caches`, which may be moved with it. Does
-    nothing if there is no such folder. Blocks.
+    """Rewrites the programs in `venv/bin`, and makes links from `venv` into the folder `caches` relative, because that
+    folder is moved together with `venv`. Does nothing if `venv` is a link or does not exist. Blocks.
     """
     if venv.is_symlink() or not venv.is_dir():
         return
@@ -33,8 +33,8 @@ def make_relocatable(venv: Path, caches: Path) -> None:
 
 
 def _absolute_head(folder: Path) -> re.Pattern[bytes]:
-    """Returns what matches the head of a program that names an interpreter in `folder`: one line, or, where the path
-    is too long for the kernel or has blanks, three lines for `sh`.
+    """Returns a pattern that matches the first lines of a program, if they name an interpreter in `folder`: one line,
+    or three lines for `sh`, which installers write if the path has blanks or is too long for the kernel.
     """
     interpreter = re.escape(os.fsencode(folder)) + rb"/([\w.-]+)"
     return re.compile(

@@ -1,4 +1,4 @@
-"""Finds what a step left that no copy of an artifact can hold. Blocks."""
+"""Finds files that an artifact cannot contain, such as a socket that a step has left. Blocks."""
 
 import os
 import stat

@@ -1,4 +1,4 @@
-"""Copies the `.venv` that virtualenv made for one build to later builds, which takes a fiftieth of the time."""
+"""Gives later builds a copy of the `.venv` that virtualenv made once, in a fiftieth of virtualenv's time."""
 
 import contextlib
 import hashlib
@@ -19,8 +19,8 @@ LONGEST_PATH = 110  # scripts of longer ones, and of those with a space, begin w
 
 
 class VenvTemplate:
-    """Keeps one template below `folder` for each Python, version of virtualenv, and `environment` of the steps, whose
-    variables are virtualenv's settings. Methods block.
+    """Keeps a template of a `.venv` below `folder`. There is one template for each combination of Python, version of
+    virtualenv, and settings of virtualenv, which are the variables VIRTUALENV_… in `environment`. Methods block.
     """
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
@@ -31,8 +31,8 @@ class VenvTemplate:
         self._taking = threading.Lock()
 
     def copy_to(self, venv: Path) -> bool:
-        """Makes `venv` like the template, with its own path in its scripts. Returns False, and makes nothing, if there
-        is no usable template.
+        """Makes the folder `venv`, as a copy of the template with the path of `venv` in its scripts. Returns False, and
+        leaves no such folder, if there is no usable template.
         """
         template = self._folder / VENV
         with contextlib.suppress(OSError, shutil.Error):
@@ -47,9 +47,7 @@ class VenvTemplate:
         return False
 
     def take(self, venv: Path) -> None:
-        """Keeps a copy of `venv`, which virtualenv has just made, as the template. A template that is there already is
-        replaced.
-        """
+        """Stores a copy of `venv`, which virtualenv has just made, as the template, in place of an earlier one."""
         if not _has_plain_path(venv):
             return
         fresh = self._folder.with_name(f".{self._folder.name}")

@@ -1,4 +1,4 @@
-"""Finds the folders of artifacts in the home, and checks those that came from another home."""
+"""Finds the folders of artifacts in the home, and checks artifacts that were built at another path."""
 
 from pathlib import Path
 
@@ -17,8 +17,8 @@ from shared.models import Artifact
 
 
 class ArtifactFolders:
-    """Finds the artifacts in `home`. One that was built at another path (the home was moved or copied) is checked
-    whole before its first start, since a part of it may be missing or name that path. Methods block.
+    """Finds the artifacts in `home`. If one was built at another path, because the home was moved or copied since, all
+    of its files are checked before its first start: some may be missing, or contain that path. Methods block.
     """
 
     def __init__(self, home: Path) -> None:
@@ -26,7 +26,7 @@ class ArtifactFolders:
         self._sound: set[str] = set()
 
     def usable(self, artifact: Artifact) -> Path:
-        """Returns the artifact's folder. Raises ArtifactUnusable."""
+        """Returns the artifact's folder. Raises ArtifactUnusable if no instance can be started from it."""
         folder = artifact_folder(self._home, artifact.ref)
         is_new_here = is_moved(self._home, artifact) and artifact.digest not in self._sound
         if is_new_here or artifact.kind != "directory" or not folder.is_dir():
@@ -39,8 +39,8 @@ class ArtifactFolders:
         return folder
 
     def verify(self, artifact: Artifact) -> None:
-        """Raises ArtifactGone or ArtifactChanged, ArtifactUnusable if it can run at another path only, or MachineShort
-        if the machine lacks what reading it takes.
+        """Reads the whole artifact. Raises ArtifactGone, ArtifactChanged, ArtifactUnusable if it can run only at
+        another path or on another machine, or MachineShort if the machine has no memory or open file left to read it.
         """
         if artifact.kind != "directory":
             raise ArtifactGone(f"processes run from a directory, not from an {artifact.kind}")
