@@ -209,8 +209,8 @@ class ReleaseWait(View):
     limit_s: float = Field(
         description="The manifest's `run.ready_within`; up to four times that while processes wait for a CPU."
     )
-    away_s: float = Field(0, description="Seconds in which a part of the platform was away, so that the clock stood.")
-    is_held: bool = Field(False, description="True while a part of the platform is away and the clock stands.")
+    away_s: float = Field(0, description="Seconds in which a part of the platform was down, which do not count.")
+    is_held: bool = Field(False, description="True while a part of the platform is down: waiting then does not count.")
 
 
 class ReleaseView(View):

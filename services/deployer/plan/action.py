@@ -215,7 +215,7 @@ class AutoRollback:
 
 @dataclass(frozen=True)
 class FollowRebuild:
-    """Asks build to build the release's commit again, or looks how far that is."""
+    """Requests a build of the release's commit from the build service, or checks the state of that build."""
 
     release: str
 
