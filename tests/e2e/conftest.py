@@ -1,5 +1,6 @@
 """One real stack for the end-to-end tests: Redis, Envoy, five services, apps as processes, on free ports."""
 
+import contextlib
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -17,8 +18,8 @@ from tests.support.stack.new_app import new_app
 PIP = {"PIP_NO_COMPILE": "1"}  # to compile all that is installed takes longer than what the apps import
 
 
-@pytest.fixture(scope="package")
-def stack() -> Iterator[LocalStack]:
+@contextlib.contextmanager
+def new_stack() -> Iterator[LocalStack]:
     home = tempfile.mkdtemp(prefix="slipway-e2e-")  # not in pytest's tmp_path: the paths of its sockets must be short
     share_virtualenv(Path(home) / "cache")
     try:
@@ -28,6 +29,12 @@ def stack() -> Iterator[LocalStack]:
         # To remove tens of thousands of small files takes half a minute, for which no test needs to wait.
         command = ["sh", "-c", 'rm -rf "$0" &', home]
         subprocess.run(command, check=True, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL, start_new_session=True)
+
+
+@pytest.fixture(scope="package")
+def stack() -> Iterator[LocalStack]:
+    with new_stack() as running:
+        yield running
 
 
 @pytest.fixture

@@ -109,7 +109,7 @@ def test_an_app_brings_its_dependencies_with_it(stack: LocalStack, make_app: Cal
     app.repository.replace("app.py", "import contextlib\n", "import contextlib\nimport iniconfig\n")
     app.repository.commit("a dependency")
     app.deliver(Environment.PRODUCTION)
-    artifact = Path(app.call("build", "GET", "/builds/carried-1")["artifact"]["ref"])
+    artifact = Path(app.call("build", "GET", "/builds/carried-1")["artifact"]["built_in"])
     command = "import iniconfig, socket; print(iniconfig.__file__); socket.create_connection(('127.0.0.1', 1))"
     offline = [] if os.geteuid() else ["unshare", "--net"]
     ran = subprocess.run(

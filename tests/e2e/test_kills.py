@@ -93,7 +93,7 @@ def check_what_is_left(stack: LocalStack, app: Deployable, build: dict[str, Any]
     assert marked_pids(MARKER, str(folder)) == []
     assert not list(folder.parent.glob(f".{build['id']}*"))
     if build["state"] == "success":
-        assert (build["artifact"]["ref"], of_build) == (str(folder), ["live"])
+        assert (build["artifact"]["built_in"], of_build) == (str(folder), ["live"])
         assert build["artifact"]["digest"] == directory_digest(folder)
     else:
         assert (folder.exists(), build["artifact"], of_build) == (False, None, [])

@@ -15,6 +15,7 @@ from stack.clients.load import Load
 from stack.clients.mail_sink import MailSink, mail_sink
 from stack.clients.probe_client import wait_for
 from stack.local.local_stack import LocalStack
+from tests.e2e.conftest import new_stack
 from tests.support.browser import SCREENS, Scheme, Window, browser, chromium, profile, wait_until, window
 from tests.support.stack.new_app import new_app
 
@@ -41,6 +42,13 @@ PAGES: dict[str, tuple[ServiceName, str]] = {
 Profiles = dict[tuple[str, Scheme], BrowserContext]
 SCHEMES: tuple[Scheme, ...] = ("light", "dark")
 PICTURES = Path(folder) if (folder := os.environ.get("E2E_PICTURES")) else None
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[LocalStack]:
+    """One with nothing but `app`: with others' apps, that one would not be on the first page of each list."""
+    with new_stack() as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +128,7 @@ def test_a_page_fits_its_screen_and_nothing_complains(
     opened.page.wait_for_timeout(500)  # for what scripts do afterwards
     for (screen, scheme), opened in windows.items():
         opened.shoot(PICTURES, f"{name.replace(' ', '-')}-{screen}-{scheme}")
-        assert opened.complaints == [], (screen, scheme)
+        assert opened.faults() == [], (screen, scheme)
         assert opened.overflow() == 0, (screen, scheme)
         assert opened.page.title().endswith("· Slipway")
         assert opened.page.locator("h1").count() == 1
@@ -146,7 +154,7 @@ def test_the_navigation_leads_to_every_page(stack: LocalStack, app: Deployable, 
             opened.page.locator("header nav").get_by_role("link", name=title, exact=True).click()
             opened.page.wait_for_load_state("domcontentloaded")
             assert opened.page.locator("header nav a[aria-current=page]").inner_text() == title
-        assert opened.complaints == []
+        assert opened.faults() == []
 
 
 @pytest.mark.smoke
@@ -160,7 +168,7 @@ def test_a_flag_is_switched_by_a_click(stack: LocalStack, app: Deployable, profi
         button = opened.page.get_by_role("button", name=f"{FLAG}", exact=False).filter(has_text="on").first
         button.click()
         wait_for(lambda: served() == "on", "the flag on", 5)
-        assert opened.complaints == []
+        assert opened.faults() == []
 
 
 def test_charts_are_drawn_of_what_runs(stack: LocalStack, app: Deployable, profiles: Profiles) -> None:
@@ -185,7 +193,7 @@ def test_all_figures_come_anew_with_one_request_and_charts_stay(
         wait_until(opened.page, "!document.querySelector('[id^=figures-][data-old]')")
         assert len(asked) == 1
         assert opened.page.locator("canvas[data-old]").count() >= 2
-        assert opened.complaints == []
+        assert opened.faults() == []
 
 
 def test_nothing_of_a_table_is_out_of_sight_on_a_desktop(
@@ -218,5 +226,5 @@ def test_a_log_is_followed_to_its_end(stack: LocalStack, app: Deployable, profil
             "(p => p.scrollHeight - p.clientHeight - p.scrollTop)(document.querySelector('pre[data-follow]'))"
         )
         assert hidden < 30, "the log's end is in view"
-        assert opened.complaints == []
+        assert opened.faults() == []
     push.finish()

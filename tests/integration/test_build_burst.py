@@ -20,7 +20,7 @@ APPS = [f"app{number}" for number in range(1, 6)]
 BRANCHES = ["release", "dev"]  # every other push of an app
 PUSHES = int(os.environ.get("E2E_PUSHES", "5"))  # of each app; 10 where there is time
 LINES = [f"line {number} of 20" for number in range(1, 21)]
-STEP = 'for n in $(seq 1 20); do echo "line $n of 20"; sleep 0.05; done'
+STEP = 'for n in $(seq 1 20); do echo "line $n of 20"; sleep 0.1; done'
 
 
 @pytest.fixture
@@ -43,10 +43,12 @@ class Pushing:
 
 
 def push_all(folder: Path, service: BuildService) -> list[Pushing]:
-    """In turn over the apps; every other one of an app to another branch."""
+    """One app after the other, so that a branch gets its next push while its build runs; every other push of an app to
+    another branch.
+    """
     developers = {app: Developer(folder / app, service, app) for app in APPS}
     pushes = []
-    for number, app in itertools.product(range(PUSHES), APPS):
+    for app, number in itertools.product(APPS, range(PUSHES)):
         branch = BRANCHES[number % 2]
         steps = f"steps: [{{name: count, commands: ['sh ci.sh']}}]\nrun: {{command: x}}\nhosts: [h{number}]\n"
         commit = developers[app].commit({"slipway.yml": f"app: {app}\n{steps}", "ci.sh": STEP})

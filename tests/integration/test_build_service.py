@@ -148,7 +148,7 @@ def test_the_minimum_of_an_app_holds_for_its_manifest(
     service.http.post("/apps", json={"name": app, "gates": {"coverage": 80, "complexity": 20}}).raise_for_status()
     shown = pushed(reporting(PASSING), gates="{coverage: 60, complexity: 18}")
     assert "gates.coverage (line 4): 60 loosens the app's minimum of 80" in shown
-    assert "complexity" not in shown
+    assert "gates.complexity" not in shown
     assert "coverage: no readable figure" in pushed(reporting(PASSING))
 
 

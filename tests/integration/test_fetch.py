@@ -77,7 +77,7 @@ async def test_without_the_right_token_the_remedy_is_said(
     here: Here, forge: OutsideForge, developer: OutsideDeveloper, token: str
 ) -> None:
     developer.push()
-    with pytest.raises(FetchFailed, match=r"set source\.username and source\.token") as failed:
+    with pytest.raises(FetchFailed, match=r"let user and token be .*PUT /apps/notes \{\"source\": ") as failed:
         await here.fetcher().fetch("notes", here.source(forge.url(), token), BRANCHES)
     assert "wrong-token" not in str(failed.value)
 
@@ -190,7 +190,7 @@ async def test_a_redirect_is_told_and_not_followed(here: Here, tmp_path: Path) -
     port = free_port()
     server = await asyncio.start_server(redirect, "localhost", port)
     async with server:
-        with pytest.raises(FetchFailed, match=r"it redirects; set source\.url"):
+        with pytest.raises(FetchFailed, match=r"it redirects; .*PUT /apps/notes \{\"source\": "):
             await here.fetcher().fetch("notes", here.source(f"http://127.0.0.1:{port}/a.git"), BRANCHES)
     assert not [request for request in heard if " /b.git" in request]
     assert not [request for request in heard if "authorization" in request.lower()]

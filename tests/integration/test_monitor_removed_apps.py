@@ -1,5 +1,6 @@
 """What the monitor holds of a removed app is deleted, in memory and on real Redis; a longer name's stays."""
 
+import asyncio
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from redis.asyncio import Redis
 from services.monitor.config import Settings
 from services.monitor.notify.notifier_store import NotifierStore
 from services.monitor.notify.silence import Silence
-from services.monitor.samples.sample import is_of_app
+from services.monitor.samples.sample import Sample, is_of_app
+from services.monitor.samples.sample_store import SampleStore
 from services.monitor.scaling.policy_store import PolicyStore
 from services.monitor.scaling.scaling_input import EnvironmentKey
 from services.monitor.scaling.scaling_loop import Scaling
@@ -134,3 +136,35 @@ async def test_nobody_misses_the_instances_of_a_production_that_people_ended(
         for _ in range(12):
             await monitor.second()
         assert monitor.states() == {}
+
+
+async def test_what_is_loaded_while_an_app_is_removed_does_not_come_back(
+    tmp_path: Path, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World()
+    settings = Settings(home=tmp_path, token=SecretStr("token"))
+    async with httpx.AsyncClient(transport=httpx.MockTransport(world.answer)) as http:
+        before = Monitor(world, settings, http, redis)
+        for _ in range(70):
+            await before.second()
+        await before.samples.flush()
+        after = Monitor(world, settings, http, redis)
+        store = SampleStore(redis)
+        read = SampleStore.samples
+
+        async def slowly(self: SampleStore, *arguments: Any) -> list[Sample]:
+            found = await read(self, *arguments)
+            await asyncio.sleep(0.1)
+            return found
+
+        monkeypatch.setattr(SampleStore, "samples", slowly)
+        loading = asyncio.create_task(after.samples.load(world.time))
+        await asyncio.sleep(0.02)
+        await after.samples.forget("notes")
+        await loading
+        world.instances = {}
+        for _ in range(70):
+            await after.second()
+        await after.samples.flush()
+        assert not await store.knows("notes-r1-1", world.time)
+        assert await keys(redis) == []

@@ -12,6 +12,7 @@ from typing import Literal
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
+CHANGED = "net::ERR_NETWORK_CHANGED"
 SCREENS = {"desktop": (1280, 800), "phone": (390, 844)}
 Scheme = Literal["light", "dark"]
 
@@ -47,6 +48,14 @@ class Window:
         answer = self.page.goto(url)
         assert answer is not None
         return answer.status
+
+    def faults(self) -> list[str]:
+        """The complaints that are the page's own fault. When a network of containers comes or goes on this machine,
+        Chromium ends the requests that are under way.
+        """
+        if not any(CHANGED in each for each in self.complaints):
+            return self.complaints
+        return [each for each in self.complaints if CHANGED not in each and not each.startswith("htmx:")]
 
     def overflow(self) -> int:
         """Pixels by which the page is wider than its screen."""

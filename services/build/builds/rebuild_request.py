@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from shared.models import Commit, Environment, Model
+from shared.models import Commit, EnvironmentName, Model
 
 ReleaseId = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]*-r[0-9]+$", max_length=60)]
 
@@ -13,5 +13,5 @@ class RebuildRequest(Model):
     """Holds the request body of `POST /apps/{app}/rebuilds`."""
 
     release: ReleaseId = Field(description="Id of the live release whose artifact is gone, or cannot be run.")
-    environment: Environment = Field(description="Environment of the release, to which the build is deployed.")
+    environment: EnvironmentName = Field(description="Environment of the release, to which the build is deployed.")
     commit: Commit = Field(description="Commit of the release.")

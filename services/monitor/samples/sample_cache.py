@@ -210,12 +210,13 @@ class SampleCache:
 
     async def forget(self, app: str) -> None:
         """Deletes the samples of the app's instances and releases, in memory and in the store. Raises RedisError."""
-        self._series = {name: series for name, series in self._series.items() if not is_of_app(name, app)}
-        self._listed = {name: item for name, item in self._listed.items() if not is_of_app(name, app)}
-        self._unsaved.discard(lambda item: is_of_app(item.id, app))
-        self._unsaved_rows.discard(lambda row: is_of_app(row.of, app))
-        self.restart_history.forget(app)
-        await self._store.forget(app)
+        async with self._loading:  # what is being loaded or stored at this moment would come back
+            self._series = {name: series for name, series in self._series.items() if not is_of_app(name, app)}
+            self._listed = {name: item for name, item in self._listed.items() if not is_of_app(name, app)}
+            self._unsaved.discard(lambda item: is_of_app(item.id, app))
+            self._unsaved_rows.discard(lambda row: is_of_app(row.of, app))
+            self.restart_history.forget(app)
+            await self._store.forget(app)
 
     async def flush(self) -> None:
         """Stores samples and rows (aggregates of a minute) that are not stored yet. Raises RedisError if Redis does not
@@ -223,8 +224,9 @@ class SampleCache:
         """
         if self.sampled_at is not None:
             await self.load(self.sampled_at)
-        await self._unsaved.flush(self._store.add)
-        await self._unsaved_rows.flush(self._store.add_rollups)
+        async with self._loading:
+            await self._unsaved.flush(self._store.add)
+            await self._unsaved_rows.flush(self._store.add_rollups)
 
 
 def _is_listed(item: Watched, now: datetime) -> bool:

@@ -50,6 +50,12 @@
     else charts.set(figure, new uPlot(options(figure, lines), data, figure));
   };
 
+  // A page of fifty environments has hundreds of charts: those out of sight are asked for when they come near.
+  const near = (figure) => {
+    const { top, bottom } = figure.getBoundingClientRect();
+    return bottom > -innerHeight && top < 2 * innerHeight;
+  };
+
   const all = () => {
     for (const [figure, chart] of charts) {
       if (document.contains(figure)) continue;
@@ -58,7 +64,7 @@
     }
     for (const figure of document.querySelectorAll("figure[data-chart]")) {
       const open = !figure.closest("details") || figure.closest("details").open;
-      if (open && document.visibilityState === "visible") refresh(figure).catch(() => {});
+      if (open && near(figure) && document.visibilityState === "visible") refresh(figure).catch(() => {});
     }
   };
 
@@ -78,6 +84,7 @@
     });
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
     document.addEventListener("toggle", all, true);
+    addEventListener("scrollend", all);
     document.addEventListener("htmx:afterSettle", all);
   });
 })();
