@@ -39,13 +39,13 @@ check test-unit: JOBS := 3# they wait for little, and each worker imports all an
 check: lint ## before a commit, in half a minute: ruff, mypy, the layout, the quick unit tests
 	$(PYTEST) -q -m "not slow" $(UNIT)
 
-test-unit: $(VENV)/dev ## every unit test and the layout, in a minute: no engine, no Envoy, no network, no root
+test-unit: $(VENV)/dev ## every unit test and the layout, in some 80 s: no engine, no Envoy, no network, no root
 	$(PYTEST) $(UNIT)
 
 test: $(VENV)/dev ## before a push, in five minutes: unit, integration, a smoke test of each promise; no Docker, no root
 	$(PYTEST) -m "not docker and (unit or smoke or not slow)"
 
-test-all: $(VENV)/dev ## every test, in some 19 minutes; with Docker, Chromium, Node and root none is skipped
+test-all: $(VENV)/dev ## every test, in some 22 minutes; with Docker, Chromium, Node and root only those of `make soak` are skipped
 	$(PYTEST) --durations=30
 
 soak: $(VENV)/dev ## the long forms, in an hour and a half: longer outages, more kills, pushes and releases, a slower leak, also in containers
