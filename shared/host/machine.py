@@ -27,7 +27,7 @@ class DiskSpace:
     path: Path
     total: int
     free: int
-    """What a user without privileges can still write."""
+    """Holds the bytes that a user without privileges can still write."""
     files_total: int = 0
     files_free: int = 0
 

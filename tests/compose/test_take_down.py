@@ -42,7 +42,7 @@ def database(stack: ComposeStack) -> Iterator["sync_redis.Redis"]:
 
 
 def objects(stack: ComposeStack, name: str) -> list[str]:
-    """What the engine has of the app."""
+    """Lists what the engine has of the app."""
     own = [f"--filter=label=io.slipway.{key}={value}" for key, value in (("stack", stack.project), ("app", name))]
     return [f"{kind} {each}" for kind, command in OBJECTS.items() for each in docker(*command, *own).split()]
 

@@ -1,4 +1,4 @@
-"""What a service answers is what its OpenAPI document declares: no error of the platform, no undeclared status, no
+"""Services answer what their OpenAPI documents declare: no error of the platform, no undeclared status, no
 answer of another shape, no wrong request that is accepted. schemathesis makes the requests; all of its checks are on.
 
 `E2E_CASES=20000 E2E_SEED=7 pytest tests/integration/test_api_documents.py` sends more cases, or others.

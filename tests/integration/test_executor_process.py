@@ -180,7 +180,7 @@ async def test_the_venv_of_a_build_holds_no_copy_of_pip(
 
 
 def contents(venv: Path) -> dict[str, str]:
-    """What each file, link and folder of a `.venv` holds, by its path in it; its own path is VENV."""
+    """Returns what each file, link and folder of a `.venv` holds, by its path in it; its own path is VENV."""
     found = {}
     for path in venv.rglob("*"):
         text = os.readlink(path) if path.is_symlink() else path.read_text() if path.is_file() else "a folder"

@@ -39,7 +39,7 @@ class Services:
         """Services that do not answer, with who has their port."""
         self.problems: dict[str, dict[str, str]] = {}
         self.answers: dict[str, Any] = {}
-        """What something else answers at the service's port."""
+        """Holds what something else answers at the service's port."""
 
     def answer(self, request: httpx.Request) -> httpx.Response:
         service = SERVICES[(request.url.port or 0) - 3000]

@@ -1,4 +1,4 @@
-"""What Redis cannot do is told with the remedy, on real servers."""
+"""Services tell what Redis cannot do, with the remedy; the servers are real."""
 
 import subprocess
 from collections.abc import Iterator

@@ -142,7 +142,7 @@ class BeginRebuild:
 
     release: str
     cause: str
-    """Why the artifact cannot be run."""
+    """Says why the artifact cannot be run."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ class Rebuild(BaseModel):
     """
 
     cause: str
-    """Why the artifact cannot be run."""
+    """Says why the artifact cannot be run."""
     next_at: datetime
     """Time from which the build service is asked for a build."""
     build: str = ""
@@ -24,7 +24,7 @@ class Rebuild(BaseModel):
     tries: int = 0
     """Number of tries that failed."""
     failure: str = ""
-    """Why the last try failed, or what the next one waits for; empty before that."""
+    """Says why the last try failed, or what the next one waits for; empty before that."""
 
     @property
     def problem(self) -> str:

@@ -77,7 +77,7 @@ class Release(BaseModel):
     replaces_faulty: str | None = Field(None, alias="takes_back")
     """Id of the faulty release that this one was created to replace, in an automatic rollback; else None."""
     automatic_rollback: str = Field("", alias="taken_back")
-    """Of a faulty release: the id of the release that replaces it automatically, or the reason why there is none."""
+    """Names the release that replaces this faulty one automatically, by id, or gives the reason why none does."""
     failure: ReleaseFailure | None = None
     clock_from: datetime | None = None
     """Time from which the wait for instances counts: when the oldest running one was added, moved forward by the time

@@ -86,7 +86,7 @@ def clients(*numbers: int) -> Iterator[list[Idle]]:
 
 
 async def answer(stack: Stack) -> str:
-    """What a visitor at 127.0.0.1 gets on a new connection; empty if Envoy has none for him."""
+    """Returns what a visitor at 127.0.0.1 gets on a new connection; empty if Envoy has none for him."""
     async with httpx.AsyncClient(verify=False) as http:  # certificates would take 35 ms each time
         try:
             return (await http.get(stack.url())).text

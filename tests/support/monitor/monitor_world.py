@@ -52,7 +52,7 @@ class NoRegistry(Registry):
 
 
 def production(release: str | None, **fields: Any) -> dict[str, Any]:
-    """What a deployer says of the production of notes; `release` is the live one."""
+    """Returns what a deployer says of the production of notes; `release` is the live one."""
     live = release and {
         **{"id": release, "app": "notes", "environment": "production", "build": "notes-8", "commit": "0" * 40},
         **{"state": "live", "created_at": START.isoformat()},
@@ -85,7 +85,7 @@ class World:
     abort_answers: list[int] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     environment: dict[str, Any] = field(default_factory=lambda: production("notes-r8"))
-    """What the deployer says of the production of notes; empty: it knows none."""
+    """Returns what the deployer says of the production of notes; empty: it knows none."""
 
     def answer(self, request: httpx.Request) -> httpx.Response:
         service = {3001: "deployer", 3004: "proxy"}[request.url.port or 0]

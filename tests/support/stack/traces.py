@@ -1,4 +1,4 @@
-"""What Redis holds and what runs of an app."""
+"""Finds what Redis holds of an app, and what runs of it."""
 
 import os
 from typing import Any

@@ -1,4 +1,4 @@
-"""What services say in `/ready` becomes problems of the platform, each once."""
+"""Services' answers to `/ready` become problems of the platform, each once."""
 
 import pytest
 

@@ -14,7 +14,7 @@ def listeners(folder: Path, visitors: int = 5_000) -> list[Any]:
 
 
 def filters(listener: Any) -> list[dict[str, Any]]:
-    """Of each filter chain its filters' configurations by name."""
+    """Returns for each filter chain the configurations of its filters, by name."""
     chains = listener["filter_chains"]
     return [{each["name"].rpartition(".")[2]: each["typed_config"] for each in chain["filters"]} for chain in chains]
 

@@ -1,4 +1,4 @@
-"""What is scarce is said before it is gone, with the remedy; what is freed and used again is told once."""
+"""Checks tell what is scarce before it is gone, with the remedy; what is freed and used again is told once."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""What the machine has run out of is told with the remedy."""
+"""Errors tell what the machine has run out of, with the remedy."""
 
 import errno
 import os
