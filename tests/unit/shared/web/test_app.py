@@ -162,14 +162,17 @@ async def test_a_service_that_has_ended_holds_no_connection_to_redis(
     tmp_path: Path, redis: Redis, redis_socket: Path
 ) -> None:
     own = connect(f"unix://{redis_socket}?db=0")
+    before = {client["id"] for client in await redis.client_list()}
     settings = SharedSettings.model_validate({"home": tmp_path, "token": "t"})
     app = create_app("build", settings, Registry(own), description="Trial.", routers=[], resources=lambda: own)
     async with app.router.lifespan_context(app), asyncio.timeout(10):
         while not await Registry(redis).services():
             await asyncio.sleep(0.01)
+        by_socket = [client for client in await redis.client_list() if str(redis_socket) in client["addr"]]
+        assert {client["id"] for client in by_socket} - before, "the service has connections of its own"
     assert await Registry(redis).services() == [], "it has withdrawn"
     by_socket = [client for client in await redis.client_list() if str(redis_socket) in client["addr"]]
-    assert len(by_socket) == 1, "only the test's own; services of other tests come by TCP"
+    assert {client["id"] for client in by_socket} <= before, "what other tests left open was there before"
 
 
 def test_a_service_whose_port_is_taken_says_by_whom_and_which_setting_moves_it(tmp_path: Path, redis: Redis) -> None:
