@@ -8,6 +8,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
+from shared.canary import Canary
 from shared.manifest_step import Reports, Service, Stage, Step, Strict, repeated
 
 __all__ = ["Manifest", "Reports", "Service", "Stage", "Step"]
@@ -149,10 +150,6 @@ class Resources(Strict):
         return self
 
 
-class Canary(Strict):
-    weight: int = Field(33, ge=0, le=100, description="Percent of new visitors that get the canary.")
-
-
 class Volume(Strict):
     """A volume is a folder that outlives the app's instances. `path` is its mount point in a container."""
 
@@ -188,7 +185,7 @@ class Manifest(Strict):
     volumes: list[Volume] = Field([], max_length=8, description="Folders that outlive the app's instances.")
     # Defined after `volumes`, because its validator reads them.
     resources: Resources = Field(Resources(), validate_default=True, description="Memory and number of instances.")
-    canary: Canary = Field(Canary(), description="Share of visitors that a canary gets.")
+    canary: Canary = Field(Canary(), description="Share of visitors that a canary gets, and its steps.")
     notify: list[str] = Field([], description="Addresses that get messages about the app: apprise URLs.")
 
     @field_validator("steps")

@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from pydantic import Field, JsonValue
 
+from shared.canary import Canary, CanaryStep
 from shared.manifest import HEALTH
 from shared.models import Model, Track, View
 
@@ -48,6 +49,10 @@ class RolloutRequest(Model):
     release: str
     weight: int | None = Field(None, ge=0, le=100)
     notify: list[str] = Field([], description="Addresses for the rollout's events, from the manifest.")
+    canary: Canary | None = Field(None, description="`canary` of the manifest; null: a fixed share, `weight`.")
+    override_key: str = Field(
+        "", repr=False, description="Value that the header `x-canary` must carry to get the canary; empty: `always`."
+    )
 
 
 class RolloutAction(Model):
@@ -61,10 +66,38 @@ class RolloutAction(Model):
     evidence: dict[str, JsonValue] = Field({})
 
 
+class VerdictResult(StrEnum):
+    PASS = "pass"
+    FAIL = "fail"
+    INCONCLUSIVE = "inconclusive"
+
+
+class VerdictSummary(View):
+    """Holds the verdict of the canary analysis at one time. `score` is 0 for a canary that failed, about 50 while too
+    little is known, and 100 if harm above the margins is ruled out.
+    """
+
+    result: VerdictResult
+    score: int
+    reason: str
+    at: datetime
+
+
+class RolloutAdvance(Model):
+    """Request body of `POST /apps/{app}/rollout/advance`: the analysis of step `step` (0 for the first) has ended with
+    `verdict`, which is not `fail`.
+    """
+
+    release: str
+    step: int = Field(ge=0)
+    verdict: VerdictSummary
+
+
 class RolloutView(View):
     """Describes an app's rollout. `weight` is in percent of new visitors; `at` is the time of the last transition.
     `release`, `state`, `reason` and `at` are null if there is no rollout. `evidence` holds the measurements that led to
-    an abort.
+    an abort. `step` is the number of the current step in `steps`, 0 for the first, and the number of steps once the
+    last one has passed; it began at `step_at`. `verdict` is the last verdict that ended a step.
     """
 
     app: str
@@ -75,6 +108,13 @@ class RolloutView(View):
     reason: str | None = None
     at: datetime | None = None
     evidence: dict[str, JsonValue] = Field({})
+    opened_at: datetime | None = None
+    steps: list[CanaryStep] = Field([])
+    step: int = 0
+    step_at: datetime | None = None
+    promote: str = "by-hand"
+    mirror: int = 0
+    verdict: VerdictSummary | None = None
 
 
 class LatencyHistogram(View):
@@ -103,6 +143,67 @@ class TrackTraffic(View):
     latency: LatencyHistogram
 
 
+class RequestError(StrEnum):
+    """Names the ways in which a visitor's request fails."""
+
+    STATUS = "status"
+    """The app answered with a status of 500 and above."""
+    RESET = "reset"
+    """The instance ended the connection, or could not be reached, before it began to answer."""
+    CUT = "cut"
+    """The answer ended in the middle."""
+    HANGING = "hanging"
+    """No answer began within `hang_limit_ms`."""
+    GAVE_UP = "gave_up"
+    """The visitor ended the connection before an answer began."""
+    FAILED_OVER = "failed_over"
+    """The canary could not take the request, and production answered it."""
+    GRPC = "grpc"
+    """The gRPC status says that the server failed: 2, 4, 12, 13, 14 or 15."""
+
+
+class LeftOut(StrEnum):
+    """Names the reasons for which a request does not count in the comparison of the tracks."""
+
+    FORCED = "forced"
+    """The visitor chose the track, by the header `x-canary` or the port."""
+    CAPPED = "capped"
+    """The same visitor had sent enough requests in these 2 s."""
+    UNSAMPLED = "unsampled"
+    """Traffic is so high that only one visitor in `sampled_one_in` counts."""
+    STREAM = "stream"
+    """Its answer is an event stream or a connection that was upgraded: it counts, but without its latency."""
+
+
+class JudgedTrack(View):
+    """Counts the requests of visitors who were assigned to one track by chance. A request counts for the track that it
+    was assigned to, even if the other one answered. `client_errors` are answers with a status from 400 to 499;
+    `latency` is the time until the answer began. `failing_visitors` is the number of visitors who had an error.
+    """
+
+    requests: int = 0
+    errors: dict[RequestError, int] = Field({})
+    client_errors: int = 0
+    latency: LatencyHistogram
+    visitors: int = 0
+    failing_visitors: int = 0
+
+
+class JudgedTraffic(View):
+    """Holds what the canary analysis compares: an app's requests since the rollout of `release` was opened, or since
+    the proxy began to count again (another `epoch` of the traffic). `recognised` is the number of requests whose
+    visitor was told by a cookie.
+    """
+
+    release: str
+    weight: int
+    tracks: dict[Track, JudgedTrack]
+    left_out: dict[LeftOut, int] = Field({})
+    recognised: int = 0
+    sampled_one_in: int = 1
+    hang_limit_ms: float = 0
+
+
 class TrafficView(View):
     """Describes an app's traffic since its counters last began at 0, which `epoch` identifies. `share_set` and
     `share_seen` are the canary's share of requests, as set and as measured, from 0 to 1; `share_seen` is null before
@@ -113,6 +214,7 @@ class TrafficView(View):
     share_set: float
     share_seen: float | None
     tracks: dict[Track, TrackTraffic]
+    judged: JudgedTraffic | None = Field(None, description="What the canary analysis compares; null: no open rollout.")
 
 
 class AppTraffic(TrafficView):
