@@ -7,7 +7,7 @@ releases      environments, releases and instances with their states; overrides 
 drivers       the port to an engine that runs instances (`driver.py`), with memory limits; `process/` and `docker/`
 plan          decides, without I/O, on changes of stored records and on background work
 failures      explains why an instance failed, without secrets in the text
-kept          a cache for a value that is requested more often than it changes
+kept          a cache for data that are requested more often than they change
 store         releases, instances and overrides in Redis
 reconcile     carries out the plan of each environment; probes instances, calls the proxy, accepts requests
 rebuild       has artifacts built again from which no instance can be started

@@ -1,31 +1,55 @@
-"""Caches a value that is requested far more often than it changes."""
+"""Caches data that are requested far more often than they change."""
 
+import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Set
 from typing import Generic, TypeVar
 
 KEPT_S = 5.0
 
-Value = TypeVar("Value")
+Key = TypeVar("Key")
+Part = TypeVar("Part")
 
 
-class Kept(Generic[Value]):
-    """Caches the value that `read` returns. `get` reads it again if the last reading began more than 5 s ago, or if
-    `drop` has been called since.
+class KeptParts(Generic[Key, Part]):
+    """Caches data that consist of a part for each key. After a change of one part, only that part is read again, so
+    that the cost of a change does not grow with the number of parts. All parts are read again if they were last read
+    more than 5 s ago. `read_all` returns all parts, and `read` those of the given keys; both leave out empty parts.
     """
 
-    def __init__(self, read: Callable[[], Awaitable[Value]]) -> None:
+    def __init__(
+        self,
+        read_all: Callable[[], Awaitable[dict[Key, Part]]],
+        read: Callable[[Set[Key]], Awaitable[dict[Key, Part]]],
+    ) -> None:
+        self._read_all = read_all
         self._read = read
-        self._version = 0
-        self._last: tuple[int, float, Value] | None = None
+        self._parts: dict[Key, Part] = {}
+        self._read_at = float("-inf")
+        self._dropped: set[Key] = set()
+        self._reading = asyncio.Lock()
 
-    def drop(self) -> None:
-        """Makes the next `get` read the value again. Callers do this after each change."""
-        self._version += 1
+    def drop(self, key: Key) -> None:
+        """Makes the next `get` read the part of the key again. Callers do this after each change."""
+        self._dropped.add(key)
 
-    async def get(self) -> Value:
-        """Returns the value, which callers must not change. Raises the exceptions of `read`."""
-        version, now = self._version, time.monotonic()
-        if self._last is None or self._last[0] != version or now - self._last[1] >= KEPT_S:
-            self._last = version, now, await self._read()
-        return self._last[2]
+    async def get(self) -> Mapping[Key, Part]:
+        """Returns the parts, which callers must not change. Raises the exceptions of `read_all` and `read`; the next
+        call then reads again.
+        """
+        async with self._reading:
+            dropped, self._dropped = self._dropped, set()
+            try:
+                await self._refresh(dropped)
+            except BaseException:
+                self._dropped |= dropped
+                raise
+            return self._parts
+
+    async def _refresh(self, dropped: Set[Key]) -> None:
+        now = time.monotonic()
+        if now - self._read_at >= KEPT_S:
+            self._parts, self._read_at = await self._read_all(), now
+        elif dropped:
+            read = await self._read(dropped)
+            self._parts = {key: part for key, part in self._parts.items() if key not in dropped} | read

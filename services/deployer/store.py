@@ -1,12 +1,13 @@
 """Stores releases, instances and overrides in Redis; values of variables and secrets are encrypted."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
 from functools import lru_cache
 
 from redis.asyncio import Redis
 
-from services.deployer.kept import Kept
+from services.deployer.kept import KeptParts
 from services.deployer.plan.apply_changes import Commit
 from services.deployer.plan.observe import World
 from services.deployer.releases.environment import EnvironmentId, Override
@@ -30,6 +31,14 @@ def is_open(release: Release) -> bool:
     return release.state not in ENDED or release.abort_rollout or release.is_down
 
 
+@dataclass(frozen=True)
+class LiveInstances:
+    """Holds an environment's instances whose processes have not ended for certain, and their releases."""
+
+    instances: list[Instance]
+    releases: list[Release]
+
+
 class Store:
     """Stores the deployer's state; each write is atomic. Methods raise `redis.RedisError` if Redis is unreachable."""
 
@@ -39,7 +48,7 @@ class Store:
         self._pruned_to: dict[EnvironmentId, int] = {}
         """Number of releases of the environments from which nothing can be pruned."""
         self._versions: Counter[str] = Counter()
-        self._all = Kept(self._read_all_instances)
+        self._all = KeptParts(self._read_all_instances, self._read_instances)
 
     def version(self, app: str) -> int:
         """Returns a number that increases with every commit of this object to the app's releases and instances. It
@@ -70,7 +79,7 @@ class Store:
             for event in commit.events:
                 events.append(pipe, event)
             await pipe.execute()
-        self._all.drop()
+        self._all.drop(environment_id)
 
     async def load(self, environment_id: EnvironmentId) -> World:
         """Returns the stored facts about the environment. Facts that only the driver or the proxy knows have default
@@ -91,9 +100,12 @@ class Store:
 
     async def all_instances(self) -> tuple[Sequence[Instance], Mapping[str, Release]]:
         """Returns the instances of all environments, except those whose processes have ended for certain, and release
-        id → release for their releases. The result is cached until the next commit, for at most 5 s.
+        id → release for their releases. An environment's part of the result is cached until the next commit to it, for
+        at most 5 s.
         """
-        return await self._all.get()
+        parts = (await self._all.get()).values()
+        releases = {release.id: release for part in parts for release in part.releases}
+        return [instance for part in parts for instance in part.instances], releases
 
     async def release(self, release_id: str) -> Release | None:
         return next(iter(await self._releases([release_id])), None)
@@ -164,20 +176,31 @@ class Store:
             await pipe.execute()
         self._versions[environment_id.app] += 1
         self._pruned_to.pop(environment_id, None)
-        self._all.drop()
+        self._all.drop(environment_id)
 
     async def forget_number(self, app: str) -> None:
         """Deletes the counter of the app's releases, so that the next release has number 1."""
         await self._redis.delete(f"deployer:number:{app}")
 
-    async def _read_all_instances(self) -> tuple[Sequence[Instance], Mapping[str, Release]]:
+    async def _read_all_instances(self) -> dict[EnvironmentId, LiveInstances]:
+        return await self._read_instances(frozenset(await self.environments()))
+
+    async def _read_instances(self, environment_ids: Set[EnvironmentId]) -> dict[EnvironmentId, LiveInstances]:
+        in_order = sorted(environment_ids, key=str)
         async with self._redis.pipeline(transaction=False) as pipe:
-            for environment_id in await self.environments():
+            for environment_id in in_order:
                 pipe.hvals(_key("instances", environment_id))
             found: list[list[str]] = await pipe.execute()
-        instances = [each for values in found for each in map(_instance, values) if each.ended_at is None]
-        releases = await self._releases(sorted({instance.release for instance in instances}))
-        return instances, {release.id: release for release in releases}
+        live = [[each for each in map(_instance, values) if each.ended_at is None] for values in found]
+        ids = sorted({instance.release for instances in live for instance in instances})
+        by_id = {release.id: release for release in await self._releases(ids)}
+        return {
+            environment_id: LiveInstances(
+                instances, [by_id[each] for each in sorted({one.release for one in instances} & by_id.keys())]
+            )
+            for environment_id, instances in zip(in_order, live, strict=True)
+            if instances
+        }
 
     async def _releases(self, ids: Sequence[str]) -> list[Release]:
         values = await self._redis.mget([_release_key(each) for each in ids]) if ids else []
