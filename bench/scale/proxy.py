@@ -47,6 +47,7 @@ from shared.http import ServiceClient
 from shared.models import InstanceRecord, InstanceState, Track
 from shared.proxy_models import SyncRequest
 from shared.registry import Registry
+from shared.security.vault import Vault
 from shared.store import connect
 from shared.web.app import create_app
 from stack.clients.probe_client import wait_for
@@ -111,8 +112,9 @@ class ProxyBench:
         settings = SharedSettings(home=home, token=SecretStr(TOKEN))
         prepare(settings)
         folder = envoy_folder(settings)
+        vault = Vault(folder / "key", "proxy:override")
         self.redis = connect(redis_url)
-        self._registry, self._store = Registry(self.redis), RouteStore(self.redis)
+        self._registry, self._store = Registry(self.redis), RouteStore(self.redis, vault)
         counts, files = RequestCounts(), EnvoyFiles(folder)
         stand_in = httpx.MockTransport(EnvoyStandIn(files, self.apps).answer)
         admin = EnvoyAdmin(httpx.AsyncClient(transport=stand_in, base_url="http://envoy"))

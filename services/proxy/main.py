@@ -33,6 +33,7 @@ from shared.host.machine import inotify_warning
 from shared.http import ServiceClient
 from shared.registry import Registry
 from shared.runtime.loops import Loop
+from shared.security.vault import Vault
 from shared.store import RedisError, connect
 from shared.web.app import configure_logging, create_app
 from shared.web.server import serve
@@ -49,7 +50,8 @@ def build_app(settings: Settings) -> FastAPI:
     redis = connect(settings.redis_connection_url())
     admin_http = admin_client(admin_socket(settings))
     http = httpx.AsyncClient()
-    registry, store, counts = Registry(redis), RouteStore(redis), RequestCounts()
+    registry, counts = Registry(redis), RequestCounts()
+    store = RouteStore(redis, Vault(folder / "key", "proxy:override"))
     save_due, tasks_due = asyncio.Event(), asyncio.Event()
 
     def wake() -> None:

@@ -1,4 +1,4 @@
-"""Configures Envoy's access log, from which the traffic of the apps is counted: one line for each request of a visitor."""
+"""Configures Envoy's access log, from which traffic is counted: it has a line for each request of a visitor."""
 
 import os
 from pathlib import Path
@@ -27,7 +27,7 @@ _OPERATORS = {
     "grpc_status": "%GRPC_STATUS_NUMBER%",
     "start_s": "%START_TIME(%s.%3f)%",
     "method": "%REQ(:METHOD):20%",
-    "visitor": "%DYNAMIC_METADATA(slipway:visitor):80%",
+    "visitor": "%DYNAMIC_METADATA(slipway:visitor):120%",
     "request_id": "%REQ(X-REQUEST-ID):64%",
     "upgrade": "%REQ(UPGRADE):20%",
     "content_type": "%RESP(CONTENT-TYPE):40%",
@@ -42,7 +42,7 @@ _LOGGERS = "type.googleapis.com/envoy.extensions.access_loggers."
 
 
 def create_access_log(folder: Path) -> None:
-    """Creates the file in Envoy's folder, unless it exists; only its owner may read it. Envoy, which appends to it, would
+    """Creates the file in Envoy's folder, unless it exists; only its owner may read it. Envoy appends to it, and would
     create it readable for all users.
     """
     os.close(os.open(folder / ACCESS_LOG, os.O_WRONLY | os.O_CREAT, 0o600))

@@ -1,8 +1,9 @@
 """Creates Envoy's clusters and endpoints (CDS, EDS) for the apps' routes, as JSON documents. Pure. Each app has three
 clusters. `<app>/stable` and `<app>/canary` get their endpoints from the keeper, which reads EDS files. `<app>/split`
 prefers the canary and falls back to stable. A release never changes the definition of these clusters, because Envoy
-starts a changed cluster anew. With the time-outs, thresholds and intervals in this file, no request was lost in tests
-in which an instance dies.
+starts a changed cluster anew. During a rollout with mirroring there is a fourth one, `<app>/mirror`, with the canary's
+endpoints. With the time-outs, thresholds and intervals in this file, no request was lost in tests in which an instance
+dies.
 """
 
 import hashlib
@@ -15,6 +16,8 @@ from shared.manifest import FORWARDED_PROTO, health_check
 from shared.models import Track
 
 Json = dict[str, Any]
+
+MIRRORED_S = 10  # a copied request that takes longer is cut off
 
 EDS_HEALTH = {
     EndpointState.READY: "HEALTHY",
@@ -33,6 +36,11 @@ def split_name(app: str) -> str:
     return f"{app}/split"
 
 
+def mirror_name(app: str) -> str:
+    """Returns the name of the cluster that takes the copies of production's requests to the canary."""
+    return f"{app}/mirror"
+
+
 def eds_file(app: str, track: Track) -> str:
     """Returns the path of the file with one track's endpoints, in Envoy's folder."""
     return f"eds/{app}.{track}.json"
@@ -46,9 +54,13 @@ def file_source(path: Path) -> Json:
 
 
 def clusters(route: Route) -> list[Json]:
-    """Returns the app's three clusters."""
+    """Returns the app's clusters."""
     tracks = [_with_endpoints(_track_cluster(route, track), route.app, track) for track in (Track.CANARY, Track.STABLE)]
-    return [*tracks, _split_cluster(route.app)]
+    rollout = route.active_rollout
+    mirror = (
+        [_with_endpoints(_mirror_cluster(route.app), route.app, Track.CANARY)] if rollout and rollout.mirror else []
+    )
+    return [*tracks, _split_cluster(route.app), *mirror]
 
 
 def endpoints(route: Route, track: Track) -> list[Json]:
@@ -114,14 +126,39 @@ def _track_cluster(route: Route, track: Track) -> Json:
         "common_lb_config": {"update_merge_window": "0s", "healthy_panic_threshold": {"value": 1}},
         "health_checks": [_health_check(route.health_of(track))],
         "outlier_detection": _only_failed_connections(),
+        # Half of the 2 s after which gunicorn closes an idle connection; uvicorn and Node do so after 5 s. A request
+        # that is sent on a connection while the app closes it is lost, unless it may be sent again.
+        **_http_1({"idle_timeout": "1s"}),
+    }
+
+
+def _mirror_cluster(app: str) -> Json:
+    """Returns the cluster for copies of requests. They may neither take the canary's connections from visitors nor hang
+    for ever, and need no health check: they are lost if the canary does not answer.
+    """
+    threshold = {"max_connections": 64, "max_pending_requests": 64, "max_requests": 64}
+    return {
+        "@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster",
+        "name": mirror_name(app),
+        "type": "EDS",
+        "connect_timeout": "0.25s",
+        "lb_policy": "LEAST_REQUEST",
+        "circuit_breakers": {"thresholds": [threshold]},
+        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+        **_http_1({"idle_timeout": "1s", "max_stream_duration": f"{MIRRORED_S}s"}),
+    }
+
+
+def _http_1(options: Json) -> Json:
+    """Returns the part of a cluster that sets HTTP/1.1 and `options` for its connections."""
+    return {
         "typed_extension_protocol_options": {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
                 "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-                # Below the 5 s after which uvicorn and Node close an idle connection.
-                "common_http_protocol_options": {"idle_timeout": "4s"},
+                "common_http_protocol_options": options,
                 "explicit_http_config": {"http_protocol_options": {}},
             }
-        },
+        }
     }
 
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from services.proxy.envoy.access_log import create_access_log
 from services.proxy.envoy.bootstrap import bootstrap
 from services.proxy.envoy.clusters import eds_file
 from services.proxy.envoy.configuration import SHARED_FILES, Configuration, in_writing_order
@@ -34,11 +35,14 @@ def admin_socket(settings: SharedSettings) -> Path:
 
 
 def prepare(settings: SharedSettings) -> Path:
-    """Creates the files that Envoy needs to start, and keeps existing routes, clusters and endpoints. Returns the path
-    of the bootstrap for `envoy -c … --disable-hot-restart`. Idempotent; two processes may call it at the same time.
+    """Creates the files that Envoy needs to start, and keeps existing routes, clusters and endpoints. Only their owner
+    may enter the folder. Returns the path of the bootstrap for `envoy -c … --disable-hot-restart`. Idempotent; two
+    processes may call it at the same time.
     """
     folder = envoy_folder(settings)
     (folder / "eds").mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    create_access_log(folder)
     for name in SHARED_FILES:
         if not (folder / name).exists():
             replace(folder / name, Configuration().document(name)[1])
@@ -155,8 +159,10 @@ def move_into_place(path: Path, text: str) -> None:
 
 
 def write(path: Path, text: str) -> None:
-    """Writes the file's content to disk. The name of a new file is on disk only after `sync` of the folder."""
-    with path.open("w") as file:
+    """Writes the file's content to disk; only its owner may read a new file, since a rollout's secret may be in it. The
+    name of a new file is on disk only after `sync` of the folder.
+    """
+    with open(path, "w", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

@@ -3,11 +3,18 @@
 public       splits by override header, then cookie, then chance; without a canary, production only
 production   production's instances only
 canary       the canary's instances only
+
+A route's name is `<app>/<kind>`, and the access log has it: `known` and `new` (visitors with and without a cookie, whom
+chance assigns to a track), `stable` (no split), `always` and `never` (override header), `production` and `canary` (the
+listeners of these names), and `page` (Envoy's own pages).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from services.proxy.envoy.clusters import Json, cluster_name, split_name
+from services.proxy.envoy.clusters import Json, cluster_name, mirror_name, split_name
+from services.proxy.envoy.retries import once_more, retry_policy
+from services.proxy.envoy.visitor_cookie import former_visitor, known_visitor, new_visitor
 from services.proxy.routes.route import Route
 from shared.models import Track
 
@@ -16,11 +23,20 @@ from shared.models import Track
 LISTENERS = ("canary", "production", "public")
 TRACK_HEADER = "x-slipway-track"
 OVERRIDE_HEADER = "x-canary"
-COOKIE_MAX_AGE_S = 86_400
+MIRROR_HEADER = "x-slipway-mirror"
 
 NO_APP = "No app of this platform has this host name."
 NO_PRODUCTION = "has no production instance that is ready. Deploy its release branch, or look at the deployer's log."
 NO_CANARY = "runs no canary at this moment."
+
+
+@dataclass(frozen=True)
+class Target:
+    """Names a cluster that gets `weight` percent of a route's requests, and the track whose instances get them."""
+
+    track: Track
+    cluster: str
+    weight: int = 100
 
 
 def rds_file(listener: str) -> str:
@@ -30,13 +46,12 @@ def rds_file(listener: str) -> str:
 
 def route_configuration(listener: str) -> Json:
     """Returns the content of the RDS file of the listener (a RouteConfiguration) without its `virtual_hosts`."""
-    track = {"header": {"key": TRACK_HEADER, "value": "%UPSTREAM_METADATA(slipway:track)%"}}
+    # Of the instance that answered, which differs from the route after a failover. Overwrites a header of the app.
     return {
         "@type": "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
         "name": listener,
         "ignore_port_in_host_matching": True,
-        # Of the instance that answered, which differs from the route after a failover. Overwrites a header of the app.
-        "response_headers_to_add": [{**track, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}],
+        "response_headers_to_add": [_set_header(TRACK_HEADER, "%UPSTREAM_METADATA(slipway:track)%")],
     }
 
 
@@ -48,116 +63,154 @@ def virtual_host(listener: str, route: Route) -> Json:
 
 def _public(route: Route) -> list[Json]:
     if not route.serves(Track.STABLE):
-        return [_page(503, f"{route.app} {NO_PRODUCTION}")]
-    stable = {"cluster": cluster_name(route.app, Track.STABLE)}
+        return [_page(503, f"{route.app} {NO_PRODUCTION}", route.app)]
+    stable, split = _stable(route), Target(Track.CANARY, split_name(route.app))
     routes: list[Json] = []
-    if route.serves(Track.CANARY):
-        split = {"cluster": split_name(route.app)}
-        routes += _forward(split, headers=[_header(OVERRIDE_HEADER, "always")])
-        routes += _forward(stable, headers=[_header(OVERRIDE_HEADER, "never")])
+    if (rollout := route.active_rollout) and route.serves(Track.CANARY):
+        key = rollout.override_key or "always"
+        routes += _forward(route, "always", split, headers=[_header(OVERRIDE_HEADER, key)])
+        routes += _forward(route, "never", stable, headers=[_header(OVERRIDE_HEADER, "never")])
     if weight := route.split_weight():
-        routes += _split(route, weight)
-    return routes + _forward(stable)
+        return routes + _split(route, weight)
+    if route.rollout and not rollout:
+        match, filters = former_visitor(route.app)
+        routes += _with_filters(filters, _forward(route, "stable", stable, **match))
+    return routes + _forward(route, "stable", stable, mirror=route.mirror_percent())
 
 
 def _split(route: Route, weight: int) -> list[Json]:
-    """Returns the routes that split visitors, so that each visitor stays with one track. Envoy chooses by a hash of a
-    cookie; for a new visitor by a hash of the request id, which it then sets as the cookie. The canary is first in the
-    list, so that a growing weight only moves visitors from stable to the canary. The name of the cookie contains the
-    release, so that each rollout begins with other visitors.
+    """Returns the routes that split visitors, so that each visitor stays with one track. The canary is first in the
+    list, so that a growing weight only moves visitors from stable to the canary. What is hashed contains the release,
+    so that each rollout begins with other visitors.
     """
     assert route.rollout is not None
-    cookie = f"slipway-{route.rollout.release}"
-    action = {
-        "hash_policy": [
-            {"cookie": {"name": cookie}, "terminal": True},
-            {"header": {"header_name": "x-request-id"}},
-        ],
-        "weighted_clusters": {
-            "use_hash_policy": True,
-            "clusters": [
-                {"name": split_name(route.app), "weight": weight},
-                {"name": cluster_name(route.app, Track.STABLE), "weight": 100 - weight},
-            ],
-        },
-    }
-    value = f"{cookie}=%REQ(X-REQUEST-ID)%; Max-Age={COOKIE_MAX_AGE_S}; Path=/; HttpOnly; SameSite=Lax"
-    set_cookie = {"header": {"key": "set-cookie", "value": value}, "append_action": "APPEND_IF_EXISTS_OR_ADD"}
-    known = _forward(action, cookies=[{"name": cookie, "string_match": {"safe_regex": {"regex": ".+"}}}])
-    new = _forward(action)
-    for entry in new:
-        entry["response_headers_to_add"] = [set_cookie]
-    return known + new
+    release, mirror = route.rollout.release, route.mirror_percent()
+    tracks = (
+        Target(Track.CANARY, split_name(route.app), weight),
+        Target(Track.STABLE, cluster_name(route.app, Track.STABLE), 100 - weight),
+    )
+    match, by_cookie, reading = known_visitor(route.app, release)
+    known = _forward(route, "known", *tracks, mirror=mirror, hash_policy=by_cookie, **match)
+    by_chance, setting = new_visitor(route.app, release)
+    new = _forward(route, "new", *tracks, mirror=mirror, hash_policy=by_chance)
+    return _with_filters(reading, known) + _with_filters(setting, new)
 
 
 def _production(route: Route) -> list[Json]:
     if not route.serves(Track.STABLE):
-        return [_page(503, f"{route.app} {NO_PRODUCTION}")]
-    return _forward({"cluster": cluster_name(route.app, Track.STABLE)})
+        return [_page(503, f"{route.app} {NO_PRODUCTION}", route.app)]
+    return _forward(route, "production", _stable(route))
 
 
 def _canary(route: Route) -> list[Json]:
     if not route.serves(Track.CANARY):
-        return [_page(503, f"{route.app} {NO_CANARY}")]
-    return _forward({"cluster": cluster_name(route.app, Track.CANARY)})
+        return [_page(503, f"{route.app} {NO_CANARY}", route.app)]
+    return _forward(route, "canary", Target(Track.CANARY, cluster_name(route.app, Track.CANARY)))
 
 
 ROUTES: dict[str, Callable[[Route], list[Json]]] = {"public": _public, "production": _production, "canary": _canary}
 
 
-def _forward(action: Json, **match: Json | list[Json]) -> list[Json]:
-    """Returns two routes to one target. After a reset connection, Envoy may retry GET and HEAD, and other methods only
-    if nothing was sent. It never retries after an answer of the app, not even after a 5xx. There is no time-out, since
-    an app may take as long as it likes. The listener closes a stream on which nothing is sent for an hour.
+def _stable(route: Route) -> Target:
+    return Target(Track.STABLE, cluster_name(route.app, Track.STABLE))
+
+
+def _forward(
+    route: Route,
+    kind: str,
+    *targets: Target,
+    mirror: int = 0,
+    hash_policy: Json | None = None,
+    headers: Sequence[Json] = (),
+    **match: list[Json],
+) -> list[Json]:
+    """Returns the routes of one kind to the targets. There is one for all requests, and before it one for GET and HEAD
+    if these may be sent once more (`retries.py`) or if `mirror` percent of them are copied to the canary. There is no
+    time-out, since an app may take as long as it likes. The listener closes a stream on which nothing is sent for an
+    hour.
     """
-    idempotent = {"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}}
-    headers = match.pop("headers", [])
-    assert isinstance(headers, list)
-    first = {"prefix": "/", "headers": [*headers, idempotent], **match}
-    rest = {"prefix": "/", "headers": headers, **match}
-    unsent = "connect-failure,refused-stream"
-    return [
-        {"match": first, "route": {**action, "timeout": "0s", "retry_policy": _retry(f"{unsent},reset")}},
-        {"match": rest, "route": {**action, "timeout": "0s", "retry_policy": _retry(f"{unsent},reset-before-request")}},
-    ]
-
-
-def _retry(retry_on: str) -> Json:
-    priorities = "type.googleapis.com/envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig"
-    hosts = "type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
-    return {
-        "retry_on": retry_on,
-        "num_retries": 20,
-        "retry_back_off": {"base_interval": "0.005s", "max_interval": "0.05s"},
-        # After one failed try at the canary, the next one goes to stable.
-        "retry_priority": {
-            "name": "envoy.retry_priorities.previous_priorities",
-            "typed_config": {"@type": priorities, "update_frequency": 1},
-        },
-        "retry_host_predicate": [
-            {"name": "envoy.retry_host_predicates.previous_hosts", "typed_config": {"@type": hosts}}
-        ],
-        "host_selection_retry_max_attempts": 40,
+    action: Json = {"timeout": "0s", "retry_policy": retry_policy(route)}
+    if hash_policy is not None:
+        action["hash_policy"] = [hash_policy]
+    rest = {
+        "name": f"{route.app}/{kind}",
+        "match": {"prefix": "/", "headers": list(headers), **match},
+        "route": {**action, **_clusters(targets)},
     }
+    if not mirror and not any(once_more(route, target.track) for target in targets):
+        return [rest]
+    safe: list[Json] = [{"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}}]
+    if mirror:
+        safe.append({"name": "upgrade", "present_match": False})
+        action["request_mirror_policies"] = [_mirror_policy(mirror)]
+    changes = {target.track: _request_headers(route, target.track, mirror=bool(mirror)) for target in targets}
+    first = {
+        "name": f"{route.app}/{kind}",
+        "match": {"prefix": "/", "headers": [*headers, *safe], **match},
+        "route": {**action, **_clusters(targets, changes)},
+    }
+    if len(targets) == 1:
+        first |= changes[targets[0].track]
+    return [first, rest]
+
+
+def _clusters(targets: Sequence[Target], changes: dict[Track, Json] | None = None) -> Json:
+    """Returns the part of a route's action that names its clusters. `changes` holds what changes the headers of the
+    requests to a track, if there are several.
+    """
+    if len(targets) == 1:
+        return {"cluster": targets[0].cluster}
+    weighted = [
+        {"name": target.cluster, "weight": target.weight, **(changes or {}).get(target.track, {})} for target in targets
+    ]
+    return {"weighted_clusters": {"use_hash_policy": True, "clusters": weighted}}
+
+
+def _request_headers(route: Route, track: Track, *, mirror: bool) -> Json:
+    """Returns what changes the headers of GET and HEAD requests to the track. With `mirror`, only a request to
+    production has the header that names the cluster for its copy, never one that a visitor sent.
+    """
+    added = once_more(route, track)
+    if mirror and track is Track.STABLE:
+        added.append((MIRROR_HEADER, mirror_name(route.app)))
+    found: Json = {"request_headers_to_add": [_set_header(*each) for each in added]} if added else {}
+    if mirror and track is not Track.STABLE:
+        found["request_headers_to_remove"] = [MIRROR_HEADER]
+    return found
+
+
+def _mirror_policy(percent: int) -> Json:
+    return {
+        "cluster_header": MIRROR_HEADER,
+        "runtime_fraction": {"default_value": {"numerator": percent, "denominator": "HUNDRED"}},
+        "disable_shadow_host_suffix_append": True,  # apps know the host that visitors say
+    }
+
+
+def _with_filters(filters: Json, routes: list[Json]) -> list[Json]:
+    """Returns the routes with these filters switched on."""
+    return [{**route, "typed_per_filter_config": filters} for route in routes]
 
 
 def _header(name: str, value: str) -> Json:
     return {"name": name, "string_match": {"exact": value}}
 
 
-def _page(status: int, text: str) -> Json:
+def _set_header(key: str, value: str) -> Json:
+    return {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+
+
+def _page(status: int, text: str, app: str = "") -> Json:
     body = (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>{status}</title><h1>{status}</h1><p>{text}</p></html>\n"
     )
     headers = {"content-type": "text/html; charset=utf-8", "cache-control": "no-store"}
     return {
+        "name": f"{app}/page",
         "match": {"prefix": "/"},
         "direct_response": {"status": status, "body": {"inline_string": body}},
-        "response_headers_to_add": [
-            {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
-            for key, value in headers.items()
-        ],
+        "response_headers_to_add": [_set_header(key, value) for key, value in headers.items()],
     }
 
 

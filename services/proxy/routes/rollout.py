@@ -48,6 +48,13 @@ class Rollout(View):
     promotion: Promotion | None = None
     resumes_by_itself: bool = Field(False, description="The platform paused the rollout, and will resume it.")
     evidence: dict[str, JsonValue] = Field({}, description="Measurements at the end of the rollout.")
+    override_key: str = Field(
+        "",
+        repr=False,
+        description="Secret value of the header `x-canary` that gets the canary; empty: `always` does. Empty once the "
+        "rollout has ended.",
+    )
+    mirror: int = Field(0, description="Percent of production's GET and HEAD requests that are copied to the canary.")
 
     @property
     def active(self) -> bool:
@@ -78,8 +85,8 @@ def resumed_by_platform(rollout: Rollout, reason: str, now: datetime) -> Rollout
 
 
 def ended(rollout: Rollout, state: RolloutState, reason: str, evidence: dict[str, JsonValue], now: datetime) -> Rollout:
-    """Returns the rollout in its final `state`, promoted or aborted, with its evidence."""
-    return moved(rollout, state, reason, now).model_copy(update={"evidence": evidence})
+    """Returns the rollout in its final `state`, promoted or aborted, with its evidence and without its secret."""
+    return moved(rollout, state, reason, now).model_copy(update={"evidence": evidence, "override_key": ""})
 
 
 def with_earlier(ended_one: Rollout | None, earlier: list[Rollout]) -> list[Rollout]:

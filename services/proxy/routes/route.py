@@ -1,5 +1,6 @@
 """Defines the route of one app: host names, endpoints of each track, rollout. Pure: `now` is an argument."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Set
 from datetime import datetime
 from enum import StrEnum
@@ -75,6 +76,10 @@ class Route(View):
         """Returns the endpoints of the track whose instances are ready."""
         return [endpoint for endpoint in self.endpoints[track].values() if endpoint.state is EndpointState.READY]
 
+    def most_ready(self, track: Track) -> int:
+        """Returns the highest number of ready endpoints that a release has on the track."""
+        return max(Counter(endpoint.release for endpoint in self.ready(track)).values(), default=0)
+
     def serves(self, track: Track) -> bool:
         """Returns True if the track has an endpoint that is ready or unhealthy, and so can get visitors."""
         return any(endpoint.state is not EndpointState.DRAINING for endpoint in self.endpoints[track].values())
@@ -100,6 +105,11 @@ class Route(View):
         """Returns the percentage of new visitors that get the canary now; 0 if visitors are not split at present."""
         both = self.ready(Track.STABLE) and self.serves(Track.CANARY)
         return self.weight if self.active_rollout and self.enabled and both else 0
+
+    def mirror_percent(self) -> int:
+        """Returns the percentage of production's GET and HEAD requests of which the canary gets a copy now."""
+        rollout = self.active_rollout
+        return rollout.mirror if rollout and self.enabled and self.ready(Track.CANARY) else 0
 
     def release_of(self, track: Track) -> str | None:
         """Returns the release to which the track's traffic is counted; None if the track has no endpoints. On the

