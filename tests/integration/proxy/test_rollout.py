@@ -22,7 +22,7 @@ async def assert_canary_unreachable(stack: Stack, http: httpx.AsyncClient) -> No
     """Asserts that the canary gets no request by its share, the header, a visitor's cookie, or its own port."""
     for number in range(20):
         assert (await http.get("/")).text == "stable"
-        assert (await http.get("/", headers={"cookie": f"slipway-notes-r2={number}"})).text == "stable"
+        assert (await http.get("/", headers={"cookie": f"slipway-notes=notes-r2.{number}"})).text == "stable"
         assert (await http.get("/", headers=ALWAYS)).text == "stable"
         http.cookies.clear()
     assert (await http.get(stack.url("canary"))).status_code == 503
@@ -45,7 +45,7 @@ async def test_abort_takes_the_canary_out_of_every_route_for_good(
 ) -> None:
     async with stack.service():
         await stack.with_canary(100)
-        assert (await http.get("/", headers={"cookie": "slipway-notes-r2=1"})).text == "canary"
+        assert (await http.get("/", headers={"cookie": "slipway-notes=notes-r2.1"})).text == "canary"
         answer = await stack.api.post("/apps/notes/rollout/abort", json=ABORT)
         assert answer.status_code == 200
         assert {key: answer.json()[key] for key in ("state", "reason")} == {

@@ -5,7 +5,7 @@ import contextlib
 import json
 from collections.abc import AsyncIterator
 from typing import NamedTuple
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from shared.models import Track
 from tests.support.proxy.proxy_stack import Stack
@@ -14,7 +14,12 @@ from tests.support.proxy.proxy_stack import Stack
 class Request(NamedTuple):
     method: str
     path: str
-    headers: dict[str, str]
+    head: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        pairs = (line.partition(": ") for line in self.head.splitlines()[1:] if line)
+        return {name.lower(): value for name, _, value in pairs}
 
 
 class RawApp:
@@ -60,8 +65,10 @@ class RawApp:
                 except EOFError:
                     self.ended_by_envoy += 1
                     break
-                request = _parsed(head)
-                await reader.readexactly(int(request.headers.get("content-length", 0)))
+                method, path, _ = head.partition(b"\r\n")[0].decode().split()
+                request = Request(method, path, head.decode("latin-1"))
+                if method == "POST":
+                    await reader.readexactly(int(request.headers["content-length"]))
                 if request.path != "/up":
                     self.requests.append(request)
                 if not await self._answer(request, writer):
@@ -71,30 +78,23 @@ class RawApp:
 
     async def _answer(self, request: Request, writer: asyncio.StreamWriter) -> bool:
         """Returns False if the connection has ended."""
-        url = urlsplit(request.path)
-        if url.path == "/die":
+        path, _, query = request.path.partition("?")
+        if path == "/die":
             self.die()
             return False
-        if url.path == "/hang" or (self.hangs and request.path != "/up"):
+        if path == "/hang" or (self.hangs and path != "/up"):
             await asyncio.sleep(3600)
-        if url.path == "/reset":
+        if path == "/reset":
             writer.transport.abort()
             return False
-        length = 1000 if url.path == "/cut" else len(self.name)
-        headers = "".join(f"{name}: {value}\r\n" for name, value in parse_qsl(url.query))
+        length = 1000 if path == "/cut" else len(self.name)
+        headers = "".join(f"{name}: {value}\r\n" for name, value in parse_qsl(query))
         body = "" if request.method == "HEAD" else self.name
         writer.write(f"HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n{headers}\r\n{body}".encode())
         await writer.drain()
-        if url.path == "/cut":
+        if path == "/cut":
             writer.transport.abort()
-        return url.path != "/cut"
-
-
-def _parsed(head: bytes) -> Request:
-    first, *lines = head.decode("latin-1").splitlines()
-    pairs = (line.partition(": ") for line in lines if line)
-    method, path, _ = first.split()
-    return Request(method, path, {name.lower(): value for name, _, value in pairs})
+        return path != "/cut"
 
 
 @contextlib.asynccontextmanager

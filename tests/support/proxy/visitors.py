@@ -55,7 +55,7 @@ async def _visit(stack: Stack, visitors: Sequence[Visitor], path: str) -> None:
 
 
 async def _answer(reader: asyncio.StreamReader) -> Answer:
-    first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().splitlines()
-    headers = [(name.lower(), value) for name, _, value in (line.partition(": ") for line in lines)]
-    body = await reader.readexactly(int(dict(headers)["content-length"]))
-    return Answer(int(first.split()[1]), body.decode(), [value for name, value in headers if name == "set-cookie"])
+    first, *headers = (await reader.readuntil(b"\r\n\r\n")).decode().splitlines()
+    [length] = [int(line[16:]) for line in headers if line.startswith("content-length: ")]
+    cookies = [line[12:] for line in headers if line.startswith("set-cookie: ")]
+    return Answer(int(first.split()[1]), (await reader.readexactly(length)).decode(), cookies)
