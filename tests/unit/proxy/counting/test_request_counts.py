@@ -3,7 +3,7 @@
 from itertools import count
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.proxy.counting.request_counts import RequestCounts, sampling
@@ -232,6 +232,7 @@ def shown(lines: list[str]) -> dict[str, Any]:
     return counted.counts.view(ROUTE).model_dump()
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.lists(GOOD, max_size=20), st.lists(ODD, max_size=10), st.randoms())
 def test_odd_lines_change_no_count_of_others(good: list[str], odd: list[str], order: Any) -> None:
     mixed = list(good)
