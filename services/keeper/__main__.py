@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from services.keeper.keeper import Keeper
+from services.keeper.log_limit import keep_short
 
 OWNER_ONLY = 0o077
 
@@ -14,8 +15,14 @@ OWNER_ONLY = 0o077
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     os.umask(OWNER_ONLY)
-    folder = Path(sys.argv[1])
-    asyncio.run(Keeper(folder / "eds").run(folder / "keeper.sock"))
+    asyncio.run(_run(Path(sys.argv[1])))
+
+
+async def _run(folder: Path) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        shortening = tasks.create_task(keep_short(folder))
+        await Keeper(folder / "eds").run(folder / "keeper.sock")
+        shortening.cancel()
 
 
 if __name__ == "__main__":

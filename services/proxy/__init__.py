@@ -6,7 +6,7 @@ After a failed promotion the rollout is paused until a person resumes it. If the
 
 routes/     routes, endpoints, rollouts and their evidence; deployer liveness; storage in Redis
 envoy/      Envoy's bootstrap, clusters, routes and files; its admin interface
-traffic.py  request counts and latencies per track, from Envoy's counters
+counting/   request counts and latencies per track, from Envoy's access log
 control/    the only writer of routes; registry sync, rollout service, deployer tasks, automatic pause, Envoy loops
 api/        REST and HTML pages
 

@@ -20,13 +20,14 @@ from services.proxy.control.envoy_loops import EnvoyWatch, TrafficReader
 from services.proxy.control.envoy_upgrade import EnvoyUpgrade
 from services.proxy.control.rollout_service import RolloutService
 from services.proxy.control.sync import RegistrySync
+from services.proxy.counting.log_reader import AccessLogReader
+from services.proxy.counting.request_counts import RequestCounts
 from services.proxy.envoy.admin import EnvoyAdmin, admin_client
 from services.proxy.envoy.files import EnvoyFiles, PressureFile, admin_socket, envoy_folder, prepare
 from services.proxy.envoy.keeper_socket import keeper_fault
 from services.proxy.envoy.limits import read_file_limit
 from services.proxy.metrics import TrafficCollector
 from services.proxy.routes.route_store import RouteStore
-from services.proxy.traffic import RequestCounts
 from shared.clock import now
 from shared.host.machine import inotify_warning
 from shared.http import ServiceClient
@@ -70,7 +71,8 @@ def build_app(settings: Settings) -> FastAPI:
     limit = read_file_limit()
     sync = RegistrySync(control, registry, counts, settings.domain, limit)
     watch = EnvoyWatch(control, ports=settings.envoy_ports)
-    reader = TrafficReader(control, counts, PressureFile(folder, limit.visitors).tell)
+    access_log = AccessLogReader(folder, control.admin.reopen_logs)
+    reader = TrafficReader(control, counts, access_log, PressureFile(folder, limit.visitors).tell)
     deployer = ServiceClient("deployer", settings, registry, http)
     deployer_tasks = DeployerTasks(control, deployer)
     rollouts = RolloutService(control, deployer_tasks.check_promotion)

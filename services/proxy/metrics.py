@@ -2,28 +2,30 @@
 
 from collections.abc import Iterator
 
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from services.proxy.control.control_plane import ControlPlane
-from services.proxy.traffic import RequestCounts
+from services.proxy.counting.request_counts import RequestCounts
 from shared.errors import Unavailable
 
 
 class TrafficCollector(Collector):
-    """Exports each track's requests and errors. They are gauges, not counters, because they start at 0 again when Envoy
-    restarts or the track gets another release.
+    """Exports each track's requests and errors. They are gauges, not counters, because they start at 0 again when the
+    track gets another release. Also exports how many lines of Envoy's access log could not be read.
     """
 
     def __init__(self, control: ControlPlane, counts: RequestCounts) -> None:
         self._control = control
         self._counts = counts
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[Metric]:
         labels = ["app", "track", "release"]
-        requests = GaugeMetricFamily("slipway_requests", "Requests answered in this epoch.", labels=labels)
+        requests = GaugeMetricFamily("slipway_requests", "Requests of visitors in this epoch.", labels=labels)
         errors = GaugeMetricFamily(
-            "slipway_errors", "Requests of this epoch with a status of 500 and above.", labels=labels
+            "slipway_errors",
+            "Requests of this epoch that failed, not counting those whose visitor left.",
+            labels=labels,
         )
         try:
             routes = list(self._control.routes.values())
@@ -36,3 +38,8 @@ class TrafficCollector(Collector):
                 errors.add_metric(values, figures.errors)
         yield requests
         yield errors
+        yield CounterMetricFamily(
+            "slipway_access_log_unreadable_lines",
+            "Lines of Envoy's access log that could not be read, so that their requests were not counted.",
+            value=self._counts.unreadable,
+        )

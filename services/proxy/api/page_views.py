@@ -6,9 +6,9 @@ from pathlib import Path
 from services.proxy.api import format
 from services.proxy.control.control_plane import ControlPlane
 from services.proxy.control.envoy_loops import TrafficReader
+from services.proxy.counting.request_counts import RequestCounts
 from services.proxy.routes.rollout_evidence import TrafficFigures, figures
 from services.proxy.routes.route import Route
-from services.proxy.traffic import RequestCounts
 from shared.config import SharedSettings
 from shared.errors import Unavailable
 from shared.models import Page, Track
@@ -21,7 +21,7 @@ APPS_SHOWN = 50
 
 class ProxyPages:
     """Renders the HTML pages about canaries. `hostname` is the host in the request's URL, which links to other
-    services' pages use. Figures are from the last periodic reading of Envoy's counters, so a page needs neither Envoy
+    services' pages use. Figures are from the last periodic reading of Envoy's access log, so a page needs neither Envoy
     nor Redis.
     """
 

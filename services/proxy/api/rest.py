@@ -61,16 +61,24 @@ class EarlierRollout(View):
 def traffic_router(reader: TrafficReader, rollouts: RolloutService) -> APIRouter:
     routes = APIRouter()
 
+    texts: dict[str, tuple[TrafficView, str]] = {}
+    """App → its figures and, as JSON, its item of the answer."""
+
     async def answer() -> Response:
         views = await reader.views()
-        items = [AppTraffic(app=app, rollout=rollouts.view(app), **dict(view)) for app, view in sorted(views.items())]
-        # Made by pydantic alone: FastAPI would validate the figures of all apps again.
-        return Response(Page[AppTraffic](items=items).model_dump_json(), media_type="application/json")
+        for app in texts.keys() - views.keys():
+            del texts[app]
+        for app, view in views.items():
+            if app not in texts or texts[app][0] is not view:  # neither the figures nor the route have changed
+                item = AppTraffic(app=app, rollout=rollouts.view(app), **dict(view))
+                texts[app] = view, item.model_dump_json()
+        items = ",".join(texts[app][1] for app in sorted(texts))
+        return Response(f'{{"items":[{items}],"next":null}}', media_type="application/json")
 
     @routes.get("/traffic", tags=["traffic"], summary="The traffic of all apps", response_model=Page[AppTraffic])
     async def all_traffic(request: Request) -> Any:
-        """Returns, for every app, the data of `GET /apps/{app}/traffic`, by one reading of Envoy's counters, and those
-        of `GET /apps/{app}/rollout`. The answer is 503 if Envoy does not answer.
+        """Returns, for every app, the data of `GET /apps/{app}/traffic`, by one reading of Envoy's access log, and
+        those of `GET /apps/{app}/rollout`. The answer is 503 if Envoy does not answer.
         """
         return await while_connected(request, answer())
 
@@ -180,8 +188,8 @@ def router(sync: RegistrySync, rollouts: RolloutService, reader: TrafficReader, 
     )
     async def traffic(request: Request, app: App) -> Any:
         """Returns the app's counts of requests, for production (`stable`) and `canary`. They only grow within one
-        `epoch`, which changes when Envoy or the proxy service restarts, or when one of the two gets another release.
-        The answer is 503 if Envoy does not answer.
+        `epoch`, which changes when the proxy service restarts, or when one of the two gets another release. While a
+        rollout is open, `judged` has what the canary analysis compares. The answer is 503 if Envoy does not answer.
         """
         return await while_connected(request, reader.view(app))
 

@@ -1,3 +1,3 @@
 """Controls Envoy and rollouts: the only writer of routes, and the loops that call it. May import `routes`, `envoy` and
-`traffic`. Imported by `api`, `metrics` and `main`.
+`counting`. Imported by `api`, `metrics` and `main`.
 """

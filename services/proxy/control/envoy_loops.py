@@ -1,5 +1,5 @@
-"""Keeps Envoy at the newest versions of the files that configure it, and reads Envoy's counters, in background loops. A
-file that Envoy has not accepted is moved into place again, and `GET /ready` names it.
+"""Keeps Envoy at the newest versions of the files that configure it, and reads Envoy's access log, in background loops.
+A file that Envoy has not accepted is moved into place again, and `GET /ready` names it.
 """
 
 import asyncio
@@ -9,7 +9,8 @@ from datetime import datetime
 from types import MappingProxyType
 
 from services.proxy.control.control_plane import ControlPlane
-from services.proxy.traffic import RequestCounts
+from services.proxy.counting.log_reader import AccessLogReader
+from services.proxy.counting.request_counts import RequestCounts, sampling
 from shared.errors import Unavailable
 from shared.host.port_holder import taken_by
 from shared.proxy_models import TrafficView
@@ -17,6 +18,8 @@ from shared.proxy_models import TrafficView
 AT_A_TIME = 8
 FRESH_S = 2.5  # the monitor calls every 2 s, and every 0.5 s during a rollout
 CHECKED_S = 10.0
+SHORTEST_S = 0.5  # Envoy writes to its log four times a second
+LINE_BYTES = 200
 
 
 async def for_each(apps: Collection[str], action: Callable[[str], Awaitable[None]]) -> None:
@@ -93,24 +96,25 @@ class EnvoyWatch:
 
 
 class TrafficReader:
-    """Reads Envoy's counters of all apps and adds them to the request counts. `read_at` is the time of the last
-    reading. Each reading calls `tell_connections` with the number of visitors' connections. Callers that come while a
-    reading is running share the next one, so that many callers cost no more than one.
+    """Reads Envoy's access log, and counts the requests of all apps. `read_at` is the time of the last reading. Each
+    reading calls `tell_connections` with the number of visitors' connections. Callers that come while a reading is
+    running share the next one, so that many callers cost no more than one.
     """
 
     def __init__(
         self,
         control: ControlPlane,
         counts: RequestCounts,
+        access_log: AccessLogReader,
         tell_connections: Callable[[int], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._control = control
         self._counts = counts
+        self._log = access_log
         self._tell_connections = tell_connections
         self._clock = clock
         self.read_at: datetime | None = None
-        self._uptime_s = 0
         self._one_reading = asyncio.Lock()
         self._begun = self._ended = 0
         """Numbers of the readings that were begun and ended last."""
@@ -118,28 +122,28 @@ class TrafficReader:
         self._failure: Unavailable | None = None
 
     async def view(self, app: str) -> TrafficView:
-        """Reads Envoy's counters and returns the app's traffic figures. Raises NotFound, and Unavailable if Envoy does
-        not answer.
+        """Reads Envoy's access log and returns the app's traffic figures. Raises NotFound, and Unavailable if Envoy
+        does not answer.
         """
         self._control.route(app)
         await self.step()
         return self._counts.view(self._control.route(app))
 
     async def views(self) -> dict[str, TrafficView]:
-        """Reads Envoy's counters and returns app → traffic figures. Raises Unavailable if Envoy does not answer."""
+        """Reads Envoy's access log and returns app → traffic figures. Raises Unavailable if Envoy does not answer."""
         await self.step()
         return {app: self._counts.view(route) for app, route in self._control.routes.items()}
 
     async def keep_current(self) -> None:
-        """Reads Envoy's counters, unless they were read within the last 2.5 s. Raises Unavailable if Envoy does not
+        """Reads Envoy's access log, unless it was read within the last 2.5 s. Raises Unavailable if Envoy does not
         answer.
         """
         if self._clock() - self._ended_at >= FRESH_S:
             await self.step()
 
     async def step(self) -> None:
-        """Reads Envoy's counters. If another caller's reading began after this call, waits for that one instead. Raises
-        Unavailable if Envoy does not answer.
+        """Reads Envoy's access log. If another caller's reading began after this call, waits for that one instead.
+        Raises Unavailable if Envoy does not answer.
         """
         earlier = self._begun
         async with self._one_reading:
@@ -151,18 +155,18 @@ class TrafficReader:
                 raise self._failure
 
     async def _read(self) -> None:
-        admin = self._control.admin
-        before = list(self._control.routes.values())  # endpoints that are newer than the reading are not failing
+        self._failure = None
         try:
-            statistics, clusters = await admin.statistics(), await admin.clusters()
+            self._tell_connections(await self._control.admin.connections())  # fails if Envoy is away
+            await self._count()
         except Unavailable as error:
             self._failure = error
             return
-        self._failure = None
-        self._tell_connections(statistics.connections)
-        if statistics.uptime_s < self._uptime_s:
-            self._counts.reset()
-        self._uptime_s = statistics.uptime_s
-        self._counts.add_requests(self._control.routes.values(), clusters)
-        self._counts.add_latencies(before, clusters, statistics.latencies)
         self.read_at = self._control.now()
+
+    async def _count(self) -> None:
+        seconds = max(SHORTEST_S, self._clock() - self._ended_at)
+        one_in = sampling(self._log.waiting / LINE_BYTES / seconds)
+        async for lines in self._log.slices():
+            self._counts.add(lines, self._control.routes, one_in)
+            await asyncio.sleep(0)  # so that a long log keeps no other task waiting

@@ -1,7 +1,6 @@
 """Applies the registry's instances to the routes, when the deployer calls `sync` and periodically."""
 
 import asyncio
-import contextlib
 import re
 import time
 from collections import defaultdict
@@ -10,6 +9,7 @@ from pydantic import ValidationError
 
 from services.proxy.control.control_plane import ControlPlane
 from services.proxy.control.envoy_loops import for_each
+from services.proxy.counting.request_counts import RequestCounts
 from services.proxy.envoy.admin import Clusters
 from services.proxy.envoy.clusters import cluster_name
 from services.proxy.envoy.limits import FileLimit
@@ -20,9 +20,8 @@ from services.proxy.routes.route import (
     without_drained,
     without_replaced,
 )
-from services.proxy.traffic import RequestCounts
 from shared.errors import Conflict, Invalid, Timeout, Unavailable
-from shared.models import InstanceRecord, InstanceState, Track
+from shared.models import InstanceRecord, Track
 from shared.proxy_models import InstanceRoute, SyncRequest, SyncResult
 from shared.registry import Registry
 
@@ -32,7 +31,6 @@ IDLE_READINGS = 3
 POLL_S = 0.005
 ALL_EVERY = 30
 HOST_NAME = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*")
-GONE = (InstanceState.FAILED, InstanceState.STOPPED)
 
 Records = dict[Track, list[InstanceRecord]]
 
@@ -66,7 +64,6 @@ class RegistrySync:
         """
         async with self._locks[app]:
             records = await self._read(app)
-            await self._count_leaving(app, records)
             # No await from here on: Envoy would refuse all routes if two apps claimed one host.
             hosts = self._hosts(app, request.hosts)
             route = self._control.routes.get(app) or self._new_route(app, hosts, request.health)
@@ -115,7 +112,6 @@ class RegistrySync:
         async def observe_app(app: str) -> None:
             async with self._locks[app]:
                 records = await self._read(app)
-                await self._count_leaving(app, records)
                 if app in self._control.routes:  # the app may have been removed in the meantime
                     self._observe(self._control.route(app), records, None)
                 self._unread.discard(app)
@@ -148,15 +144,6 @@ class RegistrySync:
     def _instances(self) -> int:
         return sum(len(endpoints) for route in self._control.routes.values() for endpoints in route.endpoints.values())
 
-    async def _count_leaving(self, app: str, records: Records) -> None:
-        """Reads the counters of instances that Envoy is about to drop, because their counters are lost with them."""
-        route = self._control.routes.get(app)
-        leaving = {record.id for track in Track for record in records[track] if record.state in GONE}
-        if route and any(leaving & route.endpoints[track].keys() for track in Track):
-            with contextlib.suppress(Unavailable):
-                clusters = await self._control.admin.clusters(app)
-                self._counts.add_requests([self._control.route(app)], clusters)
-
     def _observe(self, route: Route, records: Records, request: SyncRequest | None) -> None:
         now = self._control.now()
         aborted = self._control.aborted
@@ -186,7 +173,6 @@ class RegistrySync:
             await asyncio.sleep(POLL_S)
             readings.append(await self._control.admin.clusters(app))
         route = self._control.route(app)
-        self._counts.add_requests([route], readings[-1])
         now = self._control.now()
         endpoints = {
             track: without_drained(route.endpoints[track], draining, _most_active(readings, app, track), now)

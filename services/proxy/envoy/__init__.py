@@ -1,3 +1,3 @@
 """Creates Envoy's configuration, writes it to files, and reads Envoy's admin interface. May import `routes`. Imported
-by `traffic`, `control` and `main`; `stack` also prepares Envoy's files with it.
+by `counting`, `control` and `main`; `stack` also prepares Envoy's files with it.
 """

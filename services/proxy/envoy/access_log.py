@@ -27,7 +27,7 @@ _OPERATORS = {
     "grpc_status": "%GRPC_STATUS_NUMBER%",
     "start_s": "%START_TIME(%s.%3f)%",
     "method": "%REQ(:METHOD):20%",
-    "visitor": "%DYNAMIC_METADATA(slipway:visitor):80%",
+    "visitor": "%DYNAMIC_METADATA(slipway:visitor):120%",
     "request_id": "%REQ(X-REQUEST-ID):64%",
     "upgrade": "%REQ(UPGRADE):20%",
     "content_type": "%RESP(CONTENT-TYPE):40%",

@@ -1,6 +1,5 @@
-"""Reads Envoy's admin interface (a unix socket): accepted versions, clusters, latencies."""
+"""Reads Envoy's admin interface (a unix socket): accepted versions, clusters, visitors' connections."""
 
-import asyncio
 import re
 from collections import defaultdict
 from dataclasses import dataclass
@@ -19,37 +18,29 @@ from shared.errors import Unavailable
 from shared.manifest import health_check
 from shared.models import Track
 
-UPTIME = "server.uptime"
 CONNECTIONS = "server.total_connections"
 ROUTE_FILES = tuple(rds_file(listener) for listener in LISTENERS)
 
 
 @dataclass(frozen=True)
 class Host:
-    """Holds one endpoint of one cluster, with its counters since it joined the cluster, in which health checks do not
-    count. `address` is `host:port`. `healthy` is True if the cluster's load balancer may choose the endpoint.
+    """Holds one endpoint of one cluster. `address` is `host:port`. `healthy` is True if the cluster's load balancer may
+    choose the endpoint.
     """
 
     cluster: str
     address: str
     healthy: bool
     active: int
-    """Number of requests in flight."""
-    answered: int
-    """Number of requests that the endpoint answered, or that failed after the endpoint had got them."""
-    errors: int
-    """Number of requests among `answered` that failed or got a status of 500 and above."""
+    """Number of requests in flight; health checks do not count."""
 
 
 @dataclass(frozen=True)
 class Clusters:
-    """Holds the names of the clusters that Envoy has finished loading, and their endpoints. If `of_all_apps` is False,
-    they are those of one app.
-    """
+    """Holds the names of the clusters that Envoy has finished loading, and their endpoints."""
 
     names: frozenset[str]
     hosts: tuple[Host, ...]
-    of_all_apps: bool = True
 
     def active(self, cluster: str) -> dict[str, int]:
         """Returns address → number of requests in flight, for the cluster."""
@@ -79,36 +70,11 @@ class Clusters:
         return found
 
 
-@dataclass(frozen=True)
-class Latency:
-    """Holds the latency histogram of one cluster since Envoy's start."""
-
-    le_ms: tuple[float, ...]
-    """Upper bounds of the buckets in milliseconds."""
-    counts: tuple[int, ...]
-    """Cumulative counts: `counts[i]` requests took at most `le_ms[i]`."""
-    retries: int
-    """Number of times that Envoy retried a request of this cluster."""
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """Holds Envoy's statistics of its clusters and of itself. Envoy updates them once a second."""
-
-    latencies: dict[str, Latency]
-    """Latency histograms by cluster."""
-    uptime_s: int
-    """Seconds since Envoy's start; 0 in the first one."""
-    connections: int
-    """Number of connections that visitors have."""
-
-
 class EnvoyAdmin:
     """Reads Envoy's admin interface. Every method raises Unavailable if Envoy does not answer."""
 
     def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http
-        self._one_look = asyncio.Lock()
 
     async def versions(self, app: str | None = None) -> dict[str, str]:
         """Returns name of a statistic (see `version_stat`) → version of the file that Envoy has accepted: for all files
@@ -120,35 +86,22 @@ class EnvoyAdmin:
         return {name: value.strip('"') for name, _, value in pairs}
 
     async def clusters(self, app: str | None = None) -> Clusters:
-        """Returns the clusters and endpoints of all apps or of one. Calls run one after the other, so that the counters
-        in a later result are never lower.
-        """
-        async with self._one_look:
-            answer = await self._get("/clusters", format="json", filter=f"^{app}/" if app else "")
+        """Returns the clusters and endpoints of all apps or of one."""
+        answer = await self._get("/clusters", format="json", filter=f"^{app}/" if app else "")
         statuses = [each for each in from_json(answer.content).get("cluster_statuses", []) if each["name"] != KEEPER]
         if app:
             statuses = [status for status in statuses if status["name"].startswith(f"{app}/")]
         hosts = tuple(_host(status["name"], host) for status in statuses for host in status.get("host_statuses", []))
-        return Clusters(frozenset(status["name"] for status in statuses), hosts, of_all_apps=app is None)
+        return Clusters(frozenset(status["name"] for status in statuses), hosts)
 
-    async def statistics(self) -> Statistics:
-        pattern = rf"^(cluster\..*/[a-z]+\.upstream_rq_(time|retry)|{UPTIME}|{CONNECTIONS})$"
-        answer = await self._get("/stats", format="json", histogram_buckets="cumulative", usedonly="", filter=pattern)
-        stats = from_json(answer.content)["stats"]
-        values = {stat["name"]: stat["value"] for stat in stats if "value" in stat}
-        uptime_s: int = values.pop(UPTIME, 0)
-        connections: int = values.pop(CONNECTIONS, 0)
-        retries = {_cluster(name): value for name, value in values.items()}
-        histograms: list[Any] = next((stat["histograms"] for stat in stats if "histograms" in stat), [])
-        latencies = {
-            (cluster := _cluster(histogram["name"])): Latency(
-                le_ms=tuple(bucket["upper_bound"] for bucket in histogram["buckets"]),
-                counts=tuple(bucket["cumulative"] for bucket in histogram["buckets"]),
-                retries=retries.get(cluster, 0),
-            )
-            for histogram in histograms
-        }
-        return Statistics(latencies, uptime_s, connections)
+    async def connections(self) -> int:
+        """Returns the number of connections that visitors have. Envoy updates it once a second."""
+        answer = await self._get("/stats", format="json", filter=f"^{re.escape(CONNECTIONS)}$")
+        return next((stat["value"] for stat in from_json(answer.content)["stats"] if "value" in stat), 0)
+
+    async def reopen_logs(self) -> None:
+        """Makes Envoy open its access log again, or a new one if there is no file of that name."""
+        await self._call("POST", "/reopen_logs")
 
     async def bootstrap(self) -> str:
         """Returns the version of the bootstrap (start configuration) with which Envoy was started (see
@@ -193,23 +146,14 @@ def files_of(app: str) -> tuple[str, ...]:
     return (*(eds_file(app, track) for track in Track), CDS_FILE, *ROUTE_FILES)
 
 
-def _cluster(stat: str) -> str:
-    return stat.removeprefix("cluster.").rsplit(".", 1)[0]
-
-
 def _host(cluster: str, status: dict[str, Any]) -> Host:
     socket = status["address"]["socket_address"]
     count = {stat["name"]: int(stat.get("value", 0)) for stat in status["stats"]}  # Envoy leaves out a value of 0
     faults = ("failed_active_health_check", "failed_outlier_check", "pending_active_hc", "pending_dynamic_removal")
     health = status["health_status"]
-    active, success = count["rq_active"], count["rq_success"]
-    # rq_error also counts failed connections, which reach no instance; rq_total counts what reached it.
-    errors = max(0, min(count["rq_error"], count["rq_total"] - active - success))
     return Host(
         cluster=cluster,
         address=f"{socket['address']}:{socket['port_value']}",
         healthy=health.get("eds_health_status") == "HEALTHY" and not any(health.get(fault) for fault in faults),
-        active=active,
-        answered=success + errors,
-        errors=errors,
+        active=count["rq_active"],
     )

@@ -18,13 +18,8 @@ KEEPER = "keeper"
 KEEPER_SOCKET = "keeper.sock"
 VERSION = "slipway.bootstrap"
 OWNER_ONLY = 0o600
-# Envoy keeps only the statistics that are read here: 2 400 instead of 160 000 for 400 apps, in each reading.
-STATISTICS = [
-    {"safe_regex": {"regex": r"cluster\..*/(stable|canary|split)\.upstream_rq_(time|retry)"}},
-    {"suffix": "version_text"},
-    {"exact": "server.uptime"},
-    {"exact": "server.total_connections"},
-]
+# Envoy keeps only the statistics that are read here: 800 instead of 160 000 for 400 apps, in each reading.
+STATISTICS = [{"suffix": "version_text"}, {"exact": "server.total_connections"}]
 # By default, each of Envoy's threads wakes ten times a second to show that it lives, and Envoy only counts that.
 WATCHDOG = {"miss_timeout": "4s", "megamiss_timeout": "10s"}
 
@@ -49,7 +44,7 @@ def bootstrap(settings: SharedSettings, folder: Path, admin_socket: Path, visito
         "overload_manager": overload_manager(folder, visitors),
         "watchdogs": {"main_thread_watchdog": WATCHDOG, "worker_watchdog": WATCHDOG},
         "stats_config": {"stats_matcher": {"inclusion_list": {"patterns": STATISTICS}}},
-        "stats_flush_interval": "1s",  # Envoy updates histograms at each flush
+        "stats_flush_interval": "1s",  # Envoy updates the number of connections at each flush
     }
     version = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:12]
     return {"node": {"id": "slipway", "cluster": "slipway", "metadata": {VERSION: version}}, **document}

@@ -108,7 +108,7 @@ async def test_odd_text_of_a_visitor_and_of_the_app_shifts_no_field(
     await until(lambda: len(logged(stack)) == 4)
     assert seen(stack, "route", "visitor", "content_type") == [
         *[("notes/new", "-", f"a\t{long[:38]}")] * 3,
-        ("notes/known", f"notes-r2.{'a' * 71}", f"a\t{long[:38]}"),
+        ("notes/known", f"notes-r2.{'a' * 111}", f"a\t{long[:38]}"),
     ]
 
 

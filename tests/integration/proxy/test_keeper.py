@@ -87,7 +87,7 @@ async def test_envoy_takes_no_more_inotify_instances_with_more_apps(stack: Stack
     await until(all_answer)
 
 
-async def test_a_change_while_the_keeper_was_away_takes_effect_and_the_counters_go_on(stack: Stack) -> None:
+async def test_a_change_while_the_keeper_was_away_takes_effect(stack: Stack) -> None:
     one, two = stack.app("one"), stack.app("two")
     await accepted(stack, write(stack, [notes(one)]))
     assert await answers(stack) == "one"
@@ -104,9 +104,6 @@ async def test_a_change_while_the_keeper_was_away_takes_effect_and_the_counters_
         return {await answers(stack) for _ in range(10)} == {"one", "two"}
 
     await until(both_answer)
-    async with admin_of(stack) as admin:
-        answered = {host.address: host.answered for host in (await admin.clusters()).hosts}
-    assert answered[one.address] >= 11
 
 
 async def test_envoy_starts_again_with_nothing_but_the_keeper(stack: Stack) -> None:

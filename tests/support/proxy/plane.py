@@ -16,11 +16,13 @@ from services.proxy.control.deployer_tasks import DeployerTasks
 from services.proxy.control.disk_state import AbortedReleases, Snapshot
 from services.proxy.control.envoy_loops import TrafficReader
 from services.proxy.control.rollout_service import RolloutService
+from services.proxy.counting.log_reader import AccessLogReader
+from services.proxy.counting.request_counts import RequestCounts
+from services.proxy.envoy.access_log import ACCESS_LOG
 from services.proxy.envoy.admin import EnvoyAdmin, version_stat
 from services.proxy.envoy.files import EnvoyFiles, PressureFile, envoy_folder, prepare
 from services.proxy.routes.route import Route
 from services.proxy.routes.route_store import RouteStore
-from services.proxy.traffic import RequestCounts
 from shared.config import SharedSettings
 from shared.http import ServiceClient
 from shared.models import Event, ServiceRecord
@@ -54,7 +56,6 @@ class Plane:
         self.asked = Counter[str]()  # requests to Envoy's admin interface by path
         self.versions_seen: list[dict[str, str]] = []  # of the files on disk, at each request for Envoy's versions
         self.envoy_is_away = False
-        self.uptime_s = 12
         self.connections = 0  # of visitors, of whom Envoy may have 100
         self.deployer: dict[str, tuple[int, Any]] = {}
         Snapshot(envoy_folder(self.settings)).write(routes)
@@ -75,7 +76,8 @@ class Plane:
             lambda: self.now,
             wake=lambda: None,
         )
-        self.reader = TrafficReader(self.control, self.counts, PressureFile(folder, 100).tell)
+        self.access_log = AccessLogReader(folder, admin.reopen_logs)
+        self.reader = TrafficReader(self.control, self.counts, self.access_log, PressureFile(folder, 100).tell)
         self.auto_pause = AutoPause(self.control, self._probe)
         http = httpx.AsyncClient(transport=httpx.MockTransport(self._deployer))
         deployer = ServiceClient("deployer", self.settings, EmptyRegistry(), http)
@@ -87,6 +89,11 @@ class Plane:
         for self.answers in answers:
             self.now += timedelta(seconds=1)
             await self.auto_pause.step()
+
+    def log(self, *lines: str) -> None:
+        """Writes lines to Envoy's access log, as Envoy does."""
+        with (envoy_folder(self.settings) / ACCESS_LOG).open("a") as file:
+            file.writelines(f"{line}\n" for line in lines)
 
     async def events(self) -> list[Event]:
         await self.control.save()
@@ -101,9 +108,9 @@ class Plane:
         await asyncio.sleep(0.001)  # others may ask meanwhile
         if self.envoy_is_away:
             raise httpx.ConnectError("away", request=request)
-        if request.url.params.get("histogram_buckets"):
-            values = {"server.uptime": self.uptime_s, "server.total_connections": self.connections}
-            return httpx.Response(200, json={"stats": [{"name": name, "value": values[name]} for name in values]})
+        if "server" in request.url.params.get("filter", ""):
+            stat = {"name": "server.total_connections", "value": self.connections}
+            return httpx.Response(200, json={"stats": [stat]})
         if request.url.path == "/clusters":
             apps = self.control.routes
             names = [f"{app}/{kind}" for app in apps for kind in ("stable", "canary", "split")]

@@ -14,6 +14,7 @@ import grpc
 import pytest
 
 from services.keeper.keeper import Subscriber
+from services.keeper.log_limit import LONGEST
 from services.keeper.xds import (
     ASSIGNMENT,
     METHOD,
@@ -89,6 +90,8 @@ def keeper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningKeeper]:
     home = tmp_path_factory.mktemp("k")
     log = home / "log"
     with log.open("ab") as output:
+        with (home / "access.log").open("wb") as long:
+            long.truncate(LONGEST + 1)  # takes no space
         process = subprocess.Popen([sys.executable, "-m", "services.keeper", str(home)], stderr=output)
     try:
         with grpc.insecure_channel(f"unix:{home / 'keeper.sock'}") as channel:
@@ -112,6 +115,11 @@ def envoy(keeper: RunningKeeper) -> Iterator[Envoy]:
     envoy = Envoy(keeper.channel)
     yield envoy
     envoy.close()
+
+
+def test_a_log_that_nothing_reads_is_emptied(keeper: RunningKeeper) -> None:
+    assert (keeper.folder.parent / "access.log").stat().st_size == 0
+    assert "is the proxy service down?" in keeper.log.read_text()
 
 
 def test_every_resource_is_answered_in_a_response_of_its_own_also_without_a_file(folder: Path, envoy: Envoy) -> None:

@@ -8,19 +8,19 @@ import pytest
 from pydantic import JsonValue
 from redis.asyncio import Redis
 
-from services.proxy.envoy.admin import Clusters, Host, Latency
 from services.proxy.envoy.files import envoy_folder
 from shared.errors import Conflict
 from shared.proxy_models import RolloutState, RolloutView
 from shared.store import connect
+from tests.support.proxy.access_lines import CANARY, line
 from tests.support.proxy.plane import Plane
 from tests.support.proxy.routes import NOW, endpoint, record, route
 
 pytestmark = pytest.mark.anyio
 
 COMMIT = record("notes-r2-1").commit
-CANARY = endpoint("notes-r2-1", port=20001).model_copy(update={"commit": COMMIT})
-ROUTE = route(endpoint("notes-r1-1"), canary=(CANARY,))
+CANARY_ONE = endpoint("notes-r2-1", port=20001).model_copy(update={"commit": COMMIT})
+ROUTE = route(endpoint("notes-r1-1"), canary=(CANARY_ONE,))
 NOTIFY = ["mailto://a@example.com"]
 MEASURED: dict[str, JsonValue] = {"rule": "errors", "value": 0.4, "threshold": 0.05}
 OTHER: dict[str, JsonValue] = {"rule": "health"}
@@ -35,24 +35,15 @@ async def opened(plane: Plane, release: str = "notes-r2", weight: int = 40) -> R
     return await plane.rollouts.open("notes", release, weight, NOTIFY)
 
 
-def read_envoy(plane: Plane, stable: int, canary: int, errors: int) -> None:
-    """One reading: so many requests each took 1 to 5 ms."""
-    hosts = (
-        Host("notes/stable", "127.0.0.1:20000", True, 0, stable, 0),
-        Host("notes/canary", "127.0.0.1:20001", True, 0, canary, errors),
-    )
-    routes, clusters = list(plane.control.routes.values()), Clusters(frozenset(), hosts)
-    plane.counts.add_requests(routes, clusters)
-    counts = {"notes/stable": stable, "notes/split": canary}
-    plane.counts.add_latencies(
-        routes, clusters, {key: Latency((1.0, 5.0), (0, count), 0) for key, count in counts.items()}
-    )
+def count_visitors(plane: Plane, stable: int, canary: int, errors: int) -> None:
+    """Counts so many requests, each of which took 2 ms; of the canary's, so many were errors."""
+    lines = [line()] * stable + [line(CANARY)] * (canary - errors) + [line(CANARY, status="500")] * errors
+    plane.counts.add(lines, plane.control.routes)
 
 
 async def test_an_abort_keeps_what_was_measured_and_the_traffic_of_the_last_reading(plane: Plane) -> None:
     await opened(plane)
-    read_envoy(plane, 0, 0, 0)
-    read_envoy(plane, 30, 10, 4)
+    count_visitors(plane, 30, 10, 4)
     plane.now += timedelta(seconds=61.5)
     view = await plane.rollouts.abort("notes", "notes-r2", "errors: 40 %", MEASURED)
     assert view.at == plane.now
@@ -69,17 +60,17 @@ async def test_an_abort_keeps_what_was_measured_and_the_traffic_of_the_last_read
                     "release": "notes-r1",
                     "requests": 30,
                     "errors": 0,
-                    "p50_ms": 3.0,
-                    "p95_ms": 4.8,
-                    "p99_ms": 5.0,
+                    "p50_ms": 1.9,
+                    "p95_ms": 2.0,
+                    "p99_ms": 2.0,
                 },
                 "canary": {
                     "release": "notes-r2",
                     "requests": 10,
                     "errors": 4,
-                    "p50_ms": 3.0,
-                    "p95_ms": 4.8,
-                    "p99_ms": 5.0,
+                    "p50_ms": 1.9,
+                    "p95_ms": 2.0,
+                    "p99_ms": 2.0,
                 },
             },
         },

@@ -1,0 +1,32 @@
+"""Keeps Envoy's access log short while the proxy service, which else does so, is down."""
+
+import asyncio
+import logging
+import os
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+LOGS = "access.log*"
+LONGEST = 128 * 2**20
+EVERY_S = 10.0
+
+
+async def keep_short(folder: Path, longest: int = LONGEST) -> None:
+    """Empties the logs in `folder` that are too long, every 10 s, until it is cancelled."""
+    while True:
+        shorten(folder, longest)
+        await asyncio.sleep(EVERY_S)
+
+
+def shorten(folder: Path, longest: int = LONGEST) -> None:
+    """Empties each of Envoy's access logs in `folder` that has more than `longest` bytes. Envoy goes on at its
+    beginning, because it appends.
+    """
+    for path in folder.glob(LOGS):
+        try:
+            if path.stat().st_size > longest:
+                os.truncate(path, 0)
+                log.warning("%s was emptied, since nothing reads it; is the proxy service down?", path)
+        except OSError:
+            log.exception("%s cannot be emptied", path)

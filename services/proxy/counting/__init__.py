@@ -1,0 +1,3 @@
+"""Counts the requests of visitors from Envoy's access log, for each app and track. May import `routes` and `envoy`.
+Imported by `control`, `api`, `metrics` and `main`.
+"""
