@@ -4,7 +4,7 @@ All of it is pure: no clock, no input, no output. Imports no other package of th
 
 lanes/                   margins, and the evidence for each kind of harm
 comparison               tests and differences that compare within short times only
-strata                   sums over the rollout, in strata of 20 s and by step
+strata, sections         sums over the rollout, in strata of 20 s and by step; its newest part
 bounds, effects          how large a harm may be, and how large it was measured
 window, verdict          the input and the output
 state, visitors          what a judge remembers; whether enough visitors had errors

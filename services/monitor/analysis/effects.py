@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from services.monitor.analysis.bounds import reweighted_latency
+from services.monitor.analysis.comparison import MantelHaenszel
 from services.monitor.analysis.lanes.histogram import Buckets
 from services.monitor.analysis.lanes.margins import LaneName
-from services.monitor.analysis.strata import Section
+from services.monitor.analysis.sections import Section
 from shared.models import Track
 
 NEEDED = {"p50": (0.5, 20), "p90": (0.9, 50), "p99": (0.99, 500)}
@@ -40,8 +40,7 @@ class Effect:
 
 def quantiles(section: Section, buckets: Buckets) -> list[Quantile]:
     """Returns the quantiles for which both tracks have enough requests."""
-    latency = reweighted_latency(section.steps)
-    found = []
+    latency, found = section.latency, []
     for name, (share, needed) in NEEDED.items():
         if latency is not None and min(latency.canary_of, latency.stable_of) >= needed:
             canary, stable = buckets.quantile(latency.canary, share), buckets.quantile(latency.stable, share)
@@ -50,32 +49,31 @@ def quantiles(section: Section, buckets: Buckets) -> list[Quantile]:
     return found
 
 
-def effect_of(lane: LaneName, whole: Section, newest: Section, buckets: Buckets) -> Effect | None:
-    """Returns the harm that the lane is about: the whole rollout's or half of the newest, whichever is larger; None if
+def effects(whole: Section, newest: Section, buckets: Buckets) -> dict[LaneName, Effect | None]:
+    """Returns the harm that each lane is about: the whole rollout's or half of the newest, whichever is larger; None if
     too little is known.
     """
-    if lane == "outage":
-        return Effect(_outage(newest), newest, newest=True)
-    if lane in ("latency", "gross latency"):
-        return _slow_down(whole, newest, buckets)
-    difference: Callable[[Section], float | None] = _client_errors if lane == "client errors" else _errors
+    errors = _difference(whole, newest, lambda section: section.tests.errors)
+    slow_down = _slow_down(whole, newest, buckets)
+    return {
+        "errors": errors,
+        "gross errors": errors,
+        "outage": Effect(_outage(newest), newest, newest=True),
+        "client errors": _difference(whole, newest, lambda section: section.tests.client_errors),
+        "latency": slow_down,
+        "gross latency": slow_down,
+    }
+
+
+def _difference(whole: Section, newest: Section, of: Callable[[Section], MantelHaenszel]) -> Effect | None:
     return _larger(
-        _effect(difference(whole), whole, newest=False),
-        _effect(difference(newest), newest, newest=True),
+        _effect(of(whole).difference(), whole, newest=False), _effect(of(newest).difference(), newest, newest=True)
     )
-
-
-def _errors(section: Section) -> float | None:
-    return section.tests.errors.difference()
-
-
-def _client_errors(section: Section) -> float | None:
-    return section.tests.client_errors.difference()
 
 
 def _outage(newest: Section) -> float:
     """Returns by how much the canary's share of errors exceeds production's, which counts as 0 without requests."""
-    total = newest.total()
+    total = newest.total
     shares = {
         track: sums.errors / sums.requests if sums.requests else 0.0
         for track, sums in ((Track.CANARY, total.canary), (Track.STABLE, total.stable))

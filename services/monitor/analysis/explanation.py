@@ -10,7 +10,7 @@ from shared.models import Track
 
 def failed_because(lane: LaneName, effect: Effect) -> str:
     """Returns the sentence of a canary that failed."""
-    total = effect.section.total()
+    total = effect.section.total
     when = " in the last minutes" if effect.newest else ""
     if effect.quantile is not None:
         of = effect.quantile

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import JsonValue, TypeAdapter
 
-from services.monitor.analysis.effects import Effect, effect_of
+from services.monitor.analysis.effects import Effect, effects
 from services.monitor.analysis.gate_tests import failed_test
 from services.monitor.analysis.lanes.error_lane import ErrorBets
 from services.monitor.analysis.lanes.histogram import Buckets
@@ -12,6 +12,7 @@ from services.monitor.analysis.lanes.lane import Lane
 from services.monitor.analysis.lanes.latency_lane import TAILS, LatencyBets, ReferenceHistogram
 from services.monitor.analysis.lanes.margins import LaneName, Margins
 from services.monitor.analysis.report import report
+from services.monitor.analysis.sections import newest, whole
 from services.monitor.analysis.state import VERSION, JudgeState, PreparedBets
 from services.monitor.analysis.strata import Strata
 from services.monitor.analysis.verdict import CanaryVerdict
@@ -24,7 +25,7 @@ GROSS_PAIRS = ((0.02, 0.5), (0.02, 0.95))
 CLIENT_ODDS = (1.5, 2.0, 5.0, 20.0)
 SLOWER_ODDS = (1.3, 1.8, 3.0, 8.0)
 MUCH_SLOWER_ODDS = (3.0, 8.0, 30.0)
-PREPARED_FOR_S = 10.0
+PREPARED_FOR_S = 20.0
 NOTHING = TrackWindow()
 
 _STATE: TypeAdapter[JudgeState] = TypeAdapter(JudgeState)
@@ -155,9 +156,9 @@ class Judge:
         state, margins = self._state, self.margins
         certain = [name for name, lane in state.lanes.items() if lane.capital >= margins.certainty]
         if certain:
-            whole, newest = state.strata.whole(), state.strata.newest()
+            found = effects(whole(state.strata), newest(state.strata), self._buckets)
             for name in certain:
-                effect = effect_of(name, whole, newest, self._buckets)
+                effect = found[name]
                 if effect and effect.value >= margins.of(name).harm and enough_visitors(state, margins, name):
                     self._fail(name, effect)
                     return

@@ -2,13 +2,13 @@
 
 import math
 
-from services.monitor.analysis.bounds import reweighted_latency, reweighted_shares, share_bound, slow_down_bound
-from services.monitor.analysis.effects import Effect, effect_of, quantiles
+from services.monitor.analysis.bounds import share_bound, slow_down_bound
+from services.monitor.analysis.effects import Effect, effects, quantiles
 from services.monitor.analysis.explanation import failed_because, open_because, passed_because
 from services.monitor.analysis.lanes.histogram import Buckets
 from services.monitor.analysis.lanes.margins import LaneName, Margins
+from services.monitor.analysis.sections import Section, newest, whole
 from services.monitor.analysis.state import JudgeState
-from services.monitor.analysis.strata import Section
 from services.monitor.analysis.verdict import CanaryVerdict, Harm
 from shared.models import Track
 from shared.proxy_models import VerdictResult
@@ -23,17 +23,15 @@ def report(
     state: JudgeState, margins: Margins, buckets: Buckets, failure: tuple[LaneName, Effect] | None = None
 ) -> CanaryVerdict:
     """Returns the verdict: `fail` with the harm in `failure`; else `pass` if harm is ruled out."""
-    whole, newest = state.strata.whole(), state.strata.newest()
-    bounds = _bounds(whole, buckets)
-    harms = [
-        _harm(name, margins, failure[1] if failure and failure[0] == name else effect, bounds[name], lane.capital)
-        for name, lane in state.lanes.items()
-        for effect in [effect_of(name, whole, newest, buckets)]
-    ]
-    capital = max(lane.capital for lane in state.lanes.values())
-    total = whole.total()
+    all_of_it = whole(state.strata)
+    found, bounds = effects(all_of_it, newest(state.strata), buckets), _bounds(all_of_it, buckets)
     if failure:
-        result, reason = VerdictResult.FAIL, failed_because(failure[0], failure[1])
+        found[failure[0]] = failure[1]
+    harms = [_harm(name, margins, found[name], bounds[name], lane.capital) for name, lane in state.lanes.items()]
+    capital = max(lane.capital for lane in state.lanes.values())
+    total = all_of_it.total
+    if failure:
+        result, reason = VerdictResult.FAIL, failed_because(*failure)
     elif _passes(total.canary.requests, capital, bounds, margins):
         result, reason = VerdictResult.PASS, passed_because(total, bounds["errors"], bounds["latency"])
     else:
@@ -49,13 +47,12 @@ def report(
         client_errors={Track.CANARY: total.canary.client_errors, Track.STABLE: total.stable.client_errors},
         visitors=dict(state.visitors),
         failing_visitors=dict(state.failing_visitors),
-        latency_ms=_latency_ms(whole, buckets),
+        latency_ms=_latency_ms(all_of_it, buckets),
     )
 
 
-def _bounds(whole: Section, buckets: Buckets) -> dict[LaneName, float | None]:
-    errors, client = reweighted_shares(whole.steps), reweighted_shares(whole.steps, client=True)
-    latency = reweighted_latency(whole.steps)
+def _bounds(section: Section, buckets: Buckets) -> dict[LaneName, float | None]:
+    errors, client, latency = section.errors, section.client_errors, section.latency
     slow_downs = [slow_down_bound(latency, share, buckets) if latency else None for share in BOUNDED_AT]
     slow_down = None if None in slow_downs else max(each for each in slow_downs if each is not None)
     more_errors = share_bound(errors) if errors else None
@@ -105,8 +102,8 @@ def _ruled_out(bound: float | None, allowed: float) -> float:
     return 1.0 if bound <= allowed else allowed / bound
 
 
-def _latency_ms(whole: Section, buckets: Buckets) -> dict[Track, dict[str, float]]:
-    found = quantiles(whole, buckets)
+def _latency_ms(section: Section, buckets: Buckets) -> dict[Track, dict[str, float]]:
+    found = quantiles(section, buckets)
     return {
         Track.CANARY: {each.name: round(each.canary_ms, 3) for each in found},
         Track.STABLE: {each.name: round(each.stable_ms, 3) for each in found},

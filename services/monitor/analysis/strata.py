@@ -160,34 +160,3 @@ class Strata:
             if ranks.score > self.slowest_score:
                 return self.open
         return self.slowest
-
-    def whole(self, without: Stratum | None = None) -> "Section":
-        """Returns the sums of the whole rollout, without one of its strata."""
-        tests, by_step = self.tests.copy(), {step: [sums] for step, sums in self.by_step.items()}
-        if self.open is not None:
-            tests.add(self.open)
-            by_step.setdefault(self.open.step, []).append(self.open)
-        sums = {step: PairSums.total(self.buckets, parts) for step, parts in by_step.items()}
-        if without is not None:
-            tests.add(without, -1)
-            sums[without.step].add(without, -1)
-        return Section(tests, list(sums.values()))
-
-    def newest(self) -> "Section":
-        """Returns the sums of the newest strata: of the last 2 minutes, or of more if requests are rare."""
-        tests, by_step = StratifiedTests(), dict[int, list[PairSums]]()
-        for stratum in [*self.recent, *([self.open] if self.open else [])]:
-            tests.add(stratum)
-            by_step.setdefault(stratum.step, []).append(stratum)
-        return Section(tests, [PairSums.total(self.buckets, parts) for parts in by_step.values()])
-
-
-@dataclass(frozen=True)
-class Section:
-    """Holds the sums of a rollout, or of its newest part."""
-
-    tests: StratifiedTests
-    steps: list[PairSums]
-
-    def total(self) -> PairSums:
-        return PairSums.total(len(self.steps[0].canary.latency) if self.steps else 0, self.steps)

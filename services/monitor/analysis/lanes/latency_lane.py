@@ -82,16 +82,19 @@ class LatencyBets:
         mean = 1 + (odds - 1) * above[first]
         return [(odds if bucket >= first else 1.0) / mean for bucket in range(len(above) - 1)]
 
-    def _table(self, ratios: Sequence[float], share: float) -> tuple[list[float], list[float]]:
-        """Returns, by bucket, the logarithm of the factor that a request of the canary has, and one of production."""
-        means = [math.log(1 + share * (ratio - 1)) for ratio in ratios]
-        canary = [math.log(ratio) - mean for ratio, mean in zip(ratios, means, strict=True)]
-        return canary, [-sum(part * means[bucket] for bucket, part in moves) for moves in self._moves]
+    @staticmethod
+    def _table(ratios: Sequence[float], share: float) -> tuple[list[float], list[float]]:
+        """Returns, by bucket, the logarithm of the bet on the canary, and that of its mean over both tracks."""
+        return [math.log(ratio) for ratio in ratios], [math.log(1 + share * (ratio - 1)) for ratio in ratios]
 
     def log_ratios(self, canary: Mapping[int, int], stable: Mapping[int, int]) -> list[float]:
         """Returns the logarithm of each bet's factor. Both histograms hold the counts of buckets that are not empty."""
+        both: dict[int, float] = dict(canary)
+        for bucket, count in stable.items():
+            for after, part in self._moves[bucket]:
+                both[after] = both.get(after, 0.0) + part * count
         return [
-            sum([mine[bucket] * count for bucket, count in canary.items()])
-            + sum([others[bucket] * count for bucket, count in stable.items()])
-            for mine, others in self._tables
+            sum([bets[bucket] * count for bucket, count in canary.items()])
+            - sum([means[bucket] * count for bucket, count in both.items()])
+            for bets, means in self._tables
         ]
