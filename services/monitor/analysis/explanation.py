@@ -85,7 +85,7 @@ def _share(part: int, of: int) -> str:
 
 
 def _points(share: float | None) -> str:
-    return f"{100 * max(share or 0.0, 0.0):.1f} points"
+    return f"{100 * max(share or 0.0, 0.0):.2g} points"
 
 
 def _percent(share: float | None) -> str:

@@ -116,7 +116,7 @@ def test_a_healthy_canary_passes_with_a_score_of_100() -> None:
 
     assert (verdict.result, verdict.score) == (PASS, 100)
     assert verdict.reason == (
-        "no harm in 1400 requests to the canary: with a confidence of 95 % at most 0.2 points more errors than "
+        "no harm in 1400 requests to the canary: with a confidence of 95 % at most 0.17 points more errors than "
         "production, and at most 15 % slower"
     )
     assert verdict.requests == {Track.CANARY: 1400, Track.STABLE: 2800}
