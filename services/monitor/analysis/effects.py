@@ -1,0 +1,89 @@
+"""Computes how large a harm is, over the whole rollout or its newest part."""
+
+from dataclasses import dataclass, replace
+
+from services.monitor.analysis.lanes.histogram import Buckets
+from services.monitor.analysis.lanes.margins import LaneName
+from services.monitor.analysis.sections import Section, Sections
+
+NEEDED = {"p50": (0.5, 20), "p90": (0.9, 50), "p99": (0.99, 500)}
+"""Quantiles, and the requests that each track needs for them."""
+NEWEST_COUNTS = 0.5
+"""Part that the newest harm counts for, so that harm that began late counts without waiting for it to prevail."""
+
+
+@dataclass(frozen=True)
+class Quantile:
+    """Holds a quantile of both tracks' latencies."""
+
+    name: str
+    canary_ms: float
+    stable_ms: float
+
+    @property
+    def slow_down(self) -> float:
+        return self.canary_ms / self.stable_ms - 1
+
+
+@dataclass(frozen=True)
+class Effect:
+    """Holds a measured harm: a difference of shares or a slow-down, measured over `section`."""
+
+    value: float
+    section: Section
+    quantile: Quantile | None = None
+
+
+def quantiles(section: Section, buckets: Buckets) -> list[Quantile]:
+    """Returns the quantiles for which both tracks have enough requests."""
+    latency, found = section.latency, []
+    for name, (share, needed) in NEEDED.items():
+        if latency is not None and min(latency.canary_of, latency.stable_of) >= needed:
+            canary, stable = buckets.quantile(latency.canary, share), buckets.quantile(latency.stable, share)
+            if canary is not None and stable is not None:
+                found.append(Quantile(name, canary, stable))
+    return found
+
+
+def effects(sections: Sections, buckets: Buckets) -> dict[LaneName, Effect | None]:
+    """Returns the harm that each lane is about: the whole rollout's or half of the newest, whichever is larger; of the
+    gross ones also the latest. None if too little is known.
+    """
+    errors = [_errors(each) for each in (sections.whole, sections.newest, sections.latest)]
+    latency = [_slow_down(each, buckets) for each in (sections.whole, sections.newest, sections.latest)]
+    client = [_client_errors(each) for each in (sections.whole, sections.newest)]
+    return {
+        "errors": _largest(*errors[:2]),
+        "gross errors": _largest(*errors),
+        "outage": _outage(sections.latest),
+        "client errors": _largest(*client),
+        "latency": _largest(*latency[:2]),
+        "gross latency": _largest(*latency),
+    }
+
+
+def _errors(section: Section) -> Effect | None:
+    difference = section.tests.errors.difference()
+    return None if difference is None else Effect(difference, section)
+
+
+def _client_errors(section: Section) -> Effect | None:
+    difference = section.tests.client_errors.difference()
+    return None if difference is None else Effect(difference, section)
+
+
+def _slow_down(section: Section, buckets: Buckets) -> Effect | None:
+    worst = max(quantiles(section, buckets), key=lambda each: each.slow_down, default=None)
+    return Effect(worst.slow_down, section, worst) if worst else None
+
+
+def _outage(section: Section) -> Effect:
+    """Returns by how much the canary's share of errors exceeds production's, which counts as 0 without requests."""
+    total = section.total
+    mine, other = (each.errors / each.requests if each.requests else 0.0 for each in (total.canary, total.stable))
+    return Effect(mine - other, section)
+
+
+def _largest(whole: Effect | None, newest: Effect | None, latest: Effect | None = None) -> Effect | None:
+    half = newest and replace(newest, value=newest.value * NEWEST_COUNTS)
+    return max((each for each in (whole, half, latest) if each), key=lambda each: each.value, default=None)
