@@ -50,11 +50,10 @@ from shared.models import (
     InstanceState,
     InstanceStats,
     Page,
-    RegistryView,
     Track,
 )
 from shared.proxy_models import AppTraffic, LatencyHistogram, RolloutState, RolloutView, TrackTraffic
-from shared.registry import Registry
+from shared.registry import Registry, RegistryView
 
 APPS = (1, 10, 100, 400)
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -12,7 +12,7 @@ from shared.proxy_models import JudgedTrack, JudgedTraffic
 SHORTEST_S = 0.001  # of a window, if the clock was set back
 
 
-class TrackCounters(View):
+class JudgedTrackCounters(View):
     """Holds one track's counters. `latency` has the number of requests of each bucket. `earlier_visitors` and
     `earlier_failing` are the highest numbers of visitors that were counted before the proxy began to count again.
     """
@@ -38,7 +38,7 @@ class JudgedCounters(View):
     step: int = 0
     weight: int = 0
     le_ms: list[float | None] = Field([])
-    tracks: dict[Track, TrackCounters] = Field({})
+    tracks: dict[Track, JudgedTrackCounters] = Field({})
 
     def following(self, epoch: str, judged: JudgedTraffic, step: int, now: datetime) -> "JudgedCounters":
         """Returns the counters that were read at `now`, after these."""
@@ -52,10 +52,10 @@ class JudgedCounters(View):
             tracks={track: self._track(track, counts, epoch) for track, counts in judged.tracks.items()},
         )
 
-    def _track(self, track: Track, counts: JudgedTrack, epoch: str) -> TrackCounters:
-        before, cumulative = self.tracks.get(track, TrackCounters()), counts.latency.counts
+    def _track(self, track: Track, counts: JudgedTrack, epoch: str) -> JudgedTrackCounters:
+        before, cumulative = self.tracks.get(track, JudgedTrackCounters()), counts.latency.counts
         goes_on = self.epoch == epoch
-        return TrackCounters(
+        return JudgedTrackCounters(
             requests=counts.requests,
             errors=sum(counts.errors.values()),
             client_errors=counts.client_errors,
@@ -83,14 +83,14 @@ def window_between(
         step=step_of.step,
         weight=step_of.weight,
         tracks={
-            track: _difference(earlier.get(track, TrackCounters()), counts, has_latency)
+            track: _difference(earlier.get(track, JudgedTrackCounters()), counts, has_latency)
             for track, counts in after.tracks.items()
         },
         warming=warming,
     )
 
 
-def _difference(before: TrackCounters, after: TrackCounters, has_latency: bool) -> TrackWindow:
+def _difference(before: JudgedTrackCounters, after: JudgedTrackCounters, has_latency: bool) -> TrackWindow:
     old = before.latency if len(before.latency) == len(after.latency) else [0] * len(after.latency)
     latency = tuple(max(0, count - earlier) for earlier, count in zip(old, after.latency, strict=True))
     return TrackWindow(

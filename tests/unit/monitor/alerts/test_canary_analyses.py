@@ -8,7 +8,7 @@ import pytest
 from redis.asyncio import Redis
 
 from services.monitor.alerts.analysis_store import KEPT_S, AnalysisStore
-from services.monitor.alerts.canary_analyses import Analysis, CanaryAnalyses, WindowObserver
+from services.monitor.alerts.canary_analyses import CanaryAnalyses, CanaryAnalysis, WindowObserver
 from services.monitor.analysis.window import JudgedWindow, TrackWindow
 from shared.models import Track
 from shared.proxy_models import (
@@ -86,7 +86,7 @@ class Followed:
                 self.counts[track][index] += more[index]
         self.analyses.record(self.rollout, self.traffic(self.judged()), None)
 
-    def of(self) -> Analysis:
+    def of(self) -> CanaryAnalysis:
         analysis = self.analyses.of("notes")
         assert analysis is not None
         return analysis
@@ -213,7 +213,7 @@ async def test_latency_in_other_buckets_is_left_out(followed: Followed) -> None:
 async def test_an_error_of_the_analysis_or_of_an_observer_is_no_failure_of_the_canary(
     followed: Followed, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(analysis: Analysis, window: JudgedWindow) -> None:
+    def fail(analysis: CanaryAnalysis, window: JudgedWindow) -> None:
         raise RuntimeError("full")
 
     followed.restarted(fail)
