@@ -2,16 +2,16 @@
 
 from services.monitor.analysis.effects import Effect
 from services.monitor.analysis.lanes.margins import LaneName, Margins
+from services.monitor.analysis.sections import Sections
 from services.monitor.analysis.state import JudgeState
 from services.monitor.analysis.strata import PairSums
-from services.monitor.analysis.visitors import enough_visitors
 from shared.models import Track
 
 
 def failed_because(lane: LaneName, effect: Effect) -> str:
     """Returns the sentence of a canary that failed."""
     total = effect.section.total
-    when = " in the last minutes" if effect.newest else ""
+    when = effect.section.when
     if effect.quantile is not None:
         of = effect.quantile
         slower = f"{of.slow_down:.0%} slower".replace("%", " %")
@@ -40,15 +40,16 @@ def passed_because(total: PairSums, errors: float | None, latency: float | None)
     )
 
 
-def open_because(state: JudgeState, margins: Margins, total: PairSums, bounds: dict[LaneName, float | None]) -> str:
+def open_because(state: JudgeState, margins: Margins, sections: Sections, bounds: dict[LaneName, float | None]) -> str:
     """Returns the sentence of a canary that neither passed nor failed."""
+    total = sections.whole.total
     certain = [name for name, lane in state.lanes.items() if lane.capital >= margins.certainty]
     for name in certain:
-        if not enough_visitors(state, margins, name):
-            failing = state.failing_visitors[Track.CANARY]
+        if not state.visitors.enough(name, margins, sections.whole, sections.newest):
+            failing, seen = state.visitors.failing[Track.CANARY].total, state.visitors.seen[Track.CANARY].total
             return (
-                f"errors: {_of(total.canary.errors, total.canary.requests)} to the canary failed, but only {failing} "
-                f"of its {state.visitors[Track.CANARY]} visitors had an error; it takes {margins.visitors}"
+                f"errors: {_of(total.canary.errors, total.canary.requests)} to the canary failed, but all are those of "
+                f"{failing} of its {seen} visitors: it may be them and not the canary"
             )
     suspect = max(state.lanes, key=lambda name: state.lanes[name].capital)
     if state.lanes[suspect].capital >= margins.doubt:
@@ -84,7 +85,7 @@ def _share(part: int, of: int) -> str:
 
 
 def _points(share: float | None) -> str:
-    return f"{100 * max(share or 0.0, 0.0):.1f} points"
+    return f"{100 * max(share or 0.0, 0.0):.2g} points"
 
 
 def _percent(share: float | None) -> str:
