@@ -293,8 +293,3 @@ class InstanceStats(View):
     min_memory: int
     max_memory: int
     memory_pressure: float | None = None
-
-
-class RegistryView(View):
-    services: list[ServiceRecord]
-    instances: dict[str, dict[Track, list[InstanceRecord]]] = Field(description="app → track → instances")

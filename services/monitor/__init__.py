@@ -5,10 +5,11 @@ these packages may import only those above it:
 
 rules/     alert rules: metric, threshold, hysteresis
 samples/   measurements of instances and releases: caches, downsampling, storage
-inventory/ the instances in the registry, and which releases are live
+inventory/ the instances in the registry, which releases are live, and whether a canary is ill by its own fault
+analysis/  the judge of a canary's traffic; pure
 notify/    message texts, recipients, silences, the notifier (apprise)
 scaling/   memory limits: input, policy, decision, loop
-alerts/    alert states, traffic windows, the evaluator; outages of production, problems of the platform
+alerts/    alert states, traffic windows, the evaluator, which feeds the judge; outages, problems of the platform
 dispatch/  alert groups, deliveries, the outbox, the dispatcher that follows events
 api/       REST and HTML pages
 
