@@ -173,7 +173,7 @@ def build_app(settings: Settings) -> FastAPI:
         registry,
         description=DESCRIPTION,
         routers=[
-            router(release_service, store, driver, registry, facts, ending),
+            router(release_service, store, driver, registry, prober, facts, ending),
             lifecycle_router(lifecycle, removal, store),
         ],
         loops=[

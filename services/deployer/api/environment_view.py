@@ -5,6 +5,7 @@ from datetime import datetime
 from pydantic import Field
 
 from services.deployer.drivers.driver import Driver
+from services.deployer.reconcile.prober import Prober
 from services.deployer.releases.environment import EnvironmentId, EnvironmentState, Override, desired
 from services.deployer.releases.instance import ENDED, Instance, registry_record
 from services.deployer.releases.release import view
@@ -12,7 +13,16 @@ from services.deployer.store import Store
 from shared.clock import now
 from shared.errors import NotFound
 from shared.manifest import Resources
-from shared.models import Desired, InstanceRecord, InstanceStats, RegistryView, ReleaseState, ReleaseView, View
+from shared.models import (
+    Desired,
+    InstanceRecord,
+    InstanceStats,
+    RegistryView,
+    ReleaseState,
+    ReleaseView,
+    Track,
+    View,
+)
 from shared.registry import Registry
 
 LEADING = (ReleaseState.LIVE, ReleaseState.STARTING, ReleaseState.PENDING)
@@ -104,5 +114,15 @@ async def instance_stats(store: Store, driver: Driver) -> list[InstanceStats]:
     ]
 
 
-async def registry_view(registry: Registry) -> RegistryView:
-    return RegistryView(services=await registry.services(), instances=await registry.all_instances())
+async def registry_view(registry: Registry, prober: Prober) -> RegistryView:
+    instances = await registry.all_instances()
+    compared = [
+        record.id
+        for tracks in instances.values()
+        if tracks.get(Track.CANARY)
+        for records in tracks.values()
+        for record in records
+    ]
+    return RegistryView(
+        services=await registry.services(), instances=instances, probes=prober.records(compared, now())
+    )

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 
 from services.deployer.api.environment_view import EnvironmentDetail, environment_view, instance_stats, registry_view
 from services.deployer.drivers.driver import Driver, UnknownInstance
+from services.deployer.reconcile.prober import Prober
 from services.deployer.reconcile.release_service import ReleaseService
 from services.deployer.releases.environment import AppFacts, EnvironmentId
 from services.deployer.releases.environment_mask import environment_mask
@@ -55,6 +56,7 @@ def router(
     store: Store,
     driver: Driver,
     registry: Registry,
+    prober: Prober,
     facts: AppFacts,
     ending: asyncio.Event,
 ) -> APIRouter:
@@ -262,9 +264,10 @@ def router(
     @routes.get("/registry", response_model=RegistryView, tags=["platform"], summary="Services and instances")
     async def get_registry() -> Response:
         """Returns the registry: the platform's services with their URLs, and the instances of all apps with their
-        addresses and states.
+        addresses and states. For apps that have a canary, `probes` says when the health probes of their instances last
+        succeeded or failed.
         """
-        return _written(await registry_view(registry))
+        return _written(await registry_view(registry, prober))
 
     return routes
 

@@ -7,13 +7,16 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from services.deployer.plan.observe import MISSES_ALLOWED, InstanceHealth
 from services.deployer.reconcile.common_stall import CommonStall
 from services.deployer.reconcile.cpu_pressure import cpu_waited_s
 from services.deployer.reconcile.probe import ProbeOutcome, ProbeTarget, send_probe
 from services.deployer.releases.environment import EnvironmentId
+from shared.models import ProbeRecord
 from shared.runtime.loops import cancel
 
 log = logging.getLogger(__name__)
@@ -23,6 +26,21 @@ TOGETHER_S = 0.1  # probes begin together, ten times a second, which takes a thi
 UNSENT_KEPT_S = 10.0
 LAG_LOGGED_S = 5.0
 LAG_LOGGED_EVERY_S = 60.0
+
+
+@dataclass(frozen=True)
+class ProbeTimes:
+    """Holds when probes of one instance began, in monotonic seconds; see `ProbeRecord`."""
+
+    answered_at: float | None = None
+    well_since: float | None = None
+    failing_since: float | None = None
+
+    def after(self, begun: float, is_well: bool) -> "ProbeTimes":
+        """Returns the times after one more probe, which began at `begun`."""
+        if is_well:
+            return ProbeTimes(begun, begun if self.well_since is None else self.well_since)
+        return ProbeTimes(self.answered_at, None, begun if self.failing_since is None else self.failing_since)
 
 
 class Prober:
@@ -41,6 +59,7 @@ class Prober:
         self._targets: dict[EnvironmentId, dict[str, ProbeTarget]] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._health: dict[str, InstanceHealth] = {}
+        self._times: dict[str, ProbeTimes] = {}
         self._unsent = float("-inf"), ""
         self._lag_logged_s, self._lag_logged_at = 0.0, float("-inf")
 
@@ -51,6 +70,7 @@ class Prober:
         for gone in self._targets.get(environment_id, {}).keys() - targets.keys():
             self._tasks.pop(gone).cancel()
             self._health.pop(gone, None)
+            self._times.pop(gone, None)
         self._targets[environment_id] = dict(targets)
         for instance_id in targets.keys() - self._tasks.keys():
             self._tasks[instance_id] = asyncio.create_task(self._probe(environment_id, instance_id))
@@ -58,6 +78,25 @@ class Prober:
     def health(self) -> Mapping[str, InstanceHealth]:
         """Returns instance id → health, for each instance of which a probe has succeeded or failed."""
         return self._health
+
+    def records(self, instance_ids: Iterable[str], now: datetime) -> dict[str, ProbeRecord]:
+        """Returns instance id → its last probes, for those of the instances of which a probe has succeeded or failed.
+        `now` is the present time.
+        """
+        monotonic = time.monotonic()
+
+        def wall(at: float | None) -> datetime | None:
+            return None if at is None else now - timedelta(seconds=monotonic - at)
+
+        return {
+            each: ProbeRecord(
+                answered_at=wall(times.answered_at),
+                well_since=wall(times.well_since),
+                failing_since=wall(times.failing_since),
+            )
+            for each in instance_ids
+            if (times := self._times.get(each)) is not None
+        }
 
     async def check(self) -> str | None:
         """Returns the reason why probes now say nothing about instances, to be shown by `GET /ready`; None if they
@@ -83,6 +122,7 @@ class Prober:
                 self.outcomes[result.outcome] += 1
                 misses = 0 if result.outcome is ProbeOutcome.ANSWERED else self._misses(instance_id) + 1
                 waited_s = cpu_waited_s() - waited_before_s if target.is_new else 0.0
+                self._times[instance_id] = self._times.get(instance_id, ProbeTimes()).after(begun, misses == 0)
                 self._record(environment_id, instance_id, InstanceHealth(misses, result.detail, waited_s))
             else:
                 self.outcomes[DISCOUNTED] += 1

@@ -1,21 +1,13 @@
 """Keeps one judge for each open rollout, and feeds it with the differences of the proxy's counters."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
+from services.monitor.analysis.judge import Judge
+from services.monitor.analysis.verdict import CanaryVerdict
+from services.monitor.analysis.window import JudgedWindow
 from shared.proxy_models import JudgedTraffic
-
-# The judge's own classes take the place of these names once `services/monitor/analysis` is there.
-Judge = Any
-Verdict = Any
-Window = Any
-
-WindowObserver = Callable[[str, str, Window, Verdict], None]
-"""Function that is called with app, release, window and the verdict after it. It must not wait; an exception is
-logged.
-"""
 
 
 @dataclass
@@ -33,10 +25,19 @@ class Analysis:
     """Time of the reading that ended the last window; None before the first one. A proxy that gives no figures does not
     advance it.
     """
-    verdict: Verdict | None = None
-    """Verdict after the last window."""
     judged: JudgedTraffic | None = None
     """The proxy's counters at the end of the last window, also of what was left out."""
+    _verdict: CanaryVerdict | None = field(default=None, repr=False)
+
+    def verdict(self) -> CanaryVerdict:
+        """Returns the judge's verdict after the last window, which is computed once a window."""
+        if self._verdict is None:
+            self._verdict = self.judge.verdict()
+        return self._verdict
+
+
+WindowObserver = Callable[[Analysis, JudgedWindow], None]
+"""Function that is called after each window was added to the analysis. It must not wait; an exception is logged."""
 
 
 class CanaryAnalyses:

@@ -3,15 +3,14 @@
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
+from services.monitor.inventory.canary_health import ILL, CanaryHealth, Instances
 from services.monitor.inventory.live_releases import LiveReleases
 from services.monitor.rules.rule import Reading
-from shared.models import TRACK_OF, Environment, InstanceRecord, InstanceState, Track, release_number
+from shared.models import TRACK_OF, Environment, InstanceRecord, InstanceState, ProbeRecord, Track, release_number
 
-ILL = frozenset({InstanceState.UNHEALTHY, InstanceState.FAILED})
 EMPTY_FOR = timedelta(seconds=5)
 UNREADY_FOR = timedelta(seconds=30)  # a restart of an app with a volume stops the old instance first
 EXCUSED_FOR = timedelta(minutes=10)
-Instances = Mapping[str, Mapping[Track, list[InstanceRecord]]]
 
 
 class Inventory:
@@ -26,14 +25,17 @@ class Inventory:
         self._unready_since: dict[str, datetime] = {}
         self._reasons: dict[str, str] = {}
         self._excused: dict[str, datetime] = {}
+        self.canary_health = CanaryHealth()
         self.answers = False
 
     async def load_if_possible(self) -> None:
         """Loads, once, which releases were live for an earlier process, unless Redis takes too long."""
         await self._live.load_if_possible()
 
-    def record(self, instances: Instances, now: datetime) -> None:
-        """Stores the instances that the registry listed at `now`: app → track → instances."""
+    def record(self, instances: Instances, now: datetime, probes: Mapping[str, ProbeRecord] | None = None) -> None:
+        """Stores the instances that the registry listed at `now`: app → track → instances; `probes` holds instance id →
+        its last probes.
+        """
         self._instances, self.answers = instances, True
         for app in instances:
             if ready := self.ready(app):
@@ -43,10 +45,12 @@ class Inventory:
         self._unready_since = {app: self._unready_since.get(app, now) for app in self.without_ready()}
         self._reasons = {app: reason for app, reason in self._reasons.items() if app in self._unready_since}
         self._excused = {name: at for name, at in self._excused.items() if at > now - EXCUSED_FOR}
+        self.canary_health.record(instances, probes or {}, now, self._excused)
 
-    def missed(self) -> None:
+    def missed(self, now: datetime) -> None:
         """Records that the registry did not answer. The last instances are kept, and their health is unknown."""
         self.answers = False
+        self.canary_health.missed(now)
         self._empty_since.clear()
         self._unready_since.clear()
 
@@ -61,10 +65,13 @@ class Inventory:
 
     def end(self, release: str) -> None:
         """Forgets the release as its app's live one, since the release has ended."""
+        for app in [app for app in self._live.apps() if self._live.get(app) == release]:
+            self.canary_health.forget(app)
         self._live.end(release)
 
     def forget(self, app: str) -> None:
         """Forgets the app's live release, since its production was removed."""
+        self.canary_health.forget(app)
         self._live.forget(app)
 
     def without_ready(self) -> set[str]:
@@ -106,14 +113,17 @@ class Inventory:
         return [record.id for record in own if record.state == InstanceState.READY]
 
     def health(self, app: str, environment: Environment, release: str, now: datetime) -> Reading:
-        """Returns the number of the release's unhealthy or failed instances. It is 1 if production has had no instance
-        in the registry for 5 s, or none that is ready for 30 s. The value is None if the registry does not answer or
-        nothing is known.
+        """Returns the number of the release's unhealthy or failed instances; of a canary's, those that are ill through
+        its own fault (see `CanaryHealth`). It is 1 if production has had no instance in the registry for 5 s, or none
+        that is ready for 30 s. The value is None if the registry does not answer or nothing is known.
         """
+        ill_canary = self.canary_health.reading(app, release) if environment == Environment.CANARY else None
+        if ill_canary is not None and (ill_canary.value or self.answers):
+            return ill_canary
         if not self.answers:
             return Reading(None, "the deployer does not answer")
         own = self._own(app, environment, release)
-        if own:
+        if own and environment == Environment.PRODUCTION:
             ill = {record.id: record.state for record in own if record.state in ILL and record.id not in self._excused}
             states = ", ".join(f"{name} is {state}" for name, state in ill.items())
             if ill:

@@ -15,10 +15,12 @@ RuleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,62
 class Metric(StrEnum):
     """Names the metrics for alert rules. Each is measured for one release in one environment."""
 
-    ERROR_SHARE = "error_share"
-    """Share of answers with a status of 500 and above, 0 to 1. For a canary it is 0 if stable's share is at least half
-    as high.
+    ANALYSIS = "analysis"
+    """1 if the canary analysis finds that the canary harms visitors more than production does; else 0. Production has
+    no such figure.
     """
+    ERROR_SHARE = "error_share"
+    """Share of requests that failed, 0 to 1. For a canary it is 0 if stable's share is at least half as high."""
     LATENCY = "latency"
     """The canary's p95 latency as a multiple of stable's. Production has no such figure."""
     LATENCY_MS = "latency_ms"
@@ -69,6 +71,11 @@ class RuleBody(Model):
             raise ValueError("clear is not below threshold, so the alert would flap; lower clear")
         return self
 
+    @property
+    def clears_at(self) -> float:
+        """Returns the value at or below which a firing alert resolves. Production is clearly inside the bound there."""
+        return self.threshold / 2 if self.clear is None else self.clear
+
     def concerns(self, app: str, environment: Environment) -> bool:
         """Returns True if the rule is enabled and applies to this app and environment."""
         return self.enabled and self.app in (None, app) and self.environment in (None, environment)
@@ -81,15 +88,9 @@ class Rule(RuleBody):
 DEFAULTS = {
     rule.name: rule
     for rule in (
-        Rule(name="errors", metric=Metric.ERROR_SHARE, threshold=0.05, clear=0.02, aborts=True),
+        Rule(name="analysis", metric=Metric.ANALYSIS, threshold=1, environment=Environment.CANARY, aborts=True),
         Rule(
-            name="latency",
-            metric=Metric.LATENCY,
-            threshold=2.0,
-            clear=1.5,
-            for_s=10,
-            environment=Environment.CANARY,
-            aborts=True,
+            name="errors", metric=Metric.ERROR_SHARE, threshold=0.05, clear=0.02, environment=Environment.PRODUCTION
         ),
         Rule(name="health", metric=Metric.HEALTH, threshold=1, aborts=True),
         Rule(name="restarts", metric=Metric.RESTARTS, threshold=3, aborts=True),
@@ -122,5 +123,4 @@ def is_breaching(rule: Rule, reading: Reading, firing: bool) -> bool | None:
         return None
     if reading.value >= rule.threshold:
         return True
-    clear = rule.threshold / 2 if rule.clear is None else rule.clear
-    return firing and reading.value > clear
+    return firing and reading.value > rule.clears_at

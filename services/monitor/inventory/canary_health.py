@@ -1,0 +1,191 @@
+"""Judges a canary's ill instances against production's instances over the same seconds. No I/O."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from services.monitor.rules.rule import Reading
+from shared.models import InstanceRecord, InstanceState, ProbeRecord, Track
+
+ILL = frozenset({InstanceState.UNHEALTHY, InstanceState.FAILED})
+WELL_FOR = timedelta(seconds=5)  # longer than the 3.6 s after which a hanging instance is found
+UNNOTICED_FOR = timedelta(seconds=4)  # for so long, an instance without times of its probes may be ill unseen
+PROBE_INTERVAL = timedelta(seconds=0.9)
+SETTLES = timedelta(seconds=0.25)  # in which the end of production's instance is heard of, too
+UNDECIDED_FOR = timedelta(seconds=10)
+Instances = Mapping[str, Mapping[Track, list[InstanceRecord]]]
+
+
+@dataclass
+class Trouble:
+    """Describes an ill instance of a canary."""
+
+    app: str
+    release: str
+    instance: str
+    state: InstanceState
+    at: datetime
+    """Time at which the instance became ill, by the deployer's clock."""
+    seen_at: datetime
+    """Time at which the monitor heard of it."""
+    reason: str
+    began: datetime
+    """Time at which the first of the failed probes began; `at` if that is not known."""
+    is_blamed: bool = False
+    compared: str = ""
+    """Sentence about production, against which the canary was judged."""
+
+
+@dataclass(frozen=True)
+class ProductionHealth:
+    """Holds what the last reading of the registry said of an app's production."""
+
+    well: Sequence[tuple[InstanceRecord, ProbeRecord | None]] = ()
+    """Ready instances whose last probe succeeded."""
+    is_ill: bool = False
+    """True if instances are known, and none of them is well. False also if nothing is known."""
+
+
+class CanaryHealth:
+    """Decides whether an ill instance is the canary's fault. Production that is ill, too, is an excuse; production of
+    which nothing is known is none.
+    """
+
+    def __init__(self) -> None:
+        self._troubles: dict[str, Trouble] = {}
+        self._production: dict[str, ProductionHealth] = {}
+        self._ill_at: dict[str, datetime] = {}
+        """Instance of production → time at which an event said that it is ill, which the registry may not say yet."""
+
+    def record(
+        self, instances: Instances, probes: Mapping[str, ProbeRecord], now: datetime, excused: Collection[str]
+    ) -> None:
+        """Records the instances that the registry listed at `now`, with their probes. Ill canary instances in `excused`
+        are not judged.
+        """
+        self._ill_at = {name: at for name, at in self._ill_at.items() if now - at < UNDECIDED_FOR}
+        apps = instances.keys() | {app for app, health in self._production.items() if health.is_ill}
+        self._production = {
+            app: health
+            for app in apps
+            if (health := self._health(app, instances.get(app, {}).get(Track.STABLE, []), probes)) is not None
+        }
+        listed = {}
+        for app, tracks in instances.items():
+            for record in tracks.get(Track.CANARY, []):
+                listed[record.id] = record
+                if record.state in ILL and record.id not in excused:
+                    reason = f"instance {record.id} is {record.state}"
+                    self.suspect(app, record.release, record.id, record.state, record.updated_at, reason, now)
+        self._troubles = {
+            name: each
+            for name, each in self._troubles.items()
+            if name not in excused and _lasts(each, listed.get(name), now)
+        }
+        for trouble in self._troubles.values():
+            if (times := probes.get(trouble.instance)) and times.failing_since:
+                trouble.began = min(trouble.began, times.failing_since)
+            self._judge(trouble, now)
+
+    def missed(self, now: datetime) -> None:
+        """Records that the registry did not answer. After 10 s, that is no excuse for an ill canary any more."""
+        for trouble in self._troubles.values():
+            if now - trouble.seen_at >= UNDECIDED_FOR:
+                trouble.is_blamed = True
+
+    def suspect(
+        self, app: str, release: str, instance: str, state: InstanceState, at: datetime, reason: str, now: datetime
+    ) -> None:
+        """Records that a canary's instance became ill at `at`. The next reading of the registry decides."""
+        known = self._troubles.get(instance)
+        if known is None or (known.state, known.at) != (state, at):
+            self._troubles[instance] = Trouble(app, release, instance, state, at, now, reason, began=at)
+
+    def note_production(self, instance: str, at: datetime) -> None:
+        """Records that an instance of production became ill at `at`, of which the registry may not know yet."""
+        self._ill_at[instance] = at
+
+    def forget(self, app: str) -> None:
+        """Forgets that the app's production was ill, since it was stopped, replaced or removed."""
+        self._production.pop(app, None)
+
+    def reading(self, app: str, release: str) -> Reading | None:
+        """Returns the number of the canary's instances that are ill through its own fault. The value is None while it
+        is not decided whether there are any. Returns None if no instance is ill.
+        """
+        own = [each for each in self._troubles.values() if (each.app, each.release) == (app, release)]
+        blamed = [each for each in own if each.is_blamed]
+        if blamed:
+            compared = next((each.compared for each in blamed if each.compared), "")
+            evidence = {"ill": [each.instance for each in blamed], **({"production": compared} if compared else {})}
+            return Reading(len(blamed), ", ".join(each.reason for each in blamed), evidence)
+        if own:
+            return Reading(None, f"{own[0].reason}; it is not known yet whether production is better")
+        return None
+
+    def _health(
+        self, app: str, records: Sequence[InstanceRecord], probes: Mapping[str, ProbeRecord]
+    ) -> ProductionHealth | None:
+        """Returns the health of the app's production; None if nothing is known of it."""
+        well, is_ill = [], False
+        for record in records:
+            times = probes.get(record.id)
+            ill_at = self._ill_at.get(record.id)
+            is_stale = ill_at is not None and record.updated_at <= ill_at
+            if record.state in ILL or (record.state is InstanceState.READY and (is_stale or _fails(times))):
+                is_ill = True
+            elif record.state is InstanceState.READY:
+                well.append((record, times))
+        if well:
+            return ProductionHealth(well)
+        before = self._production.get(app)
+        return ProductionHealth(is_ill=True) if is_ill or (before is not None and before.is_ill) else None
+
+    def _judge(self, trouble: Trouble, now: datetime) -> None:
+        if trouble.is_blamed:
+            return
+        production = self._production.get(trouble.app)
+        if production is None:
+            trouble.is_blamed, trouble.compared = True, "nothing is known of production's instances"
+            return
+        worse = _is_worse_after_end if trouble.state is InstanceState.FAILED else _is_worse
+        for record, times in production.well:
+            if worse(trouble, record, times, now):
+                trouble.is_blamed, trouble.compared = True, f"instance {record.id} of production was well"
+                return
+
+
+def _fails(times: ProbeRecord | None) -> bool:
+    return times is not None and times.failing_since is not None
+
+
+def _is_worse(trouble: Trouble, record: InstanceRecord, times: ProbeRecord | None, now: datetime) -> bool:
+    """Returns True if the instance of production has been well for 5 s, and has answered a probe that was sent after
+    the canary's second failed one. An instance that misses probes in the same seconds is thus an excuse until it has
+    been well again for 5 s.
+    """
+    if times is None or times.answered_at is None or times.well_since is None:
+        answered_at, well_since = now - UNNOTICED_FOR, record.updated_at
+    else:
+        answered_at, well_since = times.answered_at, times.well_since
+    return answered_at >= max(well_since + WELL_FOR, trouble.began + PROBE_INTERVAL)
+
+
+def _is_worse_after_end(trouble: Trouble, record: InstanceRecord, times: ProbeRecord | None, now: datetime) -> bool:
+    """Returns True if the instance of production had been ready for 5 s when the canary's process ended, and did not
+    end in the same moment.
+    """
+    ready_since = min(record.updated_at, times.well_since) if times and times.well_since else record.updated_at
+    return ready_since <= trouble.at - WELL_FOR and now - trouble.seen_at >= SETTLES
+
+
+def _lasts(trouble: Trouble, record: InstanceRecord | None, now: datetime) -> bool:
+    """Returns True while the trouble counts: until its instance is ready again or gone. What only an event told counts
+    until it is decided, for 10 s at most, since the registry may tell of it later or never.
+    """
+    if record is not None and record.state in ILL:
+        return True
+    is_stale = record is not None and record.updated_at <= trouble.at
+    if record is not None and not is_stale and record.state is InstanceState.READY:
+        return False
+    return (is_stale or not trouble.is_blamed) and now - trouble.seen_at < UNDECIDED_FOR
