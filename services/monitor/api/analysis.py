@@ -18,8 +18,12 @@ from shared.web.pages import wants_page
 
 AnalysisPage = Callable[[AnalysisView, str | None], str]
 EXAMPLE = {
-    "metrics": [{"name": "checkout-rate", "url": "https://metrics.example.com/checkout?release=canary", "at_least": 0.95}],
-    "hooks": [{"name": "smoke", "when": "before", "url": "https://ci.example.com/smoke", "headers": {"X-Key": "secret"}}],
+    "metrics": [
+        {"name": "checkout-rate", "url": "https://metrics.example.com/checkout?release=canary", "at_least": 0.95}
+    ],
+    "hooks": [
+        {"name": "smoke", "when": "before", "url": "https://ci.example.com/smoke", "headers": {"X-Key": "secret"}}
+    ],
 }
 
 
@@ -66,8 +70,8 @@ def own_checks_router(checks: OwnChecks, guard: AddressGuard) -> APIRouter:
 
     @router.put("", summary="Set an app's own metrics and hooks")
     async def put_checks(app: AppName, body: Annotated[AnalysisBody, Body(examples=[EXAMPLE])]) -> AnalysisSettings:
-        """Replaces all metrics and hooks of the app; it applies at once, also to an open rollout. Addresses must lead to
-        the internet, unless SLIPWAY_ALLOW_ADDRESSES allows them. Values of headers are encrypted, and never shown: a
+        """Replaces all metrics and hooks of the app; it applies at once, also to an open rollout. Addresses must lead
+        to the internet, unless SLIPWAY_ALLOW_ADDRESSES allows them. Values of headers are encrypted, and never shown: a
         null keeps the value that is set, as long as the call goes to the same host.
         """
         for place, calls in (("metrics", body.metrics), ("hooks", body.hooks)):

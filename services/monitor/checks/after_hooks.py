@@ -1,9 +1,8 @@
 """Calls hooks after a rollout has ended, until they answer; what is due is stored first."""
 
-import asyncio
 import logging
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from pydantic import JsonValue
 
@@ -20,7 +19,8 @@ from shared.runtime.keyed_tasks import KeyedTasks
 log = logging.getLogger(__name__)
 
 AT_A_TIME = 4
-FIRST_S, LONGEST_S, GIVE_UP_S, LEAST_TRIES = 5.0, 300.0, 86_400.0, 10
+LONGEST = timedelta(minutes=5)
+FIRST_S, GIVE_UP_S, LEAST_TRIES = 5.0, 86_400.0, 10
 ENDED = {f"rollout.{state}": state for state in (RolloutState.PROMOTED, RolloutState.ABORTED)}
 
 
@@ -91,7 +91,7 @@ class AfterHooks:
         """
         due, now = await self._load(), self._clock()
         for hook in sorted(due.values(), key=lambda each: each.next_at):
-            if hook.next_at <= now or hook.next_at - now > 2 * _PATIENCE:  # the clock may have been set back
+            if not timedelta() < hook.next_at - now <= LONGEST:  # the clock may have been set back
                 self._tasks.start(hook.id, lambda hook=hook: self._call(hook))  # type: ignore[misc]
         waits = [(each.next_at - now).total_seconds() for each in due.values() if not self._tasks.runs(each.id)]
         return max(0.1, min(waits)) if waits else None
@@ -115,7 +115,7 @@ class AfterHooks:
             log.error("hook %s of %s is given up after %d tries: %s", hook.hook, hook.app, hook.tries + 1, error)
             await self._settle(hook)
             return
-        later = hook.later(backoff_s(hook.tries + 1, first_s=FIRST_S, longest_s=LONGEST_S), now)
+        later = hook.later(backoff_s(hook.tries + 1, first_s=FIRST_S, longest_s=LONGEST.total_seconds()), now)
         if later.tries == TOLD_AFTER:
             state = unanswered(CheckState(name=hook.hook, kind=CheckKind.AFTER), error, now)
             await self._store.tell(error_event(hook.app, str(hook.body["release"]), state, now))

@@ -39,7 +39,7 @@ class When(StrEnum):
 class _CallBody(Model):
     name: CheckName
     url: CallUrl = Field(description="Address that is called; it must lead to the internet, or be allowed.")
-    headers: Headers = {}
+    headers: Headers = Field({})
 
     @field_validator("url")
     @classmethod
@@ -114,7 +114,7 @@ class OutsideCall(View):
 
     name: str
     url: str
-    headers: dict[str, str | None] = {}
+    headers: dict[str, str | None] = Field({})
 
 
 class OwnMetric(OutsideCall):
@@ -139,8 +139,8 @@ class AnalysisSettings(View):
     """Holds an app's own metrics and hooks."""
 
     app: str
-    metrics: list[OwnMetric] = []
-    hooks: list[Hook] = []
+    metrics: list[OwnMetric] = Field([])
+    hooks: list[Hook] = Field([])
     set_at: datetime
 
     def shown(self) -> "AnalysisSettings":

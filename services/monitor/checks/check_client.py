@@ -101,7 +101,7 @@ async def _read(answer: httpx.Response) -> bytes:
     if answer.headers.get("content-encoding", "identity").lower() != "identity":
         raise CheckError("answered compressed, although that was not asked for")
     content = b""
-    async for part in answer.aiter_raw():
+    async for part in answer.aiter_bytes():
         content += part
         if len(content) > MOST_BYTES:
             raise CheckError("answered with more than 64 KB")

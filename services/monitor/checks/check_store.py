@@ -74,8 +74,10 @@ class CheckStore:
 
     async def put_due(self, hooks: Iterable[DueHook]) -> None:
         """Stores due hooks; one with the same id is replaced."""
-        if entries := {each.id: each.model_dump_json() for each in hooks}:
-            await self._redis.hset(DUE, mapping=entries)
+        async with self._redis.pipeline(transaction=True) as pipe:
+            for each in hooks:
+                pipe.hset(DUE, each.id, each.model_dump_json())
+            await pipe.execute()
 
     async def settle(self, hook: DueHook) -> None:
         """Deletes the due hook, which is done."""

@@ -5,7 +5,14 @@ from datetime import datetime
 
 from pydantic import JsonValue
 
-from services.monitor.checks.analysis_settings import AnalysisBody, AnalysisSettings, OutsideCall, OwnMetric, When, changed
+from services.monitor.checks.analysis_settings import (
+    AnalysisBody,
+    AnalysisSettings,
+    OutsideCall,
+    OwnMetric,
+    When,
+    changed,
+)
 from services.monitor.checks.check_client import CheckClient, CheckError
 from services.monitor.checks.check_state import (
     CheckKind,
@@ -113,7 +120,9 @@ class OwnChecks:
         fresh = new_states(after) if after else {}
         for release, states in self._states.items():
             if _is_of(release, app):
-                self._states[release] = {key: states.get(key, new) if key in same else new for key, new in fresh.items()}
+                self._states[release] = {
+                    key: states.get(key, new) if key in same else new for key, new in fresh.items()
+                }
 
     # --- what follows
 

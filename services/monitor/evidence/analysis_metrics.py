@@ -1,4 +1,4 @@
-"""Exports canary analyses to Prometheus: the verdicts about open rollouts, and how many were aborted for which reason."""
+"""Exports canary analyses to Prometheus: the verdicts about open rollouts, and how many were aborted and why."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -34,8 +34,8 @@ class AnalysisCollector(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
         aborts = CounterMetricFamily("slipway_rollout_aborts", "Rollouts aborted.", labels=["rule", "harm"])
-        for (rule, harm), count in sorted(self._aborts.items()):
-            aborts.add_metric([rule, harm], count)
+        for cause, count in sorted(self._aborts.items()):
+            aborts.add_metric(cause, count)
         score = GaugeMetricFamily("slipway_analysis_score", "Score of an open rollout, 0 to 100.", labels=LABELS)
         result = GaugeMetricFamily(
             "slipway_analysis_verdict", "1 for the verdict about an open rollout, else 0.", labels=[*LABELS, "result"]

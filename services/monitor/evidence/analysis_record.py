@@ -1,4 +1,4 @@
-"""Defines what is kept of the analysis of one rollout: the figures of its steps, and each verdict with its lanes. Pure."""
+"""Defines what is kept of the analysis of one rollout: figures of its steps, and verdicts with their lanes. Pure."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -40,7 +40,7 @@ class StepFigures(View):
     weight: int
     began_at: datetime
     seconds: float = 0.0
-    tracks: dict[Track, StepCounts] = {}
+    tracks: dict[Track, StepCounts] = Field({})
 
     def with_window(self, window: JudgedWindow) -> "StepFigures":
         tracks = {track: self.tracks.get(track, StepCounts()) for track in Track}
@@ -70,7 +70,7 @@ class VerdictRecord(View):
     is_last: bool = Field(False, description="True: it is the rollout's last step.")
     verdict: CanaryVerdict | None = None
     checks: list[CheckState] = Field([], description="The app's own metrics and hooks at that time.")
-    left_out: dict[LeftOut, int] = {}
+    left_out: dict[LeftOut, int] = Field({})
 
     def replaces(self, earlier: "VerdictRecord") -> bool:
         """Returns True if `earlier` is about the same step, which still goes on as this record says."""
@@ -89,8 +89,8 @@ class LeftOutCounts(View):
     (`recognised`). `last` holds them as they were read last, `before` their sum from before they began at 0 again.
     """
 
-    before: dict[str, int] = {}
-    last: dict[str, int] = {}
+    before: dict[str, int] = Field({})
+    last: dict[str, int] = Field({})
 
     def read(self, counters: Mapping[str, int]) -> "LeftOutCounts":
         """Returns the counts after the counters were read again."""
@@ -118,9 +118,9 @@ class AnalysisRecord(View):
     ended_at: datetime | None = None
     verdict: CanaryVerdict | None = Field(None, description="The last verdict.")
     verdict_at: datetime | None = None
-    steps: list[StepFigures] = []
-    verdicts: list[VerdictRecord] = []
-    visitors: dict[Track, VisitorCounts] = {}
+    steps: list[StepFigures] = Field([])
+    verdicts: list[VerdictRecord] = Field([])
+    visitors: dict[Track, VisitorCounts] = Field({})
     counted: LeftOutCounts = LeftOutCounts()
     sampled_one_in: int = 1
     hang_limit_ms: float = 0
@@ -224,7 +224,6 @@ class AnalysisRecord(View):
         return {reason: self.counted.total.get(str(reason), 0) for reason in LeftOut}
 
 
-
 def _joined(first: StepFigures, second: StepFigures) -> StepFigures:
     tracks = {track: _sum([each.tracks.get(track, StepCounts()) for each in (first, second)]) for track in Track}
     seconds = round(first.seconds + second.seconds, 1)
@@ -242,7 +241,6 @@ def _sum(counts: Sequence[StepCounts]) -> StepCounts:
 def _most(first: VisitorCounts, second: VisitorCounts) -> VisitorCounts:
     """Returns the higher counts of both: each counts since the rollout was opened, or since the proxy began again."""
     return VisitorCounts(visitors=max(first.visitors, second.visitors), failing=max(first.failing, second.failing))
-
 
 
 def _added(first: Mapping[str, int], second: Mapping[str, int]) -> dict[str, int]:

@@ -21,8 +21,8 @@ OF_AN_APP_MOST = 100
 class EvidenceStore:
     """Stores for each release `monitor:evidence:<release>` (a string: AnalysisRecord) and
     `monitor:evidence-series:<release>` (a sorted set of points by time), both for 30 days after the last write. The
-    sorted set `monitor:evidence-of:<app>` holds the app's releases by the time of their rollout; the newest 100 are kept.
-    Every method raises `redis.RedisError` if Redis is unreachable; writes are idempotent.
+    sorted set `monitor:evidence-of:<app>` holds the app's releases by the time of their rollout; the newest 100
+    stay. Every method raises `redis.RedisError` if Redis is unreachable; writes are idempotent.
     """
 
     def __init__(self, redis: Redis) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import ValidationError
@@ -38,7 +38,7 @@ class _Kept:
     is_restored: bool = False
     is_changed: bool = True
     is_urgent: bool = True
-    written_at: datetime = datetime.min.replace(tzinfo=UTC)
+    written_at: datetime | None = None
     stored_s: float = -1.0
     stored_point_s: int = 0
 
@@ -95,7 +95,14 @@ class EvidenceRecorder:
             self._add_gate(rollout, rollout.step, at, rollout.hold, rollout.verdict, goes_on=True)
 
     def _add_gate(
-        self, rollout: RolloutView, step: int, at: datetime, reason: str, summary: VerdictSummary | None, *, goes_on: bool
+        self,
+        rollout: RolloutView,
+        step: int,
+        at: datetime,
+        reason: str,
+        summary: VerdictSummary | None,
+        *,
+        goes_on: bool,
     ) -> None:
         release = rollout.release or ""
         kept = self._of(rollout.app, release, rollout.opened_at or at)
@@ -185,8 +192,8 @@ class EvidenceRecorder:
         """Stores what has changed. Raises RedisError if Redis does not answer, and then keeps it for the next call."""
         async with self._writing:
             for release, kept in list(self._kept.items()):
-                since_written = abs(self._clock() - kept.written_at)
-                if kept.is_changed and (kept.is_urgent or since_written >= WRITE_EVERY):
+                is_due = kept.written_at is None or abs(self._clock() - kept.written_at) >= WRITE_EVERY
+                if kept.is_changed and (kept.is_urgent or is_due):
                     await self._write(kept)
                 elif not kept.is_changed and (kept.record.ended_at or self._clock() - kept.changed_at > IDLE):
                     self._kept.pop(release, None)
@@ -259,4 +266,3 @@ def _held_event(record: AnalysisRecord) -> Event | None:
         opened_at=record.opened_at.isoformat(),
         verdict=last.verdict.model_dump(mode="json"),
     )
-

@@ -164,7 +164,6 @@ def bound_of(verdict: CanaryVerdict | None, harm: str) -> float | None:
     return round(min(bounds), 3) if bounds else None
 
 
-
 def packed(point: SeriesPoint) -> str:
     """Returns the point as short JSON, which begins with its time."""
     tracks = [[each.requests, each.errors, each.p50_ms, each.p99_ms] for each in (point.stable, point.canary)]

@@ -89,9 +89,7 @@ DEFAULTS = {
     rule.name: rule
     for rule in (
         Rule(name="analysis", metric=Metric.ANALYSIS, threshold=1, environment=Environment.CANARY, aborts=True),
-        Rule(
-            name="errors", metric=Metric.ERROR_SHARE, threshold=0.05, clear=0.02, environment=Environment.PRODUCTION
-        ),
+        Rule(name="errors", metric=Metric.ERROR_SHARE, threshold=0.05, clear=0.02, environment=Environment.PRODUCTION),
         Rule(name="health", metric=Metric.HEALTH, threshold=1, aborts=True),
         Rule(name="restarts", metric=Metric.RESTARTS, threshold=3, aborts=True),
         Rule(name="cpu", metric=Metric.CPU, threshold=90, clear=70, for_s=120, aborts=True),
