@@ -25,7 +25,10 @@ from redis.asyncio import Redis
 from bench.scale.redis_server import redis_server, use_of
 from services.monitor.alerts.alert_state import ActiveAlerts
 from services.monitor.alerts.alert_store import AlertStore
+from services.monitor.alerts.analysis_store import AnalysisStore
+from services.monitor.alerts.canary_analyses import CanaryAnalyses
 from services.monitor.alerts.evaluator import Evaluator
+from services.monitor.alerts.proxy_figures import ProxyFigures
 from services.monitor.config import Settings
 from services.monitor.inventory.inventory import Inventory
 from services.monitor.inventory.live_releases import LiveReleases
@@ -171,10 +174,14 @@ class MonitorLoops:
         samples, traffic, alerts = SampleCache(store), TrafficCache(store), ActiveAlerts(AlertStore(redis))
         self.sampler = Sampler(deployer, samples, self.clock)
         inventory = Inventory(LiveReleases(LiveStore(redis)))
-        self.evaluator = Evaluator(deployer, proxy, samples, traffic, inventory, alerts, self.clock, lambda: None)
+        figures = ProxyFigures(proxy, traffic, self.clock)
+        analyses = CanaryAnalyses(AnalysisStore(redis), self.clock, lambda: None)
+        self.evaluator = Evaluator(deployer, figures, samples, inventory, alerts, analyses, self.clock, lambda: None)
         scaling = Scaling(deployer, samples, PolicyStore(redis), self.clock)
         aborts = Aborts(proxy, alerts, self.clock)
-        removed = RemovedApps(samples, traffic, alerts, NotifierStore(redis), RetentionStore(redis), scaling.forget)
+        removed = RemovedApps(
+            samples, traffic, alerts, analyses, NotifierStore(redis), RetentionStore(redis), scaling.forget
+        )
         follower = RegistryFollower(
             EventFollower(redis, "monitor"), self.evaluator, samples, scaling.killed, removed.on_event, self.clock
         )

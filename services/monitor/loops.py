@@ -10,8 +10,9 @@ from typing import Any
 
 from services.monitor.alerts.alert import AbortState, Alert
 from services.monitor.alerts.alert_state import ActiveAlerts
-from services.monitor.alerts.evaluator import CALL_S, Clock, Evaluator
-from services.monitor.inventory.inventory import ILL
+from services.monitor.alerts.evaluator import Clock, Evaluator
+from services.monitor.alerts.proxy_figures import CALL_S
+from services.monitor.inventory.canary_health import ILL
 from services.monitor.retention_store import RetentionStore
 from services.monitor.samples.sample_cache import SampleCache
 from services.monitor.scaling.scaling_input import EnvironmentKey, Kill, kill_of
@@ -203,7 +204,7 @@ class RegistryFollower:
                 self._evaluator.excuse(event.id)  # it is given more memory; `restarts` finds it if that does not help
                 return
             self._samples.restart_history.note_kill(release, reason, event.at)
-        await self._evaluator.on_ill_instance(event.app, _environment(event), release, reason)
+        await self._evaluator.on_ill_instance(event, _environment(event), release, reason)
 
 
 def _environment(event: Event) -> Environment:

@@ -9,9 +9,12 @@ from fastapi import FastAPI
 
 from services.monitor.alerts.alert_state import ActiveAlerts
 from services.monitor.alerts.alert_store import AlertStore
+from services.monitor.alerts.analysis_store import AnalysisStore
+from services.monitor.alerts.canary_analyses import CanaryAnalyses
 from services.monitor.alerts.evaluator import Evaluator
 from services.monitor.alerts.outage_watch import OutageWatch
 from services.monitor.alerts.platform_watch import PlatformWatch
+from services.monitor.alerts.proxy_figures import ProxyFigures
 from services.monitor.api.alerts import alerts_router
 from services.monitor.api.notifications import deliveries_router, notifiers_router, silences_router
 from services.monitor.api.page_views import MonitorPages
@@ -68,11 +71,14 @@ def build_app(settings: Settings) -> FastAPI:
     sample_store = SampleStore(redis)
     samples, traffic = SampleCache(sample_store), TrafficCache(sample_store)
     alerts, live = ActiveAlerts(AlertStore(redis)), LiveReleases(LiveStore(redis))
+    analyses = CanaryAnalyses(AnalysisStore(redis), now, lambda: storing.wake())
 
     aborts = Loop("aborts", Aborts(proxy, alerts, now).step, every_s=REPEAT_S)
 
     async def store() -> None:
+        await analyses.load_wanted()
         await alerts.flush()
+        await analyses.flush()
         await live.flush()
 
     storing = Loop("storing alerts", store, every_s=REPEAT_S)
@@ -84,7 +90,8 @@ def build_app(settings: Settings) -> FastAPI:
 
     sampler = Sampler(deployer, samples, now)
     inventory = Inventory(live)
-    evaluator = Evaluator(deployer, proxy, samples, traffic, inventory, alerts, now, wake)
+    figures = ProxyFigures(proxy, traffic, now)
+    evaluator = Evaluator(deployer, figures, samples, inventory, alerts, analyses, now, wake)
     outages = OutageWatch(deployer, inventory, live, evaluator, now)
     others: dict[ServiceName, ServiceClient] = {"deployer": deployer, "proxy": proxy}
     services = {each: others.get(each) or ServiceClient(each, settings, registry, http) for each in SERVICES}
@@ -108,7 +115,7 @@ def build_app(settings: Settings) -> FastAPI:
         scaling.killed(key, kill)
         scaling_loop.wake()
 
-    removed = RemovedApps(samples, traffic, alerts, silences, RetentionStore(redis), scaling.forget)
+    removed = RemovedApps(samples, traffic, alerts, analyses, silences, RetentionStore(redis), scaling.forget)
     follower = RegistryFollower(EventFollower(redis, "monitor"), evaluator, samples, on_kill, removed.on_event, now)
 
     retention = Retention(deployer, samples, RetentionStore(redis), now, ClockTrust(redis, "monitor:clock").is_trusted)
@@ -117,7 +124,7 @@ def build_app(settings: Settings) -> FastAPI:
         return sampler.problem
 
     async def proxy_check() -> str | None:
-        return evaluator.proxy_problem
+        return figures.problem
 
     @contextlib.asynccontextmanager
     async def resources() -> AsyncIterator[None]:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 
 from services.monitor.alerts.alert_state import ActiveAlerts
+from services.monitor.alerts.canary_analyses import CanaryAnalyses
 from services.monitor.notify.notifier_store import NotifierStore
 from services.monitor.retention_store import RetentionStore
 from services.monitor.samples.sample_cache import SampleCache
@@ -24,6 +25,7 @@ class RemovedApps:
         samples: SampleCache,
         traffic: TrafficCache,
         alerts: ActiveAlerts,
+        analyses: CanaryAnalyses,
         silences: NotifierStore,
         retention: RetentionStore,
         forget_scaling: Callable[[EnvironmentKey], None],
@@ -31,6 +33,7 @@ class RemovedApps:
         self._samples = samples
         self._traffic = traffic
         self._alerts = alerts
+        self._analyses = analyses
         self._silences = silences
         self._retention = retention
         self._forget_scaling = forget_scaling
@@ -48,8 +51,9 @@ class RemovedApps:
             self._alerts.forget(event.app, event.at, event.reason or f"the app {event.app} was removed")
             self._traffic.forget(event.app)
             await self._samples.forget(event.app)
+            await self._analyses.forget(event.app)
             await self._silences.forget(event.app)
-            log.info("%s was removed: its policies, silences, alerts and samples are deleted", event.app)
+            log.info("%s was removed: its policies, silences, alerts, analyses and samples are deleted", event.app)
 
     async def _forget(self, key: EnvironmentKey) -> None:
         self._samples.drop(key.app, key.environment)

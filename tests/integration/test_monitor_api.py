@@ -225,7 +225,7 @@ async def test_alerts_are_paged_also_while_some_change(app: FastAPI, redis: Redi
 
 async def test_rules_and_silences_are_paged(http: httpx.AsyncClient) -> None:
     names = [rule["name"] for rule in await walked(http, "/rules", limit=3)]
-    assert names == ["MemoryAtCap", "artifact", "cpu", "errors", "health", "latency", "memory", "restarts", "samples"]
+    assert names == ["MemoryAtCap", "analysis", "artifact", "cpu", "errors", "health", "memory", "restarts", "samples"]
     made = []
     for app in ("a", "b", "c"):
         answer = await http.post("/silences", json={"app": app, "duration_s": 60, "reason": "why"})
@@ -256,7 +256,7 @@ async def test_a_releases_traffic(http: httpx.AsyncClient, redis: Redis, past: P
 
 async def test_rules_are_there_without_setup_and_can_be_set(http: httpx.AsyncClient) -> None:
     names = [rule["name"] for rule in (await http.get("/rules")).json()["items"]]
-    assert names == ["MemoryAtCap", "artifact", "cpu", "errors", "health", "latency", "memory", "restarts", "samples"]
+    assert names == ["MemoryAtCap", "analysis", "artifact", "cpu", "errors", "health", "memory", "restarts", "samples"]
     body = {"metric": "memory", "threshold": 0.9, "clear": 0.8, "for_s": 30}
     put = await http.put("/rules/full", json=body)
     unset = {"aborts": False, "enabled": True, "keep_firing_for_s": 0, "app": None, "environment": None}

@@ -303,7 +303,7 @@ async def test_traffic_of_one_app_that_cannot_be_read_keeps_no_other_from_being_
     await monitor.second()
     await monitor.second(canary=(30, 30))
     assert [abort["evidence"]["rule"] for abort in world.aborts] == ["errors"]
-    assert "cannot be read" in (monitor.evaluator.proxy_problem or "")
+    assert "cannot be read" in (monitor.figures.problem or "")
 
 
 @pytest.mark.parametrize("answer", [{"items": [{}], "next": None}, {"items": "garbled", "next": None}])
@@ -314,7 +314,7 @@ async def test_traffic_that_cannot_be_read_at_all_leaves_health_watched(
     world.instances["notes-r9-1"] = "unhealthy"
     await monitor.second()
     assert [abort["evidence"]["rule"] for abort in world.aborts] == ["health"]
-    assert "cannot be read" in (monitor.evaluator.proxy_problem or "")
+    assert "cannot be read" in (monitor.figures.problem or "")
 
 
 async def test_with_the_deployer_down_a_known_canary_is_still_watched(monitor: Monitor, world: World) -> None:
@@ -416,14 +416,14 @@ async def test_the_traffic_tells_the_rollout_too(monitor: Monitor, world: World)
 
 async def test_a_silent_proxy_is_said(monitor: Monitor, world: World) -> None:
     await monitor.second()
-    assert monitor.evaluator.proxy_problem is None
+    assert monitor.figures.problem is None
     for down in ("proxy", "/traffic", "/apps/notes/rollout"):
         world.down = {down}
         await monitor.second()
-        assert monitor.evaluator.proxy_problem == "proxy does not answer: ReadTimeout"
+        assert monitor.figures.problem == "proxy does not answer: ReadTimeout"
     world.down = set()
     await monitor.second()
-    assert monitor.evaluator.proxy_problem is None
+    assert monitor.figures.problem is None
 
 
 async def test_a_rule_of_ones_own_fires_after_its_time_and_does_not_abort(monitor: Monitor, world: World) -> None:

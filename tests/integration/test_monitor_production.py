@@ -44,7 +44,7 @@ async def test_errors_in_production_are_an_alert_that_aborts_nothing(monitor: Mo
         await monitor.second(stable=(20, 1))
     fired = monitor.alert("errors:notes-r8")
     assert (fired.state, fired.environment, fired.aborts) == (AlertState.FIRING, Environment.PRODUCTION, False)
-    assert fired.reason == "answered 4 of 80 requests with 5xx in 4 s"
+    assert fired.reason == "failed 4 of 80 requests in 4 s"
     assert (fired.value, fired.threshold) == (0.05, 0.05)
     for _ in range(20):
         await monitor.second(stable=(20, 0))

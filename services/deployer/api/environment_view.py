@@ -123,6 +123,4 @@ async def registry_view(registry: Registry, prober: Prober) -> RegistryView:
         for records in tracks.values()
         for record in records
     ]
-    return RegistryView(
-        services=await registry.services(), instances=instances, probes=prober.records(compared, now())
-    )
+    return RegistryView(services=await registry.services(), instances=instances, probes=prober.records(compared, now()))

@@ -2,33 +2,33 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-
-from pydantic import ValidationError
 
 from services.monitor.alerts.alert import ending
 from services.monitor.alerts.alert_state import ActiveAlerts
-from services.monitor.alerts.readings import Readings, ReadingSources, canary_readings, production_readings
-from services.monitor.alerts.traffic_window import Window
+from services.monitor.alerts.canary_analyses import CanaryAnalyses
+from services.monitor.alerts.proxy_figures import CALL_S, ProxyFigures
+from services.monitor.alerts.readings import (
+    Readings,
+    ReadingSources,
+    canary_readings,
+    compared_readings,
+    production_readings,
+)
 from services.monitor.inventory.inventory import Inventory
+from services.monitor.rules.comparison import against_production
 from services.monitor.rules.rule import Metric, Reading, Rule
 from services.monitor.samples.sample_cache import SampleCache
-from services.monitor.samples.traffic_cache import TrafficCache
-from services.monitor.samples.traffic_views import TrafficViews
 from shared.errors import Problem, Unavailable
 from shared.http import ServiceClient
-from shared.models import Environment, RegistryView, Track
-from shared.proxy_models import AppTraffic, RolloutState, RolloutView
+from shared.models import Environment, Event, InstanceState, RegistryView
 
 log = logging.getLogger(__name__)
 
 Clock = Callable[[], datetime]
 Wake = Callable[[], None]
-CALL_S = 1.5  # time-out of a call, which is not retried, since the next step calls again
 PRODUCTION_INTERVAL = timedelta(seconds=1.9)  # interval for apps without a canary; steps are a little early or late
-UNREADABLE = "the proxy's traffic figures cannot be read; proxy and monitor must be of one version"
-CURRENT = frozenset({RolloutState.PROGRESSING, RolloutState.PAUSED})
 AT_ONCE = 20  # apps that are evaluated before other loops, such as the one that aborts, get a turn
 
 
@@ -41,36 +41,27 @@ class Evaluator:
     def __init__(
         self,
         deployer: ServiceClient,
-        proxy: ServiceClient,
+        figures: ProxyFigures,
         samples: SampleCache,
-        traffic: TrafficCache,
         inventory: Inventory,
         alerts: ActiveAlerts,
+        analyses: CanaryAnalyses,
         clock: Clock,
         wake: Wake,
     ) -> None:
         self._deployer = deployer
-        self._proxy = proxy
+        self._figures = figures
         self._samples = samples
-        self._traffic = traffic
         self._alerts = alerts
+        self._analyses = analyses
         self._clock = clock
         self._wake = wake
         self._inventory = inventory
-        self._rollouts: dict[str, RolloutView] = {}
-        self._views = TrafficViews()
-        self._windows: dict[str, Window] = {}
         self._evaluated: set[str] = set()
         self._all_evaluated_at: datetime | None = None
-        self._unanswered: dict[str, str] = {}
         self._unevaluated: list[Rule] = []
         self._registry_read_at: datetime | None = None
         self._change_expected_at: datetime | None = None
-
-    @property
-    def proxy_problem(self) -> str | None:
-        """Returns the reason why the proxy did not answer last time; None if it did, or was not called."""
-        return next(iter(self._unanswered.values()), None)
 
     async def step(self) -> None:
         """Evaluates the rules once, for the apps that have a canary or were never evaluated; every 2 s for all apps. If
@@ -81,10 +72,9 @@ class Evaluator:
         await self._find_instances()
         with_canary = self._with_canary()
         apps = self._inventory.apps() | with_canary
-        self._windows = {app: window for app, window in self._windows.items() if app in apps}
-        self._rollouts = {app: rollout for app, rollout in self._rollouts.items() if app in apps}
+        self._figures.keep(apps)
+        self._analyses.keep(apps)
         self._evaluated &= apps
-        self._unanswered = {app: why for app, why in self._unanswered.items() if app in apps}
         rules, now = self._alerts.rules(), self._clock()
         self._unevaluated = [rule for rule in self._unevaluated if rule in rules]
         due = with_canary | apps - self._evaluated
@@ -99,18 +89,27 @@ class Evaluator:
         """
         self._change_expected_at = self._clock()
 
-    async def on_ill_instance(self, app: str, environment: Environment, release: str, reason: str) -> None:
-        """Evaluates the health rules at once, after an event that an instance of the release is unhealthy or has
-        failed. Does nothing if the release neither has an active rollout nor is live. Raises Unavailable if the proxy
-        does not tell whether it has one; the event must then be handled again.
+    async def on_ill_instance(self, event: Event, environment: Environment, release: str, reason: str) -> None:
+        """Evaluates the health rules at once, after the event that an instance of the release is unhealthy or has
+        failed. If it is a canary's, the registry is read, since production may be ill, too. Does nothing if the release
+        neither has an active rollout nor is live. Raises Unavailable if the proxy does not tell whether it has one; the
+        event must then be handled again.
         """
-        if not await self._is_watched(app, environment, release):
+        if environment == Environment.PRODUCTION:
+            self._inventory.canary_health.note_production(event.id, event.at)
+        if not await self._is_watched(event.app, environment, release):
             return
-        ill: Readings = {
+        readings: Readings = {
             Metric.HEALTH: lambda: Reading(1, reason),
             Metric.MEMORY_AT_CAP: lambda: self._samples.memory_at_cap(release, self._clock()),
         }
-        self._apply(app, environment, release, ill)
+        if environment == Environment.CANARY:
+            state = InstanceState(event.type.removeprefix("instance."))
+            now = self._clock()
+            self._inventory.canary_health.suspect(event.app, release, event.id, state, event.at, reason, now)
+            await self._read_registry()
+            readings[Metric.HEALTH] = lambda: self._inventory.health(event.app, environment, release, self._clock())
+        self._apply(event.app, environment, release, readings)
 
     async def on_artifact(self, app: str, environment: Environment, release: str, reason: str, *, lost: bool) -> None:
         """Applies the rule about artifacts after the event that the artifact of a live release is lost, or was found.
@@ -124,11 +123,11 @@ class Evaluator:
     async def _is_watched(self, app: str, environment: Environment, release: str) -> bool:
         if environment == Environment.PRODUCTION:
             return self._inventory.live(app) == release
-        problem = await self._read_rollout(app)
-        rollout = self._rollouts.get(app)
+        problem = await self._figures.read_rollout(app)
+        rollout = self._figures.rollout(app)
         if problem and (rollout is None or rollout.release != release):
             raise Unavailable(f"the proxy does not say whether {release} is being rolled out: {problem}")
-        return rollout is not None and rollout.release == release and rollout.state in CURRENT
+        return self._figures.current_release(app) == release
 
     def excuse(self, instance: str) -> None:
         """Excludes the instance from the health check for a time: it was killed at its memory limit, and the limit can
@@ -150,10 +149,8 @@ class Evaluator:
         """Returns the apps that have a canary by any sign: in the registry, in a rollout, in an open alert or in the
         traffic.
         """
-        under_way = {app for app, rollout in self._rollouts.items() if rollout.state in CURRENT}
         alerted = {alert.app for alert in self._alerts.open_alerts() if alert.environment == Environment.CANARY}
-        routed = {app for app, window in self._windows.items() if window.release(Track.CANARY)}
-        return self._inventory.with_canary() | under_way | alerted | routed
+        return self._inventory.with_canary() | self._figures.with_canary() | alerted
 
     async def _find_instances(self) -> None:
         """Reads the registry: in every step while there is a canary or the deployer does not answer, otherwise every 2
@@ -166,13 +163,17 @@ class Evaluator:
                 self._inventory.remember(alert.app, alert.release)
         if self._inventory.answers and not self._with_canary() and not self._registry_is_due():
             return
+        await self._read_registry()
+
+    async def _read_registry(self) -> None:
         self._registry_read_at = self._clock()
         try:
             answer = await self._deployer.get("/registry", timeout_s=CALL_S, repeatable=False)
         except Problem:
-            self._inventory.missed()
+            self._inventory.missed(self._clock())
         else:
-            self._inventory.record(RegistryView.model_validate(answer).instances, self._clock())
+            registry = RegistryView.model_validate(answer)
+            self._inventory.record(registry.instances, self._clock(), registry.probes)
 
     def _registry_is_due(self) -> bool:
         now = self._clock()
@@ -182,80 +183,34 @@ class Evaluator:
         """Evaluates the rules for the apps in `due`, those with a canary first, with the data that can be read. Raises
         the first error, after all apps were evaluated.
         """
-        views, problems = await self._read_traffic(due)
         canaries = sorted(due & with_canary)
-        told = {app: view.rollout for app, view in views.items() if view.rollout is not None}
-        self._rollouts |= {app: told[app] for app in canaries if app in told}
-        unknown = [app for app in canaries if app not in told]  # an earlier version, or an unknown app
-        answers = await asyncio.gather(*map(self._read_rollout, unknown), return_exceptions=True)
-        errors = [answer for answer in answers if isinstance(answer, BaseException)]
-        problems |= {app: answer for app, answer in zip(unknown, answers, strict=True) if isinstance(answer, str)}
+        errors = await self._figures.read(due, canaries)
         for place, app in enumerate([*canaries, *sorted(due - with_canary)]):
             if place and place % AT_ONCE == 0:
                 await asyncio.sleep(0)
             try:
-                self._evaluate(app, problems.get(app))
+                self._evaluated.add(app)
+                self._evaluate_canary(app)
+                self._evaluate_production(app)
             except Exception as error:
                 errors.append(error)
         if errors:
             raise errors[0]
 
-    def _evaluate(self, app: str, problem: str | None) -> None:
-        """Evaluates the rules for the app's canary and production. `problem` is the reason why the app's traffic or
-        rollout could not be read; None if they were read.
-        """
-        self._evaluated.add(app)
-        if problem:
-            self._unanswered[app] = problem
-        else:
-            self._unanswered.pop(app, None)
-        self._evaluate_canary(app)
-        self._evaluate_production(app)
-
-    async def _read_traffic(self, due: set[str]) -> tuple[dict[str, AppTraffic], dict[str, str]]:
-        """Reads the traffic of the apps in `due` from the proxy, and records it. Returns app → traffic, and app →
-        reason for each app whose traffic could not be read.
-        """
-        try:
-            answer = await self._proxy.get("/traffic", timeout_s=CALL_S, repeatable=False)
-            views = self._views.of(answer, due)
-        except Problem as problem:
-            return {}, dict.fromkeys(due, problem.detail)
-        except (ValidationError, KeyError):
-            return {}, dict.fromkeys(due, UNREADABLE)
-        now = self._clock()
-        for app in due - views.keys():
-            self._windows.pop(app, None)  # otherwise its last canary would be asked about for ever
-        readable = {app: view for app, view in views.items() if view is not None}
-        for app, view in readable.items():
-            self._windows.setdefault(app, Window()).add(view, now)
-        self._traffic.record(readable.values(), now)
-        return readable, dict.fromkeys(views.keys() - readable.keys(), UNREADABLE)
-
-    async def _read_rollout(self, app: str) -> str | None:
-        """Reads the app's rollout and returns None. If the proxy does not answer, keeps the last state and returns the
-        reason.
-        """
-        try:
-            answer = await self._proxy.get(f"/apps/{app}/rollout", timeout_s=CALL_S, repeatable=False)
-        except Problem as problem:
-            if problem.status != 404:
-                return problem.detail
-            answer = RolloutView(app=app)
-        self._rollouts[app] = RolloutView.model_validate(answer)
-        return None
-
     def _evaluate_canary(self, app: str) -> None:
-        rollout = self._rollouts.get(app)
+        rollout = self._figures.rollout(app)
         if rollout is None:
             return
-        release = rollout.release if rollout.state in CURRENT else None
+        release = self._figures.current_release(app)
         current = {release} if release else set()
         if self._alerts.end_others(app, Environment.CANARY, current, self._clock(), ending(rollout)):
             self._wake()
-        if release:
-            readings = canary_readings(self._sources(app), app, release)
-            self._apply(app, Environment.CANARY, release, readings)
+        if release is None:
+            self._analyses.end(app)
+            return
+        joined_at = self._inventory.last_ready_at(app, Environment.CANARY, release)
+        self._analyses.record(rollout, self._figures.fresh(app), joined_at)
+        self._apply(app, Environment.CANARY, release, canary_readings(self._sources(app), app, release))
 
     def _evaluate_production(self, app: str) -> None:
         release = self._inventory.live(app)
@@ -268,8 +223,7 @@ class Evaluator:
             self._apply(app, Environment.PRODUCTION, release, readings)
 
     def _sources(self, app: str) -> ReadingSources:
-        window = self._windows.get(app, Window())
-        return ReadingSources(self._inventory, self._samples, window, self._clock())
+        return ReadingSources(self._inventory, self._samples, self._figures.window(app), self._analyses, self._clock())
 
     def _apply(self, app: str, environment: Environment, release: str, readings: Readings) -> None:
         """Evaluates the rules that apply to the release. A rule that raises an error is logged once and does not stop
@@ -277,17 +231,25 @@ class Evaluator:
         """
         now = self._clock()
         changed = False
+        is_canary = environment == Environment.CANARY
+        production = compared_readings(self._sources(app), app, release) if is_canary else {}
         for rule in self._alerts.rules():
             if rule.metric not in readings or not rule.concerns(app, environment):
                 continue
             try:
-                changed |= self._alerts.apply(app, environment, release, rule, readings[rule.metric](), now)
+                reading = _compared(rule, readings, production)
+                changed |= self._alerts.apply(app, environment, release, rule, reading, now)
             except Exception:
                 if rule not in self._unevaluated:
                     log.exception("rule %s cannot be judged about %s; replace or delete it", rule.name, release)
                     self._unevaluated.append(rule)
         if changed:
             self._wake()
+
+
+def _compared(rule: Rule, readings: Mapping[Metric, Callable[[], Reading]], production: Readings) -> Reading:
+    reading = readings[rule.metric]()
+    return against_production(rule, reading, production[rule.metric]()) if rule.metric in production else reading
 
 
 def _just_now(at: datetime | None, now: datetime) -> bool:

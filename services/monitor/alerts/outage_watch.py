@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from services.monitor.alerts.evaluator import CALL_S, Evaluator
+from services.monitor.alerts.evaluator import Evaluator
+from services.monitor.alerts.proxy_figures import CALL_S
 from services.monitor.inventory.inventory import Inventory
 from services.monitor.inventory.live_releases import LiveReleases
 from shared.errors import Problem

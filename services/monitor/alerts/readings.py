@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from services.monitor.alerts.canary_analyses import CanaryAnalyses
 from services.monitor.alerts.traffic_window import Window
 from services.monitor.inventory.inventory import Inventory
 from services.monitor.rules.rule import Metric, Reading
@@ -22,15 +23,19 @@ class ReadingSources:
     samples: SampleCache
     window: Window
     """The app's recent traffic."""
+    analyses: CanaryAnalyses
     now: datetime
 
 
 def canary_readings(of: ReadingSources, app: str, release: str) -> Readings:
-    """Returns the readings of the release `release`, which is the app's canary."""
+    """Returns the readings of the release `release`, which is the app's canary. Those of the errors and of the analysis
+    are comparisons with production already, as is that of the health.
+    """
     return {
+        Metric.ANALYSIS: lambda: of.analyses.reading(app, release),
         Metric.ERROR_SHARE: lambda: of.window.canary_errors(release, of.now),
         Metric.LATENCY: lambda: of.window.slowness(release, of.now),
-        Metric.LATENCY_MS: lambda: of.window.p95_ms(Track.CANARY, release, of.now),
+        Metric.LATENCY_MS: lambda: of.window.p95_ms(Track.CANARY, release, of.now, compared=True),
     } | _instance_readings(of, app, Environment.CANARY, release)
 
 
@@ -38,8 +43,25 @@ def production_readings(of: ReadingSources, app: str, release: str) -> Readings:
     """Returns the readings of the release `release`, which is live in the app's production."""
     return {
         Metric.ERROR_SHARE: lambda: of.window.stable_errors(release, of.now),
-        Metric.LATENCY_MS: lambda: of.window.p95_ms(Track.STABLE, release, of.now),
+        Metric.LATENCY_MS: lambda: of.window.p95_ms(Track.STABLE, release, of.now, compared=False),
     } | _instance_readings(of, app, Environment.PRODUCTION, release)
+
+
+def compared_readings(of: ReadingSources, app: str, canary: str) -> Readings:
+    """Returns production's readings over the same seconds, with which those of the canary `canary` are compared (see
+    `against_production`). A metric that is missing is not compared: its reading is a comparison already, or nothing is
+    known of production.
+    """
+    release = of.inventory.live(app)
+    if release is None:
+        return {}
+    readings = _instance_readings(of, app, Environment.PRODUCTION, release)
+    del readings[Metric.HEALTH]
+    return readings | {
+        Metric.LATENCY_MS: lambda: of.window.p95_ms(Track.STABLE, release, of.now, compared=True),
+        Metric.RESTARTS: lambda: of.samples.restarts(release, of.now, since=canary),
+        Metric.MEMORY_AT_CAP: lambda: of.samples.memory_at_cap(release, of.now, beside=canary),
+    }
 
 
 def _instance_readings(of: ReadingSources, app: str, environment: Environment, release: str) -> Readings:

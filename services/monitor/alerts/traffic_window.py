@@ -38,6 +38,12 @@ class Point:
 
     at: datetime
     tracks: Mapping[Track, TrackTraffic]
+    """All requests of visitors."""
+    compared: Mapping[Track, TrackTraffic]
+    """The requests that the canary analysis compares; the same as `tracks` if the proxy does not tell them apart."""
+
+    def counts(self, track: Track, *, compared: bool) -> TrackTraffic:
+        return (self.compared if compared else self.tracks)[track]
 
 
 @dataclass(frozen=True)
@@ -71,19 +77,20 @@ class Window:
 
     def __init__(self) -> None:
         self._points: deque[Point] = deque()
-        self._epoch: tuple[str, dict[Track, str | None]] | None = None
+        self._epoch: tuple[str, dict[Track, str | None], str | None] | None = None
         self._read_at: datetime | None = None
 
     def add(self, traffic: TrafficView, now: datetime) -> None:
         """Adds the counters that were read at `now`. Ignores them if one of the two tracks is missing."""
         if traffic.tracks.keys() != TRACKS:
             return
-        epoch = (traffic.epoch, {track: figures.release for track, figures in traffic.tracks.items()})
+        judged = traffic.judged.release if traffic.judged else None
+        epoch = (traffic.epoch, {track: figures.release for track, figures in traffic.tracks.items()}, judged)
         if self._epoch != epoch:
             # Without an earlier reading, the age of the epoch is unknown, so counting begins now.
-            self._points = deque([Point(self._read_at, NOTHING)] if self._read_at else [])
+            self._points = deque([Point(self._read_at, NOTHING, NOTHING)] if self._read_at else [])
             self._epoch = epoch
-        self._points.append(Point(now, traffic.tracks))
+        self._points.append(Point(now, traffic.tracks, _compared(traffic)))
         while self._points[0].at < now - LONGEST:
             self._points.popleft()
         self._read_at = now
@@ -93,15 +100,15 @@ class Window:
         return self._epoch[1].get(track) if self._epoch else None
 
     def canary_errors(self, release: str, now: datetime) -> Reading:
-        """Returns the canary's share of 5xx answers over the last 10 s; if these had fewer than 20 requests, over so
-        much more time that there are 20. The value is 0 if stable also has 20 requests, and its share is at least half
-        as high or the difference may be chance. The value is None without a reading in the last 10 s, with fewer than
-        20 requests, or with one or two errors among fewer than 100.
+        """Returns the canary's share of failed requests over the last 10 s; if these had fewer than 20 requests, over
+        so much more time that there are 20. The value is 0 if stable also has 20 requests, and its share is at least
+        half as high or the difference may be chance. The value is None without a reading in the last 10 s, with fewer
+        than 20 requests, or with one or two errors among fewer than 100.
         """
-        start = self._start(Track.CANARY, release, now)
+        start = self._start(Track.CANARY, release, now, compared=True)
         if start is None:
             return SILENT
-        canary, stable = self._traffic_since(Track.CANARY, start), self._traffic_since(Track.STABLE, start)
+        canary, stable = self._both_since(start)
         description = f"{_answers(canary)}; stable {stable.errors} of {stable.requests}"
         evidence = canary.figures(Track.CANARY) | stable.figures(Track.STABLE)
         if canary.requests < ENOUGH:
@@ -112,14 +119,14 @@ class Window:
         return Reading(None if canary.too_few_errors else share, description, evidence)
 
     def stable_errors(self, release: str, now: datetime) -> Reading:
-        """Returns production's share of 5xx answers over the last 10 s; if these had fewer than 20 requests, over so
-        much more time that there are 20. The value is None without a reading in the last 10 s, with fewer than 20
+        """Returns production's share of failed requests over the last 10 s; if these had fewer than 20 requests, over
+        so much more time that there are 20. The value is None without a reading in the last 10 s, with fewer than 20
         requests, or with one or two errors among fewer than 100.
         """
-        start = self._start(Track.STABLE, release, now)
+        start = self._start(Track.STABLE, release, now, compared=False)
         if start is None:
             return SILENT
-        stable = self._traffic_since(Track.STABLE, start)
+        stable = self._traffic_since(Track.STABLE, start, compared=False)
         description, evidence = _answers(stable), stable.figures(Track.STABLE)
         if stable.requests < ENOUGH:
             return Reading(None, f"{description}: fewer than {ENOUGH} requests", evidence)
@@ -133,7 +140,7 @@ class Window:
         start = self._latency_start(Track.CANARY, release, now)
         if start is None:
             return SILENT
-        canary, stable = self._traffic_since(Track.CANARY, start), self._traffic_since(Track.STABLE, start)
+        canary, stable = self._both_since(start)
         if min(canary.latency.total, stable.latency.total) < ENOUGH_TO_COMPARE:
             return Reading(None, f"fewer than {ENOUGH_TO_COMPARE} requests were timed on each side")
         canary_p95, stable_p95 = quantile_ms(canary.latency, P95) or 0.0, quantile_ms(stable.latency, P95) or 0.0
@@ -149,21 +156,28 @@ class Window:
         is_slower = canary_p95 - stable_p95 >= SLOWER_MS and _surely_slower(canary.latency, stable.latency, stable_p95)
         return Reading(canary_p95 / max(stable_p95, LEAST_MS) if is_slower else 1.0, description, evidence)
 
-    def p95_ms(self, track: Track, release: str, now: datetime) -> Reading:
-        """Returns the p95 latency in milliseconds over the last 30 s; the value is None with fewer than 20 requests."""
+    def p95_ms(self, track: Track, release: str, now: datetime, *, compared: bool) -> Reading:
+        """Returns the p95 latency in milliseconds over the last 30 s, with `compared` of the requests that the canary
+        analysis compares. The value is None with fewer than 20 requests.
+        """
         start = self._latency_start(track, release, now)
         if start is None:
             return SILENT
-        own = self._traffic_since(track, start)
+        own = self._traffic_since(track, start, compared=compared)
         p95 = quantile_ms(own.latency, P95)
         if p95 is None or own.latency.total < ENOUGH:
             return Reading(None, f"fewer than {ENOUGH} requests were timed")
         description = f"its p95 is {p95:.0f} ms of {own.latency.total} requests in {own.seconds:.0f} s"
         return Reading(p95, description, {"requests": own.latency.total, "seconds": round(own.seconds, 1)})
 
-    def _traffic_since(self, track: Track, start: Point) -> TrafficReading:
+    def _both_since(self, start: Point) -> tuple[TrafficReading, TrafficReading]:
+        """Returns the canary's and stable's traffic, of the requests that are compared."""
+        canary, stable = (self._traffic_since(each, start, compared=True) for each in (Track.CANARY, Track.STABLE))
+        return canary, stable
+
+    def _traffic_since(self, track: Track, start: Point, *, compared: bool) -> TrafficReading:
         last = self._points[-1]
-        before, after = start.tracks[track], last.tracks[track]
+        before, after = start.counts(track, compared=compared), last.counts(track, compared=compared)
         return TrafficReading(
             requests=after.requests - before.requests,
             errors=after.errors - before.errors,
@@ -171,15 +185,15 @@ class Window:
             timed=(before.latency, after.latency),
         )
 
-    def _start(self, track: Track, release: str, now: datetime) -> Point | None:
+    def _start(self, track: Track, release: str, now: datetime, *, compared: bool) -> Point | None:
         """Returns the reading at which the time for errors begins (see `canary_errors`); None if there is none."""
         if not self._is_about(track, release, now):
             return None
-        last = self._points[-1].tracks[track].requests
-        if last - self._points[0].tracks[track].requests < ENOUGH:
+        last = self._points[-1].counts(track, compared=compared).requests
+        if last - self._points[0].counts(track, compared=compared).requests < ENOUGH:
             return self._points[0]
         for point in reversed(self._points):
-            if point.at <= now - WINDOW and last - point.tracks[track].requests >= ENOUGH:
+            if point.at <= now - WINDOW and last - point.counts(track, compared=compared).requests >= ENOUGH:
                 return point
         return self._points[0]
 
@@ -192,6 +206,20 @@ class Window:
     def _is_about(self, track: Track, release: str, now: datetime) -> bool:
         """Returns True if the last reading is at most 10 s old and found this release on the track."""
         return self.release(track) == release and bool(self._points) and self._points[-1].at >= now - WINDOW
+
+
+def _compared(traffic: TrafficView) -> Mapping[Track, TrackTraffic]:
+    if traffic.judged is None:
+        return traffic.tracks
+    return {
+        track: TrackTraffic(
+            release=traffic.tracks[track].release,
+            requests=counts.requests,
+            errors=sum(counts.errors.values()),
+            latency=counts.latency,
+        )
+        for track, counts in traffic.judged.tracks.items()
+    }
 
 
 def _surely_worse(canary: TrafficReading, stable: TrafficReading) -> bool:
@@ -209,4 +237,4 @@ def _surely_slower(canary: LatencyHistogram, stable: LatencyHistogram, stable_p9
 
 
 def _answers(traffic: TrafficReading) -> str:
-    return f"answered {traffic.errors} of {traffic.requests} requests with 5xx in {traffic.seconds:.0f} s"
+    return f"failed {traffic.errors} of {traffic.requests} requests in {traffic.seconds:.0f} s"

@@ -1,15 +1,14 @@
-"""Judges a canary by comparing its requests with production's over the same time: betting lanes, effects, bounds.
+"""Judges a canary by comparing its requests with production's over the same time: lanes, effects, bounds.
 
 All of it is pure: no clock, no input, no output. Imports no other package of the monitor. In import order:
 
-margins      what counts as harm, and how fast evidence may grow
-window       the input: both tracks' requests in a few seconds
-histogram    latency buckets: quantiles, and a histogram as it were if all were slower
-lane         the capital of one lane
-error_lane, latency_lane    what the bets of a lane win and lose in a window
-strata       sums over the rollout, in strata of 20 s and by step
-bounds, effects             how large a harm is, and how large it may be
-verdict      the output
-explanation  the sentence that people read
-judge        all of it together, for one rollout
+lanes/                   margins, and the evidence for each kind of harm
+comparison               tests and differences that compare within short times only
+strata, sections         sums over the rollout, in strata of 20 s and by step; its newest part
+bounds, effects          how large a harm may be, and how large it was measured
+window, verdict          the input and the output
+state, visitors          what a judge remembers; whether enough visitors had errors
+gate_tests               what is tested once, at the end
+explanation, report      the sentence that people read; the verdict
+judge                    all of it together, for one rollout
 """

@@ -2,11 +2,33 @@
 
 from collections.abc import Mapping, Sequence
 
-from pydantic import JsonValue
+from pydantic import JsonValue, TypeAdapter
 
-from services.monitor.analysis.margins import Margins
+from services.monitor.analysis.effects import Effect, effects
+from services.monitor.analysis.gate_tests import failed_test
+from services.monitor.analysis.lanes.error_lane import ErrorBets
+from services.monitor.analysis.lanes.histogram import Buckets
+from services.monitor.analysis.lanes.lane import Lane
+from services.monitor.analysis.lanes.latency_lane import TAILS, LatencyBets, ReferenceHistogram
+from services.monitor.analysis.lanes.margins import LaneName, Margins
+from services.monitor.analysis.report import report
+from services.monitor.analysis.sections import newest, whole
+from services.monitor.analysis.state import VERSION, JudgeState, PreparedBets
+from services.monitor.analysis.strata import Strata
 from services.monitor.analysis.verdict import CanaryVerdict
-from services.monitor.analysis.window import JudgedWindow
+from services.monitor.analysis.visitors import enough_visitors
+from services.monitor.analysis.window import JudgedWindow, TrackWindow
+from shared.models import Track
+
+ODDS = (2.0, 5.0, 20.0, 200.0)
+GROSS_PAIRS = ((0.02, 0.5), (0.02, 0.95))
+CLIENT_ODDS = (1.5, 2.0, 5.0, 20.0)
+SLOWER_ODDS = (1.3, 1.8, 3.0, 8.0)
+MUCH_SLOWER_ODDS = (3.0, 8.0, 30.0)
+PREPARED_FOR_S = 20.0
+NOTHING = TrackWindow()
+
+_STATE: TypeAdapter[JudgeState] = TypeAdapter(JudgeState)
 
 
 class Judge:
@@ -14,36 +36,166 @@ class Judge:
     windows adds them in their order. `dump` and `restored` carry the state over a restart.
     """
 
-    def __init__(self, le_ms: Sequence[float | None], margins: Margins = Margins()) -> None:
+    def __init__(self, le_ms: Sequence[float | None], margins: Margins = Margins()) -> None:  # noqa: B008 it is frozen
         """Takes the upper bounds of the latency buckets in ms, ascending; the last one is None. They are the same for
         all windows of a rollout.
         """
-        self.le_ms = tuple(le_ms)
         self.margins = margins
+        self.le_ms = tuple(le_ms)
+        self._buckets = Buckets(le_ms)
+        self._errors: dict[LaneName, ErrorBets] = {
+            "errors": ErrorBets(margins.errors.handicap, ODDS),
+            "gross errors": ErrorBets(margins.gross_errors.handicap, ODDS, GROSS_PAIRS),
+        }
+        self._client_errors = ErrorBets(margins.client_errors.handicap, CLIENT_ODDS)
+        self._latency: dict[LaneName, LatencyBets] = {
+            "latency": LatencyBets(self._buckets, margins.latency.handicap, SLOWER_ODDS, TAILS),
+            "gross latency": LatencyBets(self._buckets, margins.gross_latency.handicap, MUCH_SLOWER_ODDS),
+        }
+        self._state = JudgeState(
+            le_ms=list(le_ms),
+            lanes={name: Lane.of(bets, margins.of(name)) for name, bets in self._bets().items()},
+            reference=ReferenceHistogram.empty(len(self._buckets)),
+            strata=Strata(len(self._buckets)),
+        )
+
+    def _bets(self) -> dict[LaneName, int]:
+        return {
+            "gross errors": len(self._errors["gross errors"]),
+            "errors": len(self._errors["errors"]),
+            "outage": 1,
+            "client errors": len(self._client_errors),
+            "gross latency": len(self._latency["gross latency"]),
+            "latency": len(self._latency["latency"]),
+        }
 
     @property
     def failed(self) -> bool:
-        """Returns True once the canary has failed, for ever. This is cheap, other than `verdict()`."""
-        return False
+        """Returns True once the canary has failed, for ever. It costs nothing, unlike `verdict()`."""
+        return self._state.failure is not None
 
     def add(self, window: JudgedWindow) -> None:
         """Adds the window that follows the last one. Raises ValueError if its latency has other buckets."""
+        canary, stable = window.tracks.get(Track.CANARY, NOTHING), window.tracks.get(Track.STABLE, NOTHING)
+        mine, others = self._timed(canary), self._timed(stable)
+        if self.failed:
+            return
+        state, began_s = self._state, window.at_s - window.seconds
+        state.at_s = window.at_s
+        for track, figures in ((Track.CANARY, canary), (Track.STABLE, stable)):
+            state.visitors[track] = max(state.visitors[track], figures.visitors)
+            state.failing_visitors[track] = max(state.failing_visitors[track], figures.failing_visitors)
+        if canary.requests and state.first_canary_s is None:
+            state.first_canary_s = began_s
+        first = state.first_canary_s
+        if window.warming or first is None or began_s < first + self.margins.warm_up_s:
+            judged, judged_others = dict[int, int](), dict[int, int]()
+        else:
+            judged, judged_others = mine, others
+        share = state.share.add(window.step, window.weight, canary.requests, stable.requests)
+        self._bet_on_errors(canary, stable, share, window.seconds)
+        self._bet_on_latency(judged, judged_others, share, window)
+        state.reference.add(others, window.seconds)
+        stratum = state.strata.at(window.step, began_s)
+        stratum.canary.count(canary.requests, canary.errors, canary.client_errors, judged)
+        stratum.stable.count(stable.requests, stable.errors, stable.client_errors, judged_others)
+        stratum.expected_errors += share * (canary.errors + stable.errors)
+        self._look()
+
+    def _timed(self, track: TrackWindow) -> dict[int, int]:
+        """Returns the counts of the latency buckets that are not empty."""
+        if track.latency and len(track.latency) != len(self._buckets):
+            raise ValueError(f"{len(track.latency)} latency buckets, not {len(self._buckets)}")
+        return {bucket: count for bucket, count in enumerate(track.latency) if count}
+
+    def _bet_on_errors(self, canary: TrackWindow, stable: TrackWindow, share: float, seconds: float) -> None:
+        if not canary.requests and not stable.requests:
+            for name in ("errors", "gross errors", "outage", "client errors"):
+                self._rest(name, seconds)
+            return
+        for name, bets in self._errors.items():
+            ratios = bets.log_ratios(share, canary.requests, canary.errors, stable.requests, stable.errors)
+            self._grow(name, ratios, seconds)
+        client = canary.client_errors, stable.client_errors
+        ratios = self._client_errors.log_ratios(share, canary.requests, client[0], stable.requests, client[1])
+        self._grow("client errors", ratios, seconds)
+        outage = self._state.outage.log_ratio(
+            canary.requests, canary.errors, stable.requests, stable.errors, seconds, self.margins.outage.handicap
+        )
+        self._grow("outage", [outage], seconds)
+
+    def _bet_on_latency(
+        self, judged: Mapping[int, int], others: Mapping[int, int], share: float, window: JudgedWindow
+    ) -> None:
+        if not judged and not others:
+            for name in self._latency:
+                self._rest(name, window.seconds)
+            return
+        prepared = self._state.prepared
+        if not prepared or prepared.step != window.step or window.at_s >= prepared.at_s + PREPARED_FOR_S:
+            self._state.prepared = PreparedBets(window.step, window.at_s, share)
+            self._state.reference.fold()
+            self._prepare()
+        for name, bets in self._latency.items():
+            self._grow(name, bets.log_ratios(judged, others), window.seconds)
+
+    def _prepare(self) -> None:
+        """Makes the bets on latency for the next seconds, from what is known before them."""
+        if prepared := self._state.prepared:
+            for bets in self._latency.values():
+                bets.prepare(self._state.reference.counts, prepared.share)
+
+    def _grow(self, name: LaneName, ratios: Sequence[float], seconds: float) -> None:
+        self._state.lanes[name].add(ratios, seconds, self.margins.of(name))
+
+    def _rest(self, name: LaneName, seconds: float) -> None:
+        self._state.lanes[name].rest(seconds, self.margins.of(name))
+
+    def _look(self) -> None:
+        """Fails the canary if the capital of a lane is high enough, and the harm is large enough."""
+        state, margins = self._state, self.margins
+        certain = [name for name, lane in state.lanes.items() if lane.capital >= margins.certainty]
+        if certain:
+            found = effects(whole(state.strata), newest(state.strata), self._buckets)
+            for name in certain:
+                effect = found[name]
+                if effect and effect.value >= margins.of(name).harm and enough_visitors(state, margins, name):
+                    self._fail(name, effect)
+                    return
+
+    def _fail(self, name: LaneName, effect: Effect) -> None:
+        self._state.failure = report(self._state, self.margins, self._buckets, (name, effect))
 
     def verdict(self) -> CanaryVerdict:
         """Returns the verdict as of the last window. `fail` may be acted on at any time, and is never taken back."""
-        raise NotImplementedError
+        return self._state.failure or report(self._state, self.margins, self._buckets)
 
     def at_gate(self, last: bool) -> CanaryVerdict:
         """Returns the verdict at the end of a step, or at the end of the rollout (`last`), where it may be asked for
-        again and again until it is no longer inconclusive.
+        again and again until it is no longer inconclusive. The end of the rollout has tests of its own; they are done
+        once, as soon as the canary has had enough requests.
         """
-        raise NotImplementedError
+        state = self._state
+        enough = state.strata.requests(Track.CANARY) >= self.margins.passes_from
+        if last and enough and not self.failed and not state.tested:
+            state.tested = True
+            if found := failed_test(state, self.margins, self._buckets):
+                self._fail(*found)
+        return self.verdict()
 
     def dump(self) -> dict[str, JsonValue]:
         """Returns the state, which does not grow with the length of the rollout."""
-        raise NotImplementedError
+        dumped: dict[str, JsonValue] = _STATE.dump_python(self._state, mode="json")
+        return dumped
 
     @classmethod
-    def restored(cls, dumped: Mapping[str, JsonValue], margins: Margins = Margins()) -> "Judge":
+    def restored(cls, dumped: Mapping[str, JsonValue], margins: Margins = Margins()) -> "Judge":  # noqa: B008
         """Returns a judge that goes on where the dumped one was. Raises ValueError if another version dumped it."""
-        raise NotImplementedError
+        state = _STATE.validate_python(dict(dumped))
+        judge = cls(state.le_ms, margins)
+        bets = {name: bets + 1 for name, bets in judge._bets().items()}
+        if state.version != VERSION or bets != {name: len(lane.held) for name, lane in state.lanes.items()}:
+            raise ValueError("another version of the analysis dumped this")
+        judge._state = state
+        judge._prepare()
+        return judge

@@ -4,10 +4,10 @@ from typing import Literal
 
 from pydantic import Field
 
+from services.monitor.analysis.lanes.margins import LaneName
 from shared.models import Track, View
 from shared.proxy_models import VerdictResult
 
-LaneName = Literal["errors", "gross errors", "outage", "client errors", "latency", "gross latency"]
 HarmUnit = Literal["points", "%"]
 
 
@@ -42,6 +42,6 @@ class CanaryVerdict(View):
     visitors: dict[Track, int]
     failing_visitors: dict[Track, int]
     latency_ms: dict[Track, dict[str, float]] = Field(
-        description="`p50`, `p90` and `p99` by track, production's as if its requests were spread over the steps as the "
-        "canary's; without those that too few requests are known for."
+        description="`p50`, `p90` and `p99` by track, without those for which there are too few requests. Production's "
+        "are as if its requests were spread over the steps as the canary's are."
     )

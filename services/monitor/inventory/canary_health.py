@@ -4,6 +4,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from pydantic import JsonValue
+
 from services.monitor.rules.rule import Reading
 from shared.models import InstanceRecord, InstanceState, ProbeRecord, Track
 
@@ -31,6 +33,8 @@ class Trouble:
     reason: str
     began: datetime
     """Time at which the first of the failed probes began; `at` if that is not known."""
+    is_read: bool = False
+    """True once the registry was read after it was heard of."""
     is_blamed: bool = False
     compared: str = ""
     """Sentence about production, against which the canary was judged."""
@@ -70,22 +74,21 @@ class CanaryHealth:
             for app in apps
             if (health := self._health(app, instances.get(app, {}).get(Track.STABLE, []), probes)) is not None
         }
-        listed = {}
-        for app, tracks in instances.items():
-            for record in tracks.get(Track.CANARY, []):
-                listed[record.id] = record
-                if record.state in ILL and record.id not in excused:
-                    reason = f"instance {record.id} is {record.state}"
-                    self.suspect(app, record.release, record.id, record.state, record.updated_at, reason, now)
+        listed = {record.id: record for tracks in instances.values() for record in tracks.get(Track.CANARY, [])}
         self._troubles = {
             name: each
             for name, each in self._troubles.items()
-            if name not in excused and _lasts(each, listed.get(name), now)
+            if name not in excused and (not each.is_read or _lasts(each, listed.get(name), now))
         }
+        for app, tracks in instances.items():
+            for record in tracks.get(Track.CANARY, []):
+                if record.state in ILL and record.id not in excused:
+                    reason = f"instance {record.id} is {record.state}"
+                    self.suspect(app, record.release, record.id, record.state, record.updated_at, reason, now)
         for trouble in self._troubles.values():
             if (times := probes.get(trouble.instance)) and times.failing_since:
                 trouble.began = min(trouble.began, times.failing_since)
-            self._judge(trouble, now)
+            self._judge(trouble, _is_still_ill(trouble, listed.get(trouble.instance)), now)
 
     def missed(self, now: datetime) -> None:
         """Records that the registry did not answer. After 10 s, that is no excuse for an ill canary any more."""
@@ -117,7 +120,9 @@ class CanaryHealth:
         blamed = [each for each in own if each.is_blamed]
         if blamed:
             compared = next((each.compared for each in blamed if each.compared), "")
-            evidence = {"ill": [each.instance for each in blamed], **({"production": compared} if compared else {})}
+            evidence: dict[str, JsonValue] = {"ill": [each.instance for each in blamed]}
+            if compared:
+                evidence["production"] = compared
             return Reading(len(blamed), ", ".join(each.reason for each in blamed), evidence)
         if own:
             return Reading(None, f"{own[0].reason}; it is not known yet whether production is better")
@@ -141,16 +146,20 @@ class CanaryHealth:
         before = self._production.get(app)
         return ProductionHealth(is_ill=True) if is_ill or (before is not None and before.is_ill) else None
 
-    def _judge(self, trouble: Trouble, now: datetime) -> None:
+    def _judge(self, trouble: Trouble, is_still_ill: bool, now: datetime) -> None:
+        trouble.is_read = True
         if trouble.is_blamed:
             return
         production = self._production.get(trouble.app)
         if production is None:
             trouble.is_blamed, trouble.compared = True, "nothing is known of production's instances"
             return
-        worse = _is_worse_after_end if trouble.state is InstanceState.FAILED else _is_worse
         for record, times in production.well:
-            if worse(trouble, record, times, now):
+            if (
+                _was_ready_at_its_end(trouble, record, times, now)
+                if trouble.state is InstanceState.FAILED
+                else _was_well_meanwhile(trouble, is_still_ill, record, times, now)
+            ):
                 trouble.is_blamed, trouble.compared = True, f"instance {record.id} of production was well"
                 return
 
@@ -159,19 +168,24 @@ def _fails(times: ProbeRecord | None) -> bool:
     return times is not None and times.failing_since is not None
 
 
-def _is_worse(trouble: Trouble, record: InstanceRecord, times: ProbeRecord | None, now: datetime) -> bool:
-    """Returns True if the instance of production has been well for 5 s, and has answered a probe that was sent after
-    the canary's second failed one. An instance that misses probes in the same seconds is thus an excuse until it has
-    been well again for 5 s.
+def _was_well_meanwhile(
+    trouble: Trouble, is_still_ill: bool, record: InstanceRecord, times: ProbeRecord | None, now: datetime
+) -> bool:
+    """Returns True if the instance of production was well for 5 s on end, and in that time has answered a probe that
+    was sent after the canary's second failed one. The 5 s must lie before the canary's trouble, unless that lasts. An
+    instance that misses a probe in the same seconds is thus an excuse until it has been well again for 5 s.
     """
     if times is None or times.answered_at is None or times.well_since is None:
         answered_at, well_since = now - UNNOTICED_FOR, record.updated_at
     else:
         answered_at, well_since = times.answered_at, times.well_since
-    return answered_at >= max(well_since + WELL_FOR, trouble.began + PROBE_INTERVAL)
+    known_well_at = well_since + WELL_FOR
+    if answered_at < max(known_well_at, trouble.began + PROBE_INTERVAL):
+        return False
+    return is_still_ill or known_well_at <= trouble.began
 
 
-def _is_worse_after_end(trouble: Trouble, record: InstanceRecord, times: ProbeRecord | None, now: datetime) -> bool:
+def _was_ready_at_its_end(trouble: Trouble, record: InstanceRecord, times: ProbeRecord | None, now: datetime) -> bool:
     """Returns True if the instance of production had been ready for 5 s when the canary's process ended, and did not
     end in the same moment.
     """
@@ -179,13 +193,22 @@ def _is_worse_after_end(trouble: Trouble, record: InstanceRecord, times: ProbeRe
     return ready_since <= trouble.at - WELL_FOR and now - trouble.seen_at >= SETTLES
 
 
+def _is_stale(trouble: Trouble, record: InstanceRecord) -> bool:
+    """Returns True if the registry does not know of the trouble yet."""
+    return record.state is InstanceState.READY and record.updated_at <= trouble.at
+
+
+def _is_still_ill(trouble: Trouble, record: InstanceRecord | None) -> bool:
+    return record is not None and (record.state in ILL or _is_stale(trouble, record))
+
+
 def _lasts(trouble: Trouble, record: InstanceRecord | None, now: datetime) -> bool:
-    """Returns True while the trouble counts: until its instance is ready again or gone. What only an event told counts
-    until it is decided, for 10 s at most, since the registry may tell of it later or never.
+    """Returns True while the trouble counts: until its instance is ready again or gone. One that ended, or that the
+    registry does not know of yet, counts until it is decided, for 10 s at most.
     """
     if record is not None and record.state in ILL:
         return True
-    is_stale = record is not None and record.updated_at <= trouble.at
-    if record is not None and not is_stale and record.state is InstanceState.READY:
+    if record is not None and record.state is InstanceState.READY and not _is_stale(trouble, record):
         return False
-    return (is_stale or not trouble.is_blamed) and now - trouble.seen_at < UNDECIDED_FOR
+    is_open = not trouble.is_blamed or (record is not None and _is_stale(trouble, record))
+    return is_open and now - trouble.seen_at < UNDECIDED_FOR

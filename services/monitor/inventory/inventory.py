@@ -112,6 +112,11 @@ class Inventory:
         own = self._own(app, environment, release)
         return [record.id for record in own if record.state == InstanceState.READY]
 
+    def last_ready_at(self, app: str, environment: Environment, release: str) -> datetime | None:
+        """Returns the time since which the release's ready instances are all unchanged; None if there is none."""
+        own = self._own(app, environment, release)
+        return max((record.updated_at for record in own if record.state == InstanceState.READY), default=None)
+
     def health(self, app: str, environment: Environment, release: str, now: datetime) -> Reading:
         """Returns the number of the release's unhealthy or failed instances; of a canary's, those that are ill through
         its own fault (see `CanaryHealth`). It is 1 if production has had no instance in the registry for 5 s, or none

@@ -6,10 +6,10 @@ MUCH_WORSE = 2.0
 
 
 def against_production(rule: Rule, canary: Reading, production: Reading) -> Reading:
-    """Returns the canary's reading as it counts for the rule. Where production is clearly inside the rule's bound (at or
-    below `clear`), or nothing is known of it, the canary's own value counts. Where production is near the bound or
-    beyond it, the cause may be common to both, so the value counts only if it is at least twice production's, and is 0
-    otherwise.
+    """Returns the canary's reading as it counts for the rule. Where production is clearly inside the rule's bound (at
+    or below `clear`), or nothing is known of it, the canary's own value counts. Where production is near the bound or
+    beyond it, both may have the same cause: the canary's value then counts only if it is at least twice production's,
+    and is 0 otherwise.
     """
     if canary.value is None or canary.value <= rule.clears_at or production.value is None:
         return canary

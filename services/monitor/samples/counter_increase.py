@@ -27,6 +27,8 @@ class CounterIncrease:
         self._kept = kept
         self._counters: dict[str, _Counter] = {}
         self._increases: deque[tuple[datetime, int]] = deque()
+        self.begun_at: datetime | None = None
+        """Time of the first reading."""
         self.read_at: datetime | None = None
 
     def record(self, counts: Mapping[str, int], now: datetime, leaving: Collection[str] = ()) -> list[str]:
@@ -35,6 +37,7 @@ class CounterIncrease:
         it replaced.
         """
         first, self.read_at = self.read_at is None, now
+        self.begun_at = self.begun_at or now
         staying = counts.keys() - set(leaving)
         sources, increase = [], 0
         for name, count in sorted(counts.items(), key=lambda item: item[1]):

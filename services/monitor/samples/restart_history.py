@@ -68,14 +68,16 @@ class RestartHistory:
         at, description = self._killed.get(release, (now - OOM_COUNTS_FOR, ""))
         return Reading(1.0, description, {"killed_at": at.isoformat()}) if at > now - OOM_COUNTS_FOR else None
 
-    def restarts(self, release: str, now: datetime) -> Reading:
-        """Returns the number of restarts of all instances of the release within the last 10 minutes. The reading has no
-        value if the release has had no sample.
+    def restarts(self, release: str, now: datetime, since: str | None = None) -> Reading:
+        """Returns the number of restarts of all instances of the release within the last 10 minutes, but not from
+        before the first reading of the release `since`. The reading has no value if the release has had no sample.
         """
         increase = self._restarts.get(release)
         if increase is None:
             return Reading(None, "there is no sample")
-        count = increase.within(RESTARTS_IN, now)
+        other = self._restarts.get(since) if since else None
+        begun_at = other.begun_at if other else None
+        count = increase.within(min(RESTARTS_IN, now - begun_at) if begun_at else RESTARTS_IN, now)
         minutes = RESTARTS_IN // timedelta(minutes=1)
         return Reading(count, f"restarted {count} times within {minutes} min", {"restarts": count})
 

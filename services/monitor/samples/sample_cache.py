@@ -127,25 +127,27 @@ class SampleCache:
         shares = {name: item.memory for name, item in self._own(release)}
         return self._highest(shares, "uses {:.0%} of its memory limit")
 
-    def memory_at_cap(self, release: str, now: datetime) -> Reading:
+    def memory_at_cap(self, release: str, now: datetime, beside: str | None = None) -> Reading:
         """Returns the highest memory use among instances whose limit is the largest that the manifest allows, as a
         share of the limit; 0 if there are no such instances. It is 1 for a minute after one of them was killed at its
-        limit.
+        limit. If one of the release `beside` was killed, only a kill is comparable: it is 0 without one.
         """
         killed = self.restart_history.killed(release, now)
         if killed is not None:
             return killed
+        if beside is not None and self.restart_history.killed(beside, now) is not None:
+            return Reading(0.0, "no instance was killed at its largest memory limit")
         own = self._own(release)
         shares = {name: item.memory if is_at_cap(self._frames[name].stats) else 0.0 for name, item in own}
         return self._highest(shares, "uses {:.0%} of its largest memory limit")
 
-    def restarts(self, release: str, now: datetime) -> Reading:
-        """Returns the number of restarts of all instances of the release within the last 10 minutes. The reading has no
-        value while the deployer does not answer.
+    def restarts(self, release: str, now: datetime, since: str | None = None) -> Reading:
+        """Returns the number of restarts of all instances of the release within the last 10 minutes, but not from
+        before the first sample of the release `since`. The reading has no value while the deployer does not answer.
         """
         if self._answered_at is None:
             return Reading(None, "the deployer does not answer")
-        return self.restart_history.restarts(release, now)
+        return self.restart_history.restarts(release, now, since)
 
     def _own(self, release: str) -> list[tuple[str, Sample]]:
         """Returns (id, last sample) of each of the release's instances; empty while the deployer does not answer."""

@@ -11,8 +11,11 @@ from redis.asyncio import Redis
 from services.monitor.alerts.alert import Alert
 from services.monitor.alerts.alert_state import ActiveAlerts
 from services.monitor.alerts.alert_store import AlertStore
+from services.monitor.alerts.analysis_store import AnalysisStore
+from services.monitor.alerts.canary_analyses import CanaryAnalyses
 from services.monitor.alerts.evaluator import Evaluator
 from services.monitor.alerts.outage_watch import OutageWatch
+from services.monitor.alerts.proxy_figures import ProxyFigures
 from services.monitor.config import Settings
 from services.monitor.inventory.inventory import Inventory
 from services.monitor.inventory.live_releases import LiveReleases
@@ -182,8 +185,10 @@ class Monitor:
         self.sampler = Sampler(deployer, self.samples, self.clock)
         self.live = LiveReleases(LiveStore(redis))
         inventory = Inventory(self.live)
+        self.figures = ProxyFigures(proxy, self.traffic, self.clock)
+        self.analyses = CanaryAnalyses(AnalysisStore(redis), self.clock, self.wake)
         self.evaluator = Evaluator(
-            deployer, proxy, self.samples, self.traffic, inventory, self.alerts, self.clock, self.wake
+            deployer, self.figures, self.samples, inventory, self.alerts, self.analyses, self.clock, self.wake
         )
         self.outages = OutageWatch(deployer, inventory, self.live, self.evaluator, self.clock)
         self.aborts = Aborts(proxy, self.alerts, self.clock)
@@ -206,6 +211,7 @@ class Monitor:
                 self.samples,
                 self.traffic,
                 self.alerts,
+                self.analyses,
                 NotifierStore(redis),
                 RetentionStore(redis),
                 self.forgotten.append,

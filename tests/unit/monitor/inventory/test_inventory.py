@@ -55,7 +55,7 @@ def test_the_newest_ready_release_is_live_or_the_one_before(states: dict[str, st
     inventory.record(registry({"r7-1": "ready"}), at(0))
     inventory.record(registry(states), at(1))
     assert inventory.live("notes") == live
-    inventory.missed()
+    inventory.missed(at(2))
     inventory.record({}, at(2))
     assert (inventory.live("notes"), inventory.apps()) == (live, {"notes"})
     inventory.end(live)
@@ -85,7 +85,7 @@ def test_health_counts_the_ill_ones(states: dict[str, str], value: float | None)
     inventory = new_inventory()
     inventory.record(registry(states), at(0))
     assert inventory.health("notes", PRODUCTION, "notes-r8", at(0)).value == value
-    inventory.missed()
+    inventory.missed(at(1))
     assert inventory.health("notes", PRODUCTION, "notes-r8", at(0)).value is None
 
 
@@ -97,7 +97,7 @@ def test_nothing_at_all_counts_after_five_seconds() -> None:
         inventory.record({}, at(second))
         values.append(inventory.health("notes", PRODUCTION, "notes-r8", at(second)).value)
     assert values == [None, None, None, None, None, 1, 1]
-    inventory.missed()
+    inventory.missed(at(15))
     inventory.record({}, at(20))
     assert inventory.health("notes", PRODUCTION, "notes-r8", at(20)).value is None  # counted anew
 

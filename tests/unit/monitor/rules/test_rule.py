@@ -43,8 +43,8 @@ def test_what_is_there_by_default() -> None:
         for name, rule in DEFAULTS.items()
     }
     assert by_name == {
-        "errors": (Metric.ERROR_SHARE, 0.05, 0.02, 0, None, True),
-        "latency": (Metric.LATENCY, 2.0, 1.5, 10, Environment.CANARY, True),
+        "analysis": (Metric.ANALYSIS, 1, None, 0, Environment.CANARY, True),
+        "errors": (Metric.ERROR_SHARE, 0.05, 0.02, 0, Environment.PRODUCTION, False),
         "health": (Metric.HEALTH, 1, None, 0, None, True),
         "restarts": (Metric.RESTARTS, 3, None, 0, None, True),
         "cpu": (Metric.CPU, 90, 70, 120, None, True),

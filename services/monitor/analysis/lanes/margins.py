@@ -1,11 +1,14 @@
 """Defines what harm of a canary counts, and how fast the evidence for it may grow."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Literal
+
+LaneName = Literal["errors", "gross errors", "outage", "client errors", "latency", "gross latency"]
 
 
 @dataclass(frozen=True)
 class LaneMargins:
-    """Holds the margins of one lane. Shares and slow-downs are fractions: 0.005 is half a percentage point, or 0.5 %."""
+    """Holds the margins of one lane. Shares and slow-downs are fractions: 0.005 is half a percentage point or 0.5 %."""
 
     handicap: float
     """Harm that the canary may do without any of it being held against it."""
@@ -21,15 +24,15 @@ class LaneMargins:
 class Margins:
     """Holds the margins of the canary analysis (decision 49)."""
 
-    errors: LaneMargins = field(default=LaneMargins(handicap=0.001, harm=0.005, growth=10, growth_s=10))
-    gross_errors: LaneMargins = field(default=LaneMargins(handicap=0.05, harm=0.05, growth=10, growth_s=2))
-    outage: LaneMargins = field(default=LaneMargins(handicap=0.5, harm=0.25, growth=10, growth_s=10))
+    errors: LaneMargins = LaneMargins(handicap=0.001, harm=0.005, growth=10, growth_s=10)
+    gross_errors: LaneMargins = LaneMargins(handicap=0.05, harm=0.05, growth=10, growth_s=2)
+    outage: LaneMargins = LaneMargins(handicap=0.5, harm=0.25, growth=10, growth_s=10)
     """The canary fails most of its requests, whether or not production has any to compare with. The handicap is a share
     of errors, not a difference."""
-    client_errors: LaneMargins = field(default=LaneMargins(handicap=0.05, harm=0.1, growth=10, growth_s=30))
+    client_errors: LaneMargins = LaneMargins(handicap=0.05, harm=0.1, growth=10, growth_s=30)
     """Answers with a status from 400 to 499. A visitor may cause them, so the margins are wide."""
-    latency: LaneMargins = field(default=LaneMargins(handicap=0.03, harm=0.1, growth=5, growth_s=20))
-    gross_latency: LaneMargins = field(default=LaneMargins(handicap=0.3, harm=0.3, growth=10, growth_s=2))
+    latency: LaneMargins = LaneMargins(handicap=0.03, harm=0.1, growth=5, growth_s=20)
+    gross_latency: LaneMargins = LaneMargins(handicap=0.3, harm=0.3, growth=10, growth_s=2)
 
     certainty: float = 100.0
     """Capital at which a lane fails the canary: chance reaches it with a probability of at most 1 in 100."""
@@ -43,3 +46,10 @@ class Margins:
     """Upper bound of the slow-down with which a canary passes."""
     passes_from: int = 100
     """Requests of the canary without which it does not pass."""
+    doubt: float = 10.0
+    """Capital of a lane from which on a canary does not pass."""
+
+    def of(self, lane: LaneName) -> LaneMargins:
+        """Returns the margins of a lane."""
+        found: LaneMargins = getattr(self, lane.replace(" ", "_"))
+        return found

@@ -1,0 +1,103 @@
+"""Makes windows of the canary analysis from successive readings of the proxy's counters. Pure."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from pydantic import Field
+
+from services.monitor.analysis.window import JudgedWindow, TrackWindow
+from shared.models import Track, View
+from shared.proxy_models import JudgedTrack, JudgedTraffic
+
+SHORTEST_S = 0.001  # of a window, if the clock was set back
+
+
+class TrackCounters(View):
+    """Holds one track's counters. `latency` has the number of requests of each bucket. `earlier_visitors` and
+    `earlier_failing` are the highest numbers of visitors that were counted before the proxy began to count again.
+    """
+
+    requests: int = 0
+    errors: int = 0
+    client_errors: int = 0
+    latency: list[int] = Field([])
+    visitors: int = 0
+    failing_visitors: int = 0
+    earlier_visitors: int = 0
+    earlier_failing: int = 0
+
+
+class JudgedCounters(View):
+    """Holds the counters of both tracks since the proxy last began to count at 0 (`epoch`), as they were read at `at`.
+    `at_s` is the same time in seconds since the rollout was opened.
+    """
+
+    epoch: str = ""
+    at: datetime
+    at_s: float = 0.0
+    step: int = 0
+    weight: int = 0
+    le_ms: list[float | None] = Field([])
+    tracks: dict[Track, TrackCounters] = Field({})
+
+    def following(self, epoch: str, judged: JudgedTraffic, step: int, now: datetime) -> "JudgedCounters":
+        """Returns the counters that were read at `now`, after these."""
+        return JudgedCounters(
+            epoch=epoch,
+            at=now,
+            at_s=self.at_s + max(SHORTEST_S, (now - self.at).total_seconds()),
+            step=step,
+            weight=judged.weight,
+            le_ms=judged.tracks[Track.STABLE].latency.le_ms,
+            tracks={track: self._track(track, counts, epoch) for track, counts in judged.tracks.items()},
+        )
+
+    def _track(self, track: Track, counts: JudgedTrack, epoch: str) -> TrackCounters:
+        before, cumulative = self.tracks.get(track, TrackCounters()), counts.latency.counts
+        goes_on = self.epoch == epoch
+        return TrackCounters(
+            requests=counts.requests,
+            errors=sum(counts.errors.values()),
+            client_errors=counts.client_errors,
+            latency=[after - below for below, after in zip([0, *cumulative], cumulative, strict=False)],
+            visitors=counts.visitors,
+            failing_visitors=counts.failing_visitors,
+            earlier_visitors=before.earlier_visitors if goes_on else max(before.earlier_visitors, before.visitors),
+            earlier_failing=before.earlier_failing if goes_on else max(before.earlier_failing, before.failing_visitors),
+        )
+
+
+def window_between(
+    before: JudgedCounters, after: JudgedCounters, le_ms: Sequence[float | None], *, warming: bool
+) -> JudgedWindow:
+    """Returns the requests between two readings. If the proxy has begun to count again in between, these are all that
+    it has counted since. What was counted while the step changed belongs to the earlier step. Latencies in other
+    buckets than `le_ms` are left out.
+    """
+    step_of = before if before.tracks else after
+    earlier = before.tracks if before.epoch == after.epoch else {}
+    has_latency = list(le_ms) == after.le_ms
+    return JudgedWindow(
+        at_s=after.at_s,
+        seconds=after.at_s - before.at_s,
+        step=step_of.step,
+        weight=step_of.weight,
+        tracks={
+            track: _difference(earlier.get(track, TrackCounters()), counts, has_latency)
+            for track, counts in after.tracks.items()
+        },
+        warming=warming,
+    )
+
+
+def _difference(before: TrackCounters, after: TrackCounters, has_latency: bool) -> TrackWindow:
+    old = before.latency if len(before.latency) == len(after.latency) else [0] * len(after.latency)
+    latency = tuple(max(0, count - earlier) for earlier, count in zip(old, after.latency, strict=True))
+    return TrackWindow(
+        requests=max(0, after.requests - before.requests),
+        errors=max(0, after.errors - before.errors),
+        client_errors=max(0, after.client_errors - before.client_errors),
+        latency=latency if has_latency else (),
+        failing_visitors=max(after.failing_visitors, after.earlier_failing),
+        visitors=max(after.visitors, after.earlier_visitors),
+    )

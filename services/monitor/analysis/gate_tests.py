@@ -1,0 +1,31 @@
+"""Tests the whole rollout once, at its end. The lanes may be looked at all the time and pay for that with power; a
+test that is done once finds harm that they could not be certain of.
+"""
+
+from services.monitor.analysis.comparison import binomial_tail
+from services.monitor.analysis.effects import Effect, quantiles
+from services.monitor.analysis.lanes.histogram import Buckets
+from services.monitor.analysis.lanes.margins import LaneName, Margins
+from services.monitor.analysis.sections import whole
+from services.monitor.analysis.state import JudgeState
+from services.monitor.analysis.visitors import enough_visitors
+
+MOST_CHANCE = 0.005
+LEAST_Z = 2.58
+
+
+def failed_test(state: JudgeState, margins: Margins, buckets: Buckets) -> tuple[LaneName, Effect] | None:
+    """Returns the harm that one of the two tests found; None if there is none. Each leaves out the canary's worst
+    stratum, so that one incident does not fail it.
+    """
+    section = whole(state.strata, without=state.strata.worst_for_errors())
+    tests, difference = section.tests, section.tests.errors.difference()
+    if difference is not None and difference >= margins.errors.harm and enough_visitors(state, margins, "errors"):
+        chance = tests.expected_errors / tests.all_errors if tests.all_errors else 0.0
+        if binomial_tail(tests.canary_errors, tests.all_errors, chance) <= MOST_CHANCE:
+            return "errors", Effect(difference, section, newest=False)
+    section = whole(state.strata, without=state.strata.worst_for_latency())
+    worst = max(quantiles(section, buckets), key=lambda each: each.slow_down, default=None)
+    if worst and worst.slow_down >= margins.latency.harm and section.tests.ranks.z() >= LEAST_Z:
+        return "latency", Effect(worst.slow_down, section, newest=False, quantile=worst)
+    return None

@@ -1,0 +1,75 @@
+"""Computes with latency histograms: quantiles, and a histogram as it would be if all requests were slower. Within a
+bucket, requests count as spread evenly on a logarithmic scale.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+
+SHORTEST_MS = 0.001
+
+
+class Buckets:
+    """Holds the bounds of latency buckets. The first bucket counts as being as wide as the second one, and so does the
+    last one, which has no upper bound.
+    """
+
+    def __init__(self, le_ms: Sequence[float | None]) -> None:
+        """Takes the upper bounds in ms, ascending; the last one is None. Raises ValueError if they are not that."""
+        finite = [max(bound, SHORTEST_MS) for bound in le_ms if bound is not None]
+        ascending = all(low < high for low, high in itertools.pairwise(finite))
+        if len(finite) < 2 or len(finite) + 1 != len(le_ms) or le_ms[-1] is not None or not ascending:
+            raise ValueError("the bounds of the latency buckets must ascend, and end with null")
+        self.lows = [finite[0] ** 2 / finite[1], *finite]
+        self.highs = [*finite, finite[-1] ** 2 / finite[-2]]
+
+    def __len__(self) -> int:
+        return len(self.highs)
+
+    def quantile(self, counts: Sequence[float], share: float) -> float | None:
+        """Returns the latency in ms that `share` of the requests did not exceed; None if there are no requests, or if
+        `share` is not between 0 and 1.
+        """
+        bucket = self.bucket_of(counts, share)
+        if bucket is None:
+            return None
+        inside = (share * sum(counts) - sum(counts[:bucket])) / counts[bucket]
+        return float(self.lows[bucket] * (self.highs[bucket] / self.lows[bucket]) ** inside)
+
+    def bucket_of(self, counts: Sequence[float], share: float) -> int | None:
+        """Returns the bucket in which the quantile is; None if there is no such quantile."""
+        rank, below = share * sum(counts), 0.0
+        if not 0 < share < 1:
+            return None
+        for bucket, count in enumerate(counts):
+            below += count
+            if count and below >= rank:
+                return bucket
+        return None
+
+    def moves(self, slower: float) -> list[list[tuple[int, float]]]:
+        """Returns for each bucket where its requests would be if all took longer by the factor 1 + `slower`: the
+        buckets, and the share of the requests in each.
+        """
+        by, top = math.log1p(slower), len(self) - 1
+        found = []
+        for low, high in zip(self.lows, self.highs, strict=True):
+            least, most = math.log(low) + by, math.log(high) + by
+            shares = []
+            for bucket in range(len(self)):
+                from_ = max(least, math.log(self.lows[bucket]))
+                to = most if bucket == top else min(most, math.log(self.highs[bucket]))
+                if to > from_:
+                    shares.append((bucket, (to - from_) / (most - least)))
+            found.append(shares)
+        return found
+
+
+def moved(counts: Sequence[float], moves: Sequence[Sequence[tuple[int, float]]]) -> list[float]:
+    """Returns the histogram after the moves of `Buckets.moves`."""
+    after = [0.0] * len(counts)
+    for count, shares in zip(counts, moves, strict=True):
+        if count:
+            for bucket, share in shares:
+                after[bucket] += count * share
+    return after

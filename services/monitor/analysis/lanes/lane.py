@@ -1,0 +1,69 @@
+"""Holds the capital of a lane. A lane bets, in each window, that the canary does a harm; its capital is the evidence.
+
+The expected factor by which a bet grows is at most 1 if the canary does no more harm than the lane's handicap. Capital
+100 then has a probability of at most 1 %, at whatever time one looks (Ville's inequality).
+"""
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from services.monitor.analysis.lanes.margins import LaneMargins
+
+CASH = 0.2
+"""Share of the capital that bets on nothing, and so is never lost."""
+RETURNED_IN_S = 1200.0
+"""Time in which, little by little, the capital is spread over the bets anew. This finds harm that begins late (fixed
+share, Herbster and Warmuth 1998)."""
+MOST_RETURNED = 0.1
+MOST = 10_000.0
+"""Largest capital. More would take long to lose again, and says nothing more."""
+MOST_LOG = 300.0
+
+
+@dataclass
+class Lane:
+    """Holds the capital of one lane, by bet; the first part is cash. It begins with 1."""
+
+    held: list[float]
+    capital: float
+    allowance: float
+    """Logarithm of the growth that is allowed at this moment."""
+
+    @classmethod
+    def of(cls, bets: int, margins: LaneMargins) -> "Lane":
+        return cls(held=list(_prior(bets)), capital=1.0, allowance=math.log(margins.growth))
+
+    def add(self, log_ratios: Sequence[float], seconds: float, margins: LaneMargins) -> None:
+        """Takes for each bet the logarithm of the factor by which it grew in a window of `seconds`. The capital never
+        grows faster than the margins allow, over whatever time: what is above that is lost, which a bet may do.
+        """
+        returned = min(seconds / RETURNED_IN_S, MOST_RETURNED)
+        kept = 1 - returned
+        gains = [1.0, *[math.exp(min(ratio, MOST_LOG)) for ratio in log_ratios]]
+        held = [
+            (kept * amount + returned * prior) * gain
+            for amount, prior, gain in zip(self.held, _prior(len(log_ratios)), gains, strict=True)
+        ]
+        total = sum(held)
+        self.rest(seconds, margins)
+        most = min(self.capital * math.exp(self.allowance), MOST)
+        if total > most:
+            held = [amount * (most / total) for amount in held]
+            total = most
+        self.allowance -= math.log(total / self.capital)
+        self.held, self.capital = held, total
+
+    def rest(self, seconds: float, margins: LaneMargins) -> None:
+        """Takes a window of `seconds` that says nothing. The allowance grows to that of `growth_s`, or of the window if
+        it is longer.
+        """
+        limit = math.log(margins.growth)
+        refill = limit * seconds / margins.growth_s
+        self.allowance = min(self.allowance + refill, max(limit, refill))
+
+
+@functools.cache
+def _prior(bets: int) -> list[float]:
+    return [CASH, *[(1 - CASH) / bets] * bets]

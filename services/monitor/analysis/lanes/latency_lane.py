@@ -1,0 +1,100 @@
+"""Computes what the bets of the lanes for latency win and lose in a window."""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from services.monitor.analysis.lanes.histogram import Buckets, moved
+
+HALF_LIFE_S = 300.0
+TAILS = ((0.1, 2.5), (0.01, 5.0))
+"""Bets on the tail: requests above about p90 have 2.5 times the odds, those above about p99 have 5 times."""
+
+
+@dataclass
+class ReferenceHistogram:
+    """Holds production's latencies, of which older ones count less: half after 300 s. Bets that are made from it win
+    less if it is wrong, but are no less fair.
+    """
+
+    counts: list[float]
+    """Histogram up to the last call of `fold`."""
+    pending: list[int]
+    pending_s: float = 0.0
+
+    @classmethod
+    def empty(cls, buckets: int) -> "ReferenceHistogram":
+        return cls([0.0] * buckets, [0] * buckets)
+
+    def add(self, stable: Mapping[int, int], seconds: float) -> None:
+        for bucket, count in stable.items():
+            self.pending[bucket] += count
+        self.pending_s += seconds
+
+    def fold(self) -> None:
+        """Takes what was added since the last call into `counts`."""
+        decay = 0.5 ** (self.pending_s / HALF_LIFE_S)
+        self.counts = [old * decay + new for old, new in zip(self.counts, self.pending, strict=True)]
+        self.pending = [0] * len(self.counts)
+        self.pending_s = 0.0
+
+
+class LatencyBets:
+    """Bets that the canary's requests are in higher buckets than production's. `odds` are bets that the odds of being
+    above any bound are so many times production's (proportional odds, McCullagh 1980: a sequential Mann-Whitney test).
+    """
+
+    def __init__(
+        self, buckets: Buckets, handicap: float, odds: Sequence[float], tails: Sequence[tuple[float, float]] = ()
+    ) -> None:
+        self._moves = buckets.moves(handicap)
+        self._odds = list(odds)
+        self._tails = list(tails)
+        self._tables: list[tuple[list[float], list[float]]] = []
+
+    def __len__(self) -> int:
+        return len(self._odds) + len(self._tails)
+
+    def prepare(self, reference: Sequence[float], share: float) -> None:
+        """Makes the bets for the next windows. `reference` holds production's latencies until now, and `share` is the
+        canary's share of requests.
+        """
+        slowed = moved(reference, self._moves)
+        total = sum(slowed) or 1.0
+        above, left = [], 1.0  # share of the requests that are in this bucket or above
+        for count in slowed:
+            above.append(max(left, 0.0))
+            left -= count / total
+        above.append(0.0)
+        ratios = [self._proportional(above, odds) for odds in self._odds]
+        ratios += [self._tail(above, share_above, odds) for share_above, odds in self._tails]
+        self._tables = [self._table(each, share) for each in ratios]
+
+    @staticmethod
+    def _proportional(above: Sequence[float], odds: float) -> list[float]:
+        weights = [1 + (odds - 1) * share for share in above]
+        return [odds / (low * high) for low, high in itertools.pairwise(weights)]
+
+    @staticmethod
+    def _tail(above: Sequence[float], share: float, odds: float) -> list[float]:
+        first = next(bucket for bucket, each in enumerate(above) if each <= share)
+        mean = 1 + (odds - 1) * above[first]
+        return [(odds if bucket >= first else 1.0) / mean for bucket in range(len(above) - 1)]
+
+    @staticmethod
+    def _table(ratios: Sequence[float], share: float) -> tuple[list[float], list[float]]:
+        """Returns, by bucket, the logarithm of the bet on the canary, and that of its mean over both tracks."""
+        return [math.log(ratio) for ratio in ratios], [math.log(1 + share * (ratio - 1)) for ratio in ratios]
+
+    def log_ratios(self, canary: Mapping[int, int], stable: Mapping[int, int]) -> list[float]:
+        """Returns the logarithm of each bet's factor. Both histograms hold the counts of buckets that are not empty."""
+        both: dict[int, float] = dict(canary)
+        for bucket, count in stable.items():
+            for after, part in self._moves[bucket]:
+                both[after] = both.get(after, 0.0) + part * count
+        return [
+            sum([bets[bucket] * count for bucket, count in canary.items()])
+            - sum([means[bucket] * count for bucket, count in both.items()])
+            for bets, means in self._tables
+        ]

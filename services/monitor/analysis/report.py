@@ -1,0 +1,110 @@
+"""Makes the verdict from what a judge knows."""
+
+import math
+
+from services.monitor.analysis.bounds import share_bound, slow_down_bound
+from services.monitor.analysis.effects import Effect, effects, quantiles
+from services.monitor.analysis.explanation import failed_because, open_because, passed_because
+from services.monitor.analysis.lanes.histogram import Buckets
+from services.monitor.analysis.lanes.margins import LaneName, Margins
+from services.monitor.analysis.sections import Section, newest, whole
+from services.monitor.analysis.state import JudgeState
+from services.monitor.analysis.verdict import CanaryVerdict, Harm
+from shared.models import Track
+from shared.proxy_models import VerdictResult
+
+LATENCY: tuple[LaneName, ...] = ("latency", "gross latency")
+BOUNDED_AT = (0.5, 0.9)
+ALMOST = 0.99
+"""Part of the certainty that counts as reached while the canary has not failed."""
+
+
+def report(
+    state: JudgeState, margins: Margins, buckets: Buckets, failure: tuple[LaneName, Effect] | None = None
+) -> CanaryVerdict:
+    """Returns the verdict: `fail` with the harm in `failure`; else `pass` if harm is ruled out."""
+    all_of_it = whole(state.strata)
+    found, bounds = effects(all_of_it, newest(state.strata), buckets), _bounds(all_of_it, buckets)
+    if failure:
+        found[failure[0]] = failure[1]
+    harms = [_harm(name, margins, found[name], bounds[name], lane.capital) for name, lane in state.lanes.items()]
+    capital = max(lane.capital for lane in state.lanes.values())
+    total = all_of_it.total
+    if failure:
+        result, reason = VerdictResult.FAIL, failed_because(*failure)
+    elif _passes(total.canary.requests, capital, bounds, margins):
+        result, reason = VerdictResult.PASS, passed_because(total, bounds["errors"], bounds["latency"])
+    else:
+        result, reason = VerdictResult.INCONCLUSIVE, open_because(state, margins, total, bounds)
+    return CanaryVerdict(
+        result=result,
+        score=0 if failure else _score(capital, bounds, margins),
+        reason=reason,
+        harms=harms,
+        seconds=state.at_s,
+        requests={Track.CANARY: total.canary.requests, Track.STABLE: total.stable.requests},
+        errors={Track.CANARY: total.canary.errors, Track.STABLE: total.stable.errors},
+        client_errors={Track.CANARY: total.canary.client_errors, Track.STABLE: total.stable.client_errors},
+        visitors=dict(state.visitors),
+        failing_visitors=dict(state.failing_visitors),
+        latency_ms=_latency_ms(all_of_it, buckets),
+    )
+
+
+def _bounds(section: Section, buckets: Buckets) -> dict[LaneName, float | None]:
+    errors, client, latency = section.errors, section.client_errors, section.latency
+    slow_downs = [slow_down_bound(latency, share, buckets) if latency else None for share in BOUNDED_AT]
+    slow_down = None if None in slow_downs else max(each for each in slow_downs if each is not None)
+    more_errors = share_bound(errors) if errors else None
+    return {
+        "errors": more_errors,
+        "gross errors": more_errors,
+        "outage": None,
+        "client errors": share_bound(client) if client else None,
+        "latency": slow_down,
+        "gross latency": slow_down,
+    }
+
+
+def _harm(name: LaneName, margins: Margins, effect: Effect | None, bound: float | None, capital: float) -> Harm:
+    return Harm(
+        name=name,
+        capital=capital,
+        effect=None if effect is None else 100 * effect.value,
+        margin=100 * margins.of(name).harm,
+        bound=None if bound is None else 100 * bound,
+        unit="%" if name in LATENCY else "points",
+    )
+
+
+def _passes(requests: int, capital: float, bounds: dict[LaneName, float | None], margins: Margins) -> bool:
+    errors, latency = bounds["errors"], bounds["latency"]
+    if errors is None or latency is None or requests < margins.passes_from or capital >= margins.doubt:
+        return False
+    return errors <= margins.passes_below_errors and latency <= margins.passes_below_latency
+
+
+def _score(capital: float, bounds: dict[LaneName, float | None], margins: Margins) -> int:
+    """Returns 100 for a canary whose harm is ruled out, 50 while nothing is known, and less the more evidence there is
+    against it.
+    """
+    against = min(math.log(max(capital, 1.0)) / math.log(margins.certainty), ALMOST)
+    ruled_out = min(
+        _ruled_out(bounds["errors"], margins.passes_below_errors),
+        _ruled_out(bounds["latency"], margins.passes_below_latency),
+    )
+    return round((1 - against) * (50 + 50 * ruled_out))
+
+
+def _ruled_out(bound: float | None, allowed: float) -> float:
+    if bound is None:
+        return 0.0
+    return 1.0 if bound <= allowed else allowed / bound
+
+
+def _latency_ms(section: Section, buckets: Buckets) -> dict[Track, dict[str, float]]:
+    found = quantiles(section, buckets)
+    return {
+        Track.CANARY: {each.name: round(each.canary_ms, 3) for each in found},
+        Track.STABLE: {each.name: round(each.stable_ms, 3) for each in found},
+    }

@@ -1,0 +1,119 @@
+"""Cuts a rollout's sums: the whole rollout, or its newest part. Production's requests are reweighted, as if they were
+spread over the steps as the canary's are. What changes for both tracks from step to step is then no difference between
+them (Simpson's paradox). Steps in which one track has no requests are left out.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from services.monitor.analysis.strata import PairSums, Strata, StratifiedTests, Stratum
+
+
+@dataclass(frozen=True)
+class ReweightedErrors:
+    """Holds both tracks' errors. Production's are scaled to the number of requests that they are worth."""
+
+    canary_of: float
+    canary: float
+    stable_of: float
+    stable: float
+
+
+@dataclass(frozen=True)
+class ReweightedLatency:
+    """Holds both tracks' latency histograms. Production's is scaled to the number of requests that it is worth."""
+
+    canary: Sequence[int]
+    canary_of: int
+    stable: Sequence[float]
+    stable_of: float
+
+
+@dataclass(frozen=True)
+class Section:
+    """Holds the sums of a part of the rollout."""
+
+    tests: StratifiedTests
+    steps: list[PairSums]
+
+    @cached_property
+    def total(self) -> PairSums:
+        return PairSums.total(self.buckets, self.steps)
+
+    @property
+    def buckets(self) -> int:
+        return len(self.steps[0].canary.latency) if self.steps else 0
+
+    @cached_property
+    def errors(self) -> ReweightedErrors | None:
+        """Returns both tracks' errors; None if no step has requests of both tracks."""
+        return _reweighted(
+            [
+                (each.canary.errors, each.canary.requests, each.stable.errors, each.stable.requests)
+                for each in self.steps
+            ]
+        )
+
+    @cached_property
+    def client_errors(self) -> ReweightedErrors | None:
+        """Returns both tracks' client errors; None if no step has requests of both tracks."""
+        return _reweighted(
+            [
+                (each.canary.client_errors, each.canary.requests, each.stable.client_errors, each.stable.requests)
+                for each in self.steps
+            ]
+        )
+
+    @cached_property
+    def latency(self) -> ReweightedLatency | None:
+        """Returns both tracks' latencies; None if no step has any of both tracks."""
+        counted = [(sum(each.canary.latency), sum(each.stable.latency), each) for each in self.steps]
+        parts = [(mine, others, each) for mine, others, each in counted if mine and others]
+        if not parts:
+            return None
+        if len(parts) == 1:
+            mine, others, only = parts[0]
+            return ReweightedLatency(only.canary.latency, mine, only.stable.latency, others)
+        canary_of = sum(mine for mine, _, _ in parts)
+        worth = canary_of**2 / sum(mine**2 / others for mine, others, _ in parts)
+        weights = [mine / others / canary_of * worth for mine, others, _ in parts]
+        canary, stable = [0] * self.buckets, [0.0] * self.buckets
+        for weight, (_, _, each) in zip(weights, parts, strict=True):
+            canary = [one + more for one, more in zip(canary, each.canary.latency, strict=True)]
+            stable = [one + weight * more for one, more in zip(stable, each.stable.latency, strict=True)]
+        return ReweightedLatency(canary, canary_of, stable, worth)
+
+
+def _reweighted(steps: Iterable[tuple[int, int, int, int]]) -> ReweightedErrors | None:
+    """Takes for each step the canary's errors and requests, and production's."""
+    parts = [each for each in steps if each[1] and each[3]]
+    if not parts:
+        return None
+    canary_of = sum(of for _, of, _, _ in parts)
+    shares = [of / canary_of for _, of, _, _ in parts]
+    worth = 1 / sum(share**2 / others for share, (_, _, _, others) in zip(shares, parts, strict=True))
+    stable = sum(share * errors / of for share, (_, _, errors, of) in zip(shares, parts, strict=True))
+    return ReweightedErrors(canary_of, sum(errors for errors, _, _, _ in parts), worth, stable * worth)
+
+
+def whole(strata: Strata, without: Stratum | None = None) -> Section:
+    """Returns the sums of the whole rollout, without one of its strata."""
+    tests, by_step = strata.tests.copy(), {step: [sums] for step, sums in strata.by_step.items()}
+    if strata.open is not None:
+        tests.add(strata.open)
+        by_step.setdefault(strata.open.step, []).append(strata.open)
+    sums = {step: PairSums.total(strata.buckets, parts) for step, parts in by_step.items()}
+    if without is not None:
+        tests.add(without, -1)
+        sums[without.step].add(without, -1)
+    return Section(tests, list(sums.values()))
+
+
+def newest(strata: Strata) -> Section:
+    """Returns the sums of the newest strata: of the last 2 minutes, or of more if requests are rare."""
+    tests, by_step = StratifiedTests(), dict[int, list[PairSums]]()
+    for stratum in [*strata.recent, *([strata.open] if strata.open else [])]:
+        tests.add(stratum)
+        by_step.setdefault(stratum.step, []).append(stratum)
+    return Section(tests, [PairSums.total(strata.buckets, parts) for parts in by_step.values()])

@@ -1,0 +1,162 @@
+"""Adds up the requests of both tracks over a rollout: in strata of 20 s, and by step. Its size does not grow with the
+length of the rollout.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from services.monitor.analysis.comparison import MantelHaenszel, VanElteren
+from shared.models import Track
+
+STRATUM_S = 20.0
+MOST_CANARY = 50
+"""Requests of the canary after which a stratum ends even if production has had none."""
+RECENT = 6
+
+
+@dataclass
+class TrackSums:
+    """Adds up one track's requests. `latency` counts them by bucket, without the time of the canary's warm-up."""
+
+    latency: list[int]
+    requests: int = 0
+    errors: int = 0
+    client_errors: int = 0
+
+    def count(self, requests: int, errors: int, client_errors: int, latency: Mapping[int, int]) -> None:
+        self.requests += requests
+        self.errors += errors
+        self.client_errors += client_errors
+        for bucket, count in latency.items():
+            self.latency[bucket] += count
+
+    def add(self, other: "TrackSums", sign: int = 1) -> None:
+        self.requests += sign * other.requests
+        self.errors += sign * other.errors
+        self.client_errors += sign * other.client_errors
+        self.latency = [one + sign * more for one, more in zip(self.latency, other.latency, strict=True)]
+
+
+@dataclass
+class PairSums:
+    """Adds up the requests of both tracks over the same time."""
+
+    canary: TrackSums
+    stable: TrackSums
+
+    @classmethod
+    def total(cls, buckets: int, parts: Iterable["PairSums"] = ()) -> "PairSums":
+        """Returns the sums of the parts, each of which stays as it is."""
+        total = cls(TrackSums([0] * buckets), TrackSums([0] * buckets))
+        for part in parts:
+            total.add(part)
+        return total
+
+    def add(self, other: "PairSums", sign: int = 1) -> None:
+        self.canary.add(other.canary, sign)
+        self.stable.add(other.stable, sign)
+
+
+@dataclass
+class Stratum(PairSums):
+    """Adds up the requests of at least 20 s of one step, and goes on until both tracks have had some."""
+
+    step: int = 0
+    began_s: float = 0.0
+    expected_errors: float = 0.0
+    """Errors that the canary would have if it had its share of both tracks' errors."""
+
+    def ends(self, step: int, at_s: float) -> bool:
+        """Returns True if a window of `step` that begins at `at_s` belongs to the next stratum."""
+        enough = bool(self.canary.requests and self.stable.requests) or self.canary.requests >= MOST_CANARY
+        return step != self.step or (enough and at_s - self.began_s >= STRATUM_S)
+
+    @property
+    def excess_errors(self) -> float:
+        return self.canary.errors - self.expected_errors
+
+
+@dataclass
+class StratifiedTests:
+    """Adds up, over strata, what the tests and effects need."""
+
+    errors: MantelHaenszel = field(default_factory=MantelHaenszel)
+    client_errors: MantelHaenszel = field(default_factory=MantelHaenszel)
+    ranks: VanElteren = field(default_factory=VanElteren)
+    canary_errors: int = 0
+    all_errors: int = 0
+    expected_errors: float = 0.0
+
+    def add(self, stratum: Stratum, sign: int = 1) -> None:
+        canary, stable = stratum.canary, stratum.stable
+        self.errors.add(canary.errors, canary.requests, stable.errors, stable.requests, sign)
+        self.client_errors.add(canary.client_errors, canary.requests, stable.client_errors, stable.requests, sign)
+        self.ranks.add(canary.latency, stable.latency, sign)
+        self.canary_errors += sign * canary.errors
+        self.all_errors += sign * (canary.errors + stable.errors)
+        self.expected_errors += sign * stratum.expected_errors
+
+    def copy(self) -> "StratifiedTests":
+        return replace(
+            self, errors=replace(self.errors), client_errors=replace(self.client_errors), ranks=replace(self.ranks)
+        )
+
+
+@dataclass
+class Strata:
+    """Holds the sums of a rollout."""
+
+    buckets: int
+    open: Stratum | None = None
+    recent: deque[Stratum] = field(default_factory=deque)
+    """The newest strata that have ended."""
+    by_step: dict[int, PairSums] = field(default_factory=dict)
+    tests: StratifiedTests = field(default_factory=StratifiedTests)
+    most_errors: Stratum | None = None
+    """The stratum in which the canary's errors were most in excess."""
+    slowest: Stratum | None = None
+    """The stratum in which the canary was slowest, compared with production."""
+    slowest_score: float = 0.0
+
+    def at(self, step: int, at_s: float) -> Stratum:
+        """Returns the stratum to which a window belongs that begins at `at_s`."""
+        if self.open is not None and self.open.ends(step, at_s):
+            self._close(self.open)
+            self.open = None
+        if self.open is None:
+            empty = PairSums.total(self.buckets)
+            self.open = Stratum(empty.canary, empty.stable, step, at_s)
+        return self.open
+
+    def _close(self, stratum: Stratum) -> None:
+        self.recent.append(stratum)
+        if len(self.recent) > RECENT:
+            self.recent.popleft()
+        self.by_step.setdefault(stratum.step, PairSums.total(self.buckets)).add(stratum)
+        before = self.tests.ranks.score
+        self.tests.add(stratum)
+        score = self.tests.ranks.score - before
+        if score > self.slowest_score:
+            self.slowest, self.slowest_score = stratum, score
+        if stratum.excess_errors > (self.most_errors.excess_errors if self.most_errors else 0):
+            self.most_errors = stratum
+
+    def requests(self, track: Track) -> int:
+        """Returns the track's requests since the rollout was opened."""
+        parts = [*self.by_step.values(), *([self.open] if self.open else [])]
+        return sum((part.canary if track is Track.CANARY else part.stable).requests for part in parts)
+
+    def worst_for_errors(self) -> Stratum | None:
+        """Returns the stratum in which the canary's errors were most in excess; None if they never were."""
+        found = [stratum for stratum in (self.most_errors, self.open) if stratum and stratum.excess_errors > 0]
+        return max(found, key=lambda stratum: stratum.excess_errors, default=None)
+
+    def worst_for_latency(self) -> Stratum | None:
+        """Returns the stratum in which the canary was slowest, compared with production; None if it never was."""
+        if self.open is not None:
+            ranks = VanElteren()
+            ranks.add(self.open.canary.latency, self.open.stable.latency)
+            if ranks.score > self.slowest_score:
+                return self.open
+        return self.slowest
