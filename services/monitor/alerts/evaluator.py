@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
 from pydantic import ValidationError
@@ -71,6 +71,11 @@ class Evaluator:
     def proxy_problem(self) -> str | None:
         """Returns the reason why the proxy did not answer last time; None if it did, or was not called."""
         return next(iter(self._unanswered.values()), None)
+
+    @property
+    def rollouts(self) -> Mapping[str, RolloutView]:
+        """Returns app → its rollout, as last read, for the apps that have or had a canary."""
+        return self._rollouts
 
     async def step(self) -> None:
         """Evaluates the rules once, for the apps that have a canary or were never evaluated; every 2 s for all apps. If
@@ -291,7 +296,5 @@ class Evaluator:
 
 
 def _just_now(at: datetime | None, now: datetime) -> bool:
-    """Returns True if `at` and `now` differ by less than 2 s; False if `at` is None. A time far after `now` also gives
-    False, because the clock was then set back.
-    """
+    """Returns True if `at` and `now` differ by less than 2 s; `at` is far after `now` if the clock was set back."""
     return at is not None and abs(now - at) < PRODUCTION_INTERVAL
