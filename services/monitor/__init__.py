@@ -9,6 +9,7 @@ inventory/ the instances in the registry, and which releases are live
 notify/    message texts, recipients, silences, the notifier (apprise)
 scaling/   memory limits: input, policy, decision, loop
 alerts/    alert states, traffic windows, the evaluator; outages of production, problems of the platform
+progress/  steps of rollouts: the gate at the end of each, and the loop that tells the proxy
 dispatch/  alert groups, deliveries, the outbox, the dispatcher that follows events
 api/       REST and HTML pages
 

@@ -32,6 +32,7 @@ from services.monitor.loops import Aborts, RegistryFollower, Retention, Sampler
 from services.monitor.metrics import MonitorCollector
 from services.monitor.notify.apprise_notifier import AppriseNotifier
 from services.monitor.notify.notifier_store import NotifierStore
+from services.monitor.progress.progress import Progress, no_checks
 from services.monitor.removed_apps import RemovedApps
 from services.monitor.retention_store import RetentionStore
 from services.monitor.samples.sample_cache import SampleCache
@@ -92,6 +93,7 @@ def build_app(settings: Settings) -> FastAPI:
     inventory = Inventory(live)
     figures = ProxyFigures(proxy, traffic, now)
     evaluator = Evaluator(deployer, figures, samples, inventory, alerts, analyses, now, wake)
+    progress = Progress(proxy, lambda: figures.rollouts, analyses, no_checks, now)
     outages = OutageWatch(deployer, inventory, live, evaluator, now)
     others: dict[ServiceName, ServiceClient] = {"deployer": deployer, "proxy": proxy}
     services = {each: others.get(each) or ServiceClient(each, settings, registry, http) for each in SERVICES}
@@ -149,6 +151,7 @@ def build_app(settings: Settings) -> FastAPI:
             Loop("sampling", sampler.step, every_s=SAMPLE_S),
             Loop("watch", evaluator.step, every_s=EVALUATE_S),
             aborts,
+            Loop("progress", progress.step, every_s=REPEAT_S),
             Loop("outages", outages.step, every_s=SAMPLE_S),
             Loop("platform", platform.step, every_s=PLATFORM_S),
             direct,

@@ -11,7 +11,7 @@ from pydantic import JsonValue, ValidationError
 from services.monitor.alerts.analysis_store import AnalysisStore
 from services.monitor.alerts.judged_counters import JudgedCounters, window_between
 from services.monitor.analysis.judge import Judge
-from services.monitor.analysis.margins import Margins
+from services.monitor.analysis.lanes.margins import Margins
 from services.monitor.analysis.verdict import CanaryVerdict
 from services.monitor.analysis.window import JudgedWindow
 from services.monitor.rules.rule import Reading

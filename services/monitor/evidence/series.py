@@ -7,9 +7,8 @@ from itertools import zip_longest
 
 from services.monitor.analysis.verdict import CanaryVerdict
 from services.monitor.analysis.window import JudgedWindow
-from shared.latency import quantile_ms
 from shared.models import Track, View
-from shared.proxy_models import LatencyHistogram
+from shared.proxy_models import LatencyHistogram, quantile_ms
 
 POINT_S = 10
 POINTS_MOST = 720

@@ -1,6 +1,7 @@
 """Decides of which events people are notified, and composes the messages. Pure. People are notified of builds that
-failed (and of the first one that succeeds again), releases that failed or were rolled back, rollouts that were aborted
-or whose promotion failed, and every change of scaling. Alerts are grouped first (`dispatch/alert_group.py`).
+failed (and of the first one that succeeds again), releases that failed or were rolled back, rollouts that were aborted,
+wait for a person or were promoted by themselves, and every change of scaling. Alerts are grouped first
+(`dispatch/alert_group.py`).
 """
 
 from collections.abc import Callable, Mapping
@@ -150,16 +151,52 @@ def _aborted(subject: Subject) -> Message | None:
 
 
 def _paused(subject: Subject) -> Message | None:
-    """Returns the message about a rollout whose promotion failed; None for other pauses, which end by themselves."""
+    """Returns the message about a rollout that waits for a person; None for other pauses, which end by themselves."""
     event = subject.event
-    if not event.reason.startswith(PROMOTION):
+    # Proxies of earlier versions do not say it.
+    if (event.model_extra or {}).get("resumes_by_itself", not event.reason.startswith(PROMOTION)):
         return None
     return compose(
         f"{subject.target}: {event.id} is paused: {event.reason}",
-        [event.reason, "The canary keeps its visitors. Promote it again, resume the rollout, or abort it."],
-        subject.facts(),
+        [event.reason, "The canary keeps its visitors. Resume the rollout, promote it, or abort it."],
+        subject.facts(*_steps(event)),
         f"{subject.links.proxy}/apps/{event.app}/rollout",
     )
+
+
+def _progressing(subject: Subject) -> Message | None:
+    """Returns the message about a rollout whose steps have all ended and which a person has to promote; else None."""
+    event = subject.event
+    fields = event.model_extra or {}
+    if fields.get("passed") is not True or fields.get("promote") == "automatic":
+        return None
+    return compose(
+        f"{subject.target}: {event.id} has passed and waits for its promotion: {event.reason}",
+        [event.reason, "The canary keeps its visitors. Promote it, or abort it."],
+        subject.facts(*_steps(event)),
+        f"{subject.links.proxy}/apps/{event.app}/rollout",
+    )
+
+
+def _promoted(subject: Subject) -> Message | None:
+    """Returns the message about a canary that was promoted by itself; None if a person promoted it."""
+    event = subject.event
+    fields = event.model_extra or {}
+    if fields.get("promote") != "automatic" or fields.get("step") != fields.get("steps"):
+        return None
+    return compose(
+        f"{subject.target}: {event.id} was promoted to production: {event.reason}",
+        [event.reason, "All steps of its rollout had ended, and its manifest says that it is then promoted."],
+        subject.facts(*_steps(event)),
+        f"{subject.links.proxy}/apps/{event.app}/rollout",
+    )
+
+
+def _steps(event: Event) -> list[Fact]:
+    fields = event.model_extra or {}
+    if not isinstance(steps := fields.get("steps"), int) or not isinstance(step := fields.get("step"), int):
+        return []
+    return [("step", f"{min(step + 1, steps)} of {steps}"), ("share", f"{fields.get('weight')} %")]
 
 
 def _scaled(subject: Subject) -> Message | None:
@@ -182,6 +219,8 @@ COMPOSERS: Mapping[str, Callable[[Subject], Message | None]] = {
     "release.rolled_back": _release,
     "rollout.aborted": _aborted,
     "rollout.paused": _paused,
+    "rollout.progressing": _progressing,
+    "rollout.promoted": _promoted,
     "scaling.decided": _scaled,
 }
 NOTIFIED = (*COMPOSERS, "alert.firing", "alert.resolved")
