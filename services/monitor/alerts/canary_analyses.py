@@ -91,11 +91,13 @@ class CanaryAnalyses:
         clock: Callable[[], datetime],
         wake: Callable[[], None],
         observers: Sequence[WindowObserver] = (),
+        own_failure: Callable[[str], str | None] = lambda release: None,
     ) -> None:
         self._store = store
         self._clock = clock
         self._wake = wake
         self._observers = observers
+        self._own_failure = own_failure
         self._started_at = clock()
         self._open: dict[str, Analysis] = {}
         self._wanted: dict[str, datetime] = {}
@@ -144,7 +146,11 @@ class CanaryAnalyses:
                 log.exception("a window of %s could not be passed on", analysis.release)
 
     def reading(self, app: str, release: str) -> Reading:
-        """Returns 1 if the canary has failed, else 0. The value is None if there were no figures in the last 10 s."""
+        """Returns 1 if the canary has failed, by its requests or by a check of its app's own; else 0. The value is None
+        if there were no figures in the last 10 s.
+        """
+        if (failure := self._own_failure(release)) is not None:
+            return Reading(1.0, failure, {"own_check": failure})
         analysis, now = self._open.get(app), self._clock()
         if analysis is None or analysis.release != release or analysis.last_window_at is None:
             return NO_FIGURES

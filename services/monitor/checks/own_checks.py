@@ -35,6 +35,7 @@ from shared.security.vault import Vault, VaultError
 from shared.store import RedisError, redis_words
 
 AT_A_TIME = 20
+ENDED_KEPT = 50  # rollouts whose last results are kept, for their evidence
 RULE = "analysis"
 ERROR_EVENT = "analysis.error"
 
@@ -115,8 +116,8 @@ class OwnChecks:
         self._states = {release: states for release, states in self._states.items() if not _is_of(release, app)}
 
     def _forget_changed(self, app: str, before: AnalysisSettings | None, after: AnalysisSettings | None) -> None:
-        kept = _calls(before).items() & _calls(after).items() if before and after else set()
-        same = {key for key, _ in kept}
+        earlier = _calls(before)
+        same = {key for key, call in _calls(after).items() if earlier.get(key) == call}
         fresh = new_states(after) if after else {}
         for release, states in self._states.items():
             if _is_of(release, app):
@@ -157,12 +158,14 @@ class OwnChecks:
     # --- calls
 
     async def step(self) -> None:
-        """Begins the checks that are due in the open rollouts, and drops the states of ended ones. Raises RedisError if
-        the settings were never read.
+        """Begins the checks that are due in the open rollouts. Raises RedisError if the settings were never read, or if
+        people cannot be told of an error.
         """
         settings = await self.load()
         current = {rollout.release: rollout for rollout in self._rollouts() if rollout.release}
-        self._states = {release: states for release, states in self._states.items() if release in current}
+        ended = [release for release in self._states if release not in current]
+        for release in ended[:-ENDED_KEPT]:  # oldest first
+            del self._states[release]
         for release, rollout in current.items():
             if (own := settings.get(rollout.app)) is not None:
                 states = self._states.setdefault(release, new_states(own))

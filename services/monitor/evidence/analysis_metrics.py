@@ -27,7 +27,7 @@ class AnalysisCollector(Collector):
         self._recorder = recorder
         self._aborts: Counter[tuple[str, str]] = Counter()
 
-    async def on_event(self, event: Event) -> None:
+    def on_event(self, event: Event) -> None:
         """Counts the event, if a rollout was aborted."""
         if event.type == "rollout.aborted":
             self._aborts[cause_of(event)] += 1

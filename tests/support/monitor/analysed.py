@@ -6,12 +6,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from services.monitor.alerts.canary_analyses import Analysis
+from services.monitor.alerts.judged_counters import JudgedCounters
 from services.monitor.analysis.judge import Judge
-from services.monitor.analysis.verdict import CanaryVerdict, Harm, LaneName
+from services.monitor.analysis.lanes.margins import LaneName
+from services.monitor.analysis.verdict import CanaryVerdict, Harm
 from services.monitor.analysis.window import JudgedWindow, TrackWindow
 from shared.canary import CanaryStep
 from shared.models import Track
-from shared.proxy_models import JudgedTraffic, JudgedTrack, LatencyHistogram, LeftOut, RolloutState, RolloutView
+from shared.proxy_models import JudgedTrack, JudgedTraffic, LatencyHistogram, LeftOut, RolloutState, RolloutView
 from shared.proxy_models import VerdictResult as Result
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -81,7 +83,7 @@ class SetJudge(Judge):
     """Says the verdict that it is given."""
 
     says: CanaryVerdict
-    le_ms: tuple[float | None, ...] = LE_MS  # type: ignore[assignment]
+    le_ms: tuple[float | None, ...] = LE_MS
 
     @property
     def failed(self) -> bool:
@@ -94,7 +96,7 @@ class SetJudge(Judge):
 def analysis(
     says: CanaryVerdict | None = None, of: JudgedTraffic | None = None, release: str = "notes-r9", app: str = "notes"
 ) -> Analysis:
-    return Analysis(app, release, SetJudge(says or verdict()), AT, 0, judged=of)
+    return Analysis(app, release, SetJudge(says or verdict()), AT, JudgedCounters(at=AT), 0, judged=of)
 
 
 def rollout(release: str | None = "notes-r9", app: str = "notes", **fields: Any) -> RolloutView:

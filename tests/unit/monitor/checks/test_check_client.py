@@ -77,7 +77,7 @@ async def test_a_metric_answers_a_finite_number_or_it_is_an_error(
     ],
 )
 async def test_a_hook_passes_says_no_or_is_an_error(
-    client: CheckClient, outside: respx.Router, status: int, text: str, said: str | None | CheckError
+    client: CheckClient, outside: respx.Router, status: int, text: str, said: str | CheckError | None
 ) -> None:
     route = outside.post(URL).respond(status, text=text, headers={"Location": "http://127.0.0.1:8000/other"})
     if isinstance(said, CheckError):
@@ -164,6 +164,6 @@ async def test_a_real_server_is_called_through_the_guard_with_limits(server: str
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "169.254.169.254", "2130706433"])
 async def test_no_address_of_the_machine_is_called(host: str) -> None:
     client = CheckClient(AddressGuard())
-    with pytest.raises(CheckError, match="which nothing may call|has no address"):
+    with pytest.raises(CheckError, match=r"which nothing may call|has no address"):
         await client.value(f"http://{host}:9/", {})
     await client.aclose()
