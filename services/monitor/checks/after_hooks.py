@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from pydantic import JsonValue
 
-from services.monitor.checks.analysis_settings import When
+from services.monitor.checks.analysis_settings import HookTime
 from services.monitor.checks.check_client import CheckClient, CheckError
 from services.monitor.checks.check_state import TOLD_AFTER, CheckKind, CheckState, unanswered
 from services.monitor.checks.check_store import CheckStore, DueHook
@@ -54,7 +54,7 @@ class AfterHooks:
         if (state := ENDED.get(event.type)) is None:
             return
         settings = (await self._checks.load()).get(event.app)
-        hooks = [each for each in settings.hooks if each.when is When.AFTER] if settings else []
+        hooks = [each for each in settings.hooks if each.when is HookTime.AFTER] if settings else []
         if not hooks:
             return
         extra = event.model_extra or {}
@@ -66,7 +66,7 @@ class AfterHooks:
             weight=extra.get("weight", 0),
             step=extra.get("step", 0),
         )
-        body = hook_body(rollout, When.AFTER.value, self._verdict(event.id))
+        body = hook_body(rollout, HookTime.AFTER.value, self._verdict(event.id))
         await self._add([self._new(event, each.name, body) for each in hooks])
 
     def _new(self, event: Event, hook: str, body: dict[str, JsonValue]) -> DueHook:

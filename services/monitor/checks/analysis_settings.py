@@ -25,7 +25,7 @@ Headers = Annotated[
 ]
 
 
-class When(StrEnum):
+class HookTime(StrEnum):
     """Names the times at which a hook is called."""
 
     BEFORE = "before"
@@ -92,7 +92,7 @@ class HookBody(_CallBody):
     the canary; any other 2xx passes.
     """
 
-    when: Annotated[When, Strict(False)]
+    when: Annotated[HookTime, Strict(False)]
 
 
 class AnalysisBody(Model):
@@ -132,7 +132,7 @@ class OwnMetric(OutsideCall):
 
 
 class Hook(OutsideCall):
-    when: When
+    when: HookTime
 
 
 class AnalysisSettings(View):

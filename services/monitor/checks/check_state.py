@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from services.monitor.checks.analysis_settings import AnalysisSettings, OwnMetric, When
+from services.monitor.checks.analysis_settings import AnalysisSettings, OwnMetric, HookTime
 from shared.models import View
 
 METRIC_S, HOOK_S, DURING_S = 10.0, 10.0, 60.0
@@ -26,9 +26,9 @@ class CheckResult(StrEnum):
 
 class CheckKind(StrEnum):
     METRIC = "metric"
-    BEFORE = When.BEFORE.value
-    DURING = When.DURING.value
-    AFTER = When.AFTER.value
+    BEFORE = HookTime.BEFORE.value
+    DURING = HookTime.DURING.value
+    AFTER = HookTime.AFTER.value
 
 
 class CheckState(View):
@@ -80,7 +80,7 @@ def new_states(settings: AnalysisSettings) -> dict[str, CheckState]:
     """Returns key → state of each check that is made while a rollout goes on; all are unknown."""
     states = [CheckState(name=each.name, kind=CheckKind.METRIC) for each in settings.metrics]
     states += [
-        CheckState(name=each.name, kind=CheckKind(each.when)) for each in settings.hooks if each.when is not When.AFTER
+        CheckState(name=each.name, kind=CheckKind(each.when)) for each in settings.hooks if each.when is not HookTime.AFTER
     ]
     return {key_of(state.kind, state.name): state for state in states}
 

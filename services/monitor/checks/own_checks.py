@@ -10,7 +10,7 @@ from services.monitor.checks.analysis_settings import (
     AnalysisSettings,
     OutsideCall,
     OwnMetric,
-    When,
+    HookTime,
     changed,
 )
 from services.monitor.checks.check_client import CheckClient, CheckError
@@ -248,7 +248,7 @@ def _calls(settings: AnalysisSettings | None) -> dict[str, OutsideCall]:
     if settings is None:
         return {}
     metrics = {key_of(CheckKind.METRIC, each.name): each for each in settings.metrics}
-    hooks = {key_of(CheckKind(each.when), each.name): each for each in settings.hooks if each.when is not When.AFTER}
+    hooks = {key_of(CheckKind(each.when), each.name): each for each in settings.hooks if each.when is not HookTime.AFTER}
     return {**metrics, **hooks}
 
 
