@@ -1,5 +1,6 @@
 """The monitor's loops against a deployer and a proxy that answer over HTTP: a canary on its way, step by step."""
 
+import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -48,23 +49,29 @@ async def test_a_canary_that_answers_500_is_aborted_and_it_is_said_why(monitor: 
     world.state, world.release = None, None
     await monitor.second()  # the canary's instance is there, its rollout not yet
     world.state, world.release = "progressing", "notes-r9"
-    await monitor.second(canary=(41, 41), stable=(80, 0))
-    words = "answered 41 of 41 requests with 5xx in 1 s; stable 0 of 80"
+    assert await monitor.until_aborted(canary=(41, 41), stable=(80, 0)) == 3  # a burst of 2 s proves nothing
+    words = "errors: 123 of 123 requests to the canary failed (100.0 %), 0 of 240 to production (0.0 %)"
     [abort] = world.aborts
-    assert (abort["release"], abort["reason"]) == ("notes-r9", f"errors: {words}")
+    assert (abort["release"], abort["reason"]) == ("notes-r9", f"analysis: {words}")
+    seen = abort["evidence"].pop("seen")
     assert abort["evidence"] == {
-        **{"alert": "errors:notes-r9", "rule": "errors", "metric": "error_share", "value": 1.0, "threshold": 0.05},
-        **{"words": words, "since": "2026-01-01T00:00:02+00:00"},
-        "seen": {
-            **{"canary_requests": 41, "canary_errors": 41, "seconds": 1.0},
-            **{"stable_requests": 80, "stable_errors": 0},
-        },
+        **{"alert": "analysis:notes-r9", "rule": "analysis", "metric": "analysis", "value": 1.0, "threshold": 1.0},
+        **{"words": words, "since": "2026-01-01T00:00:04+00:00"},
     }
+    assert (seen["verdict"]["result"], seen["verdict"]["score"], seen["verdict"]["reason"]) == ("fail", 0, words)
+    assert {harm["name"] for harm in seen["verdict"]["harms"]} >= {"errors", "gross errors", "latency"}
+    assert (seen["verdict"]["requests"], seen["errors_by_kind"]["canary"]) == (
+        {"canary": 123, "stable": 240},
+        {"status": 123},
+    )
+    assert (seen["weight"], seen["step"], seen["left_out"]) == (33, 0, {"forced": 3})
+    assert seen["judged_at"] == "2026-01-01T00:00:04+00:00"
+    assert len(json.dumps(abort["evidence"] | {"seen": seen})) < 16 * 1024
     assert monitor.woken == 1
-    fired = monitor.alert("errors:notes-r9")
+    fired = monitor.alert("analysis:notes-r9")
     assert (fired.state, fired.abort) == (AlertState.FIRING, AbortState.CONFIRMED)
     await monitor.second()
-    gone = monitor.alert("errors:notes-r9")
+    gone = monitor.alert("analysis:notes-r9")
     assert (gone.state, gone.reason) == (AlertState.GONE, "the rollout of notes-r9 is aborted")
     assert len(world.aborts) == 1
 
@@ -225,7 +232,9 @@ async def test_a_rule_that_cannot_be_judged_does_not_stop_the_others(
     assert [record.message for record in caplog.records if "cannot be judged" in record.message] == said * 2
 
 
-async def test_a_slow_canary_is_aborted_after_ten_seconds(monitor: Monitor, world: World) -> None:
+async def test_a_slow_canary_is_aborted_after_ten_seconds_by_a_rule_of_ones_own(monitor: Monitor, world: World) -> None:
+    rule = Rule(name="latency", metric=Metric.LATENCY, threshold=2, clear=1.5, for_s=10, aborts=True)
+    await monitor.alerts.put_rule(rule)  # the name of an earlier default rule
     world.slow_ms = {"canary": 240}
     seconds = 0
     while not world.aborts and seconds < 60:
@@ -291,9 +300,10 @@ async def test_an_answer_that_makes_no_sense_does_not_keep_other_apps_from_being
     world.others = {"another": {"app": "another", "release": "another-r1", "state": "wobbling"}}
     with pytest.raises(ValidationError):
         await monitor.second()
-    with pytest.raises(ValidationError):
-        await monitor.second(canary=(30, 30))
-    assert monitor.alert("errors:notes-r9").abort == AbortState.WANTED
+    for _ in range(3):
+        with pytest.raises(ValidationError):
+            await monitor.second(canary=(30, 30), stable=(60, 0))
+    assert monitor.alert("analysis:notes-r9").abort == AbortState.WANTED
 
 
 async def test_traffic_of_one_app_that_cannot_be_read_keeps_no_other_from_being_watched(
@@ -301,8 +311,8 @@ async def test_traffic_of_one_app_that_cannot_be_read_keeps_no_other_from_being_
 ) -> None:
     world.others = {"another": {"app": "another", "release": None, "tracks": "garbled"}}
     await monitor.second()
-    await monitor.second(canary=(30, 30))
-    assert [abort["evidence"]["rule"] for abort in world.aborts] == ["errors"]
+    await monitor.until_aborted()
+    assert [abort["evidence"]["rule"] for abort in world.aborts] == ["analysis"]
     assert "cannot be read" in (monitor.figures.problem or "")
 
 
@@ -320,14 +330,14 @@ async def test_traffic_that_cannot_be_read_at_all_leaves_health_watched(
 async def test_with_the_deployer_down_a_known_canary_is_still_watched(monitor: Monitor, world: World) -> None:
     await monitor.second()
     world.down = {"deployer"}
-    await monitor.second(canary=(30, 30))
+    await monitor.until_aborted()
     assert [abort["release"] for abort in world.aborts] == ["notes-r9"]
 
 
 async def test_an_empty_registry_ends_no_watch(monitor: Monitor, world: World) -> None:
     await monitor.second()
     world.instances = {}
-    await monitor.second(canary=(30, 30))
+    await monitor.until_aborted()
     assert [abort["release"] for abort in world.aborts] == ["notes-r9"]
 
 
@@ -357,11 +367,12 @@ async def test_apps_that_came_and_went_take_no_memory(monitor: Monitor, world: W
 async def test_an_alerts_events_say_what_it_is_about(monitor: Monitor, world: World, redis: Redis) -> None:
     await monitor.alerts.put_rule(Rule(name="full", metric=Metric.MEMORY, threshold=0.4, for_s=1))
     world.production = {"notes-r8-1": "ready"}
+    world.usage = {"notes-r8-1": {"working_set": 45}, "notes-r9-1": {"working_set": 95}}
     for _ in range(3):
         await monitor.second()
     world.instances["notes-r9-1"] = "failed"
-    await monitor.second()
-    await monitor.second()
+    for _ in range(3):
+        await monitor.second()
     await monitor.alerts.flush()
     appended = await appended_events(redis)
     event = [
@@ -381,7 +392,7 @@ async def test_an_alerts_events_say_what_it_is_about(monitor: Monitor, world: Wo
         if event.type == "alert.firing"
     }
     assert figures["health:notes-r9"] == {"value": 1, "threshold": 1, "aborts": True}
-    assert figures["full:notes-r8"] == {"value": 0.5, "threshold": 0.4, "aborts": False}
+    assert figures["full:notes-r8"] == {"value": 0.45, "threshold": 0.4, "aborts": False}
 
 
 async def test_apps_that_came_one_after_the_other_are_evaluated_together(monitor: Monitor, world: World) -> None:
@@ -470,7 +481,7 @@ async def test_with_redis_down_it_aborts_and_stores_that_afterwards(
     store = AwayStore(redis, can_load=can_load)
     monitor = Monitor(world, settings, http, redis, store)
     await monitor.second()
-    await monitor.second(canary=(30, 30))
+    await monitor.until_aborted()
     assert [abort["release"] for abort in world.aborts] == ["notes-r9"]
     with pytest.raises(RedisError):
         await monitor.alerts.flush()

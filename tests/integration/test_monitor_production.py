@@ -56,9 +56,9 @@ async def test_a_canarys_errors_are_not_productions(monitor: Monitor, world: Wor
     await monitor.second()
     world.release, world.state, world.instances = "notes-r9", "progressing", {"notes-r9-1": "ready"}
     await tell(monitor, redis, "instance.starting", "notes-r9-1")
-    await monitor.second(canary=(30, 30), stable=(60, 0))
-    await monitor.second(canary=(30, 30), stable=(60, 0))
-    assert monitor.states() == {"errors:notes-r9": "gone"}
+    await monitor.until_aborted()
+    await monitor.second()
+    assert monitor.states() == {"analysis:notes-r9": "gone"}
     assert len(world.aborts) == 1
 
 

@@ -89,6 +89,14 @@ class World:
     usage: dict[str, dict[str, Any]] = field(default_factory=dict)  # instance → what else its stats say
     slow_ms: dict[str, float] = field(default_factory=dict)  # track → latency of each of its requests
     sampled: bool = True
+    judged: bool = True
+    """False: the proxy does not tell which requests the canary analysis compares."""
+    weight: int = 33
+    step: int = 0
+    opened_at: datetime = START
+    probes: dict[str, dict[str, datetime]] = field(default_factory=dict)  # instance → its last probes
+    changed: dict[str, tuple[str, datetime]] = field(default_factory=dict)
+    """Instance → its state, and the time at which it got there; the first state lies a minute back."""
     rollout_in_traffic: bool = False  # as a proxy of today has it
     traffic_answer: dict[str, Any] | None = None  # instead of everybody's traffic
     aborts: list[dict[str, Any]] = field(default_factory=list)
@@ -110,7 +118,7 @@ class World:
                 items = [self._stats(name, place) for name, place in running.items()] if self.sampled else []
                 return httpx.Response(200, json={"items": items, "next": None})
             case "/registry":
-                return httpx.Response(200, json={"services": [], "instances": self._registry()})
+                return httpx.Response(200, json=self._registry())
             case "/apps/notes/environments/production" if self.environment:
                 return httpx.Response(200, json=self.environment)
             case "/apps/notes/rollout":
@@ -133,15 +141,18 @@ class World:
         return httpx.Response(status, json=body)
 
     def _rollout(self) -> dict[str, Any]:
-        return {"app": "notes", "release": self.release, "state": self.state, "reason": None}
+        opened = {"opened_at": self.opened_at.isoformat(), "step": self.step}
+        return {"app": "notes", "release": self.release, "state": self.state, "reason": None, **opened}
 
-    def _registry(self) -> dict[str, dict[str, list[Any]]]:
+    def _registry(self) -> dict[str, Any]:
         canary = [self._record(name, state) for name, state in self.instances.items()]
         stable = [self._record(name, state) for name, state in self.production.items()]
         tracks = {"canary": canary, "stable": stable}
         mine = {track: records for track, records in tracks.items() if records}
         quiet = {app: {"stable": [self._record(f"{app}-r1-1", "ready")]} for app in self.without_canary}
-        return ({"notes": mine} if mine else {}) | {app: {"canary": canary} for app in self.others} | quiet
+        instances = ({"notes": mine} if mine else {}) | {app: {"canary": canary} for app in self.others} | quiet
+        probes = {name: {field: at.isoformat() for field, at in times.items()} for name, times in self.probes.items()}
+        return {"services": [], "instances": instances, "probes": probes}
 
     def _abort(self, body: dict[str, Any]) -> httpx.Response:
         self.aborts.append(body)
@@ -160,9 +171,12 @@ class World:
         } | self.usage.get(name, {})
 
     def _record(self, name: str, state: str) -> dict[str, Any]:
+        before = self.changed.setdefault(name, (state, START - timedelta(minutes=1)))
+        if before[0] != state:
+            self.changed[name] = state, self.time
         return {
             **{"id": name, "release": name.rpartition("-")[0], "commit": "0" * 40, "address": "127.0.0.1:1"},
-            **{"state": state, "memory_limit": 100, "updated_at": START.isoformat()},
+            **{"state": state, "memory_limit": 100, "updated_at": self.changed[name][1].isoformat()},
         }
 
     def _traffic(self) -> dict[str, Any]:
@@ -174,7 +188,18 @@ class World:
 
         stable = track("stable", self.stable_release, self.stable)
         tracks = {"stable": stable, "canary": track("canary", self.release, self.canary)}
-        return {"epoch": self.epoch, "share_set": 0.33, "share_seen": None, "tracks": tracks}
+        view = {"epoch": self.epoch, "share_set": 0.33, "share_seen": None, "tracks": tracks}
+        if not self.judged or self.release is None:
+            return view
+        compared = {
+            name: {
+                **{"requests": counts["requests"], "errors": {"status": counts["errors"]}},
+                **{"latency": counts["latency"], "visitors": counts["requests"], "failing_visitors": counts["errors"]},
+            }
+            for name, counts in tracks.items()
+        }
+        judged = {"release": self.release, "weight": self.weight, "tracks": compared, "left_out": {"forced": 3}}
+        return view | {"judged": judged}
 
 
 class Monitor:
@@ -260,6 +285,14 @@ class Monitor:
         await self.evaluator.step()
         await self.outages.step()
         await self.aborts.step()
+
+    async def until_aborted(self, canary: tuple[int, int] = (30, 30), stable: tuple[int, int] = (60, 0)) -> int:
+        """Lets such seconds pass until the proxy was asked for an abort; returns their number, which is at most 10."""
+        for seconds in range(1, 11):
+            await self.second(canary, stable)
+            if self.world.aborts:
+                return seconds
+        raise AssertionError("nothing was aborted")
 
     def alert(self, name: str) -> Alert:
         return next(alert for alert in self.alerts.alerts() if alert.id == name)

@@ -232,7 +232,10 @@ def test_latency_is_that_of_the_last_thirty_seconds() -> None:
     window.add(NO_CANARY, at(0))
     for second in range(1, 61):
         window.add(timed((second * 10, 20), (second * 10, 20)), at(second))
-    assert window.p95_ms(Track.CANARY, "notes-r9", at(60), compared=False).description == "its p95 is 24 ms of 300 requests in 30 s"
+    assert (
+        window.p95_ms(Track.CANARY, "notes-r9", at(60), compared=False).description
+        == "its p95 is 24 ms of 300 requests in 30 s"
+    )
 
 
 @pytest.mark.parametrize(("requests", "p95"), [(20, 242.5), (19, None), (0, None)])
