@@ -76,11 +76,12 @@ def decide(
     now: datetime,
 ) -> GateDecision:
     """Returns what becomes of the current step. `verdict` is the judge's at this gate, from figures until `read_at`;
-    None if there are no figures. Missing data holds the step, and never ends it.
+    None if there are no figures. Missing data holds the step, and never ends it. A verdict that failed holds it too:
+    the rule `analysis` aborts the rollout, as long as people want it to.
     """
     summary = _summary(verdict, now)
     if verdict is not None and verdict.result is VerdictResult.FAIL:
-        return GateDecision(GateOutcome.ABORT, summary, verdict.reason, rule="analysis")
+        return GateDecision(GateOutcome.HOLD, summary, f"the canary has failed: {verdict.reason}")
     for check in checks:
         if check.result is VerdictResult.FAIL:
             return GateDecision(GateOutcome.ABORT, summary, check.reason, rule=check.name)

@@ -17,7 +17,9 @@ CALL_S = 5.0  # the proxy waits up to 3 s for Envoy
 AGAIN = timedelta(seconds=10)
 
 GateChecks = Callable[[str, str, int], Awaitable[Sequence[GateCheck]]]
-"""Function that returns the checks of an app's rollout, a release id, at the end of a step, a number from 0."""
+"""Function that returns the checks of an app's rollout, a release id, at the end of a step, a number from 0. A check
+that failed aborts the rollout.
+"""
 
 
 class GateJudge(Protocol):

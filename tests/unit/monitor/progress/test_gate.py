@@ -35,10 +35,10 @@ def rollout(step: int = 0, weight: int = 33, **fields: object) -> RolloutView:
     [
         (0, PASS, ADVANCE),
         (0, UNSURE, ADVANCE),
-        (0, FAIL, ABORT),
+        (0, FAIL, HOLD),
         (1, PASS, ADVANCE),
         (1, UNSURE, HOLD),
-        (1, FAIL, ABORT),
+        (1, FAIL, HOLD),
     ],
 )
 def test_only_the_last_step_needs_certainty(step: int, result: VerdictResult, outcome: GateOutcome) -> None:
@@ -76,6 +76,7 @@ def test_missing_data_never_counts_as_good(step: int, verdict: Said | None, read
             "the canary has had 40 requests that count, 60 more are needed",
         ),
         (Said(UNSURE), 33, "not certain yet: the bounds are wide"),
+        (Said(FAIL, reason="12 of 130 requests failed"), 33, "the canary has failed: 12 of 130 requests failed"),
         (without_visitors(UNSURE), 0, "its share is 0 percent, so there is nothing to judge; set a share, or promote"),
     ],
 )
