@@ -15,7 +15,7 @@ from services.monitor.progress.progress import Progress
 from shared.config import SharedSettings
 from shared.http import ServiceClient
 from shared.models import Track
-from shared.proxy_models import RolloutAction, RolloutAdvance, RolloutState, RolloutView
+from shared.proxy_models import RolloutAdvance, RolloutState, RolloutView
 from tests.support.monitor.monitor_world import NoRegistry
 from tests.unit.monitor.progress.test_gate import FAIL, NOW, PASS, UNSURE, Said, rollout
 
@@ -143,18 +143,6 @@ async def test_a_gate_that_fails_holds_the_step_which_the_rule_then_aborts(world
     assert path == "/apps/notes/rollout/advance"
     assert body["hold"] == "the canary has failed: 12 of 130 requests failed"
     assert world.checked == [], "the app's own checks are not asked any more"
-
-
-async def test_a_check_of_the_app_that_fails_aborts_with_its_evidence(world: World, progress: Progress) -> None:
-    world.says(Said(PASS, score=90, reason="no harm"))
-    world.checks = [GateCheck("orders", FAIL, "orders a minute are 3, at least 10 are asked for")]
-    await progress.step()
-    [(path, body)] = world.told
-    assert path == "/apps/notes/rollout/abort"
-    action = RolloutAction.model_validate(body)
-    assert action.reason == "orders: orders a minute are 3, at least 10 are asked for"
-    verdict = {"result": "pass", "score": 90, "reason": "no harm", "at": "2026-01-01T00:00:00Z"}
-    assert action.evidence == {"rule": "orders", "words": world.checks[0].reason, "verdict": verdict}
 
 
 async def test_a_check_of_the_app_is_asked_and_holds_the_step(world: World, progress: Progress) -> None:
