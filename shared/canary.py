@@ -87,7 +87,8 @@ class Canary(Strict):
     override: str | None = Field(
         None,
         pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$",
-        description="Name of the app's secret that the header `x-canary` must carry to get the canary.",
+        description="Name of a secret of the app's canary environment, which must be set. The header `x-canary` then "
+        "gets the canary only if it carries the secret's value.",
     )
 
     @model_validator(mode="after")

@@ -85,7 +85,7 @@ class VerdictSummary(View):
 
 class RolloutAdvance(Model):
     """Request body of `POST /apps/{app}/rollout/advance`: the time of step `step` (0 for the first) is over, and the
-    analysis says `verdict`, which is not `fail`.
+    analysis says `verdict`. A verdict that failed needs a `hold`.
     """
 
     release: str

@@ -1,11 +1,8 @@
-"""Decides whether a rollout's step, whose time is over, ends, goes on, or ends the rollout. Pure: `now` is an
-argument.
-"""
+"""Decides whether a rollout's step, whose time is over, ends or is held. Pure: `now` is an argument."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import Protocol
 
 from shared.models import Track
@@ -33,7 +30,7 @@ class GateVerdict(Protocol):
 
 @dataclass(frozen=True)
 class GateCheck:
-    """Holds the result of a check other than the judge's, such as an app's own metric. An inconclusive one holds the
+    """Holds the result of a check other than the judge's, such as an app's own metric. One that did not pass holds the
     step.
     """
 
@@ -42,20 +39,12 @@ class GateCheck:
     reason: str
 
 
-class GateOutcome(StrEnum):
-    ADVANCE = "advance"
-    HOLD = "hold"
-    ABORT = "abort"
-
-
 @dataclass(frozen=True)
 class GateDecision:
-    """Holds what becomes of the step, and why. `rule` names what failed, for an abort."""
+    """Holds what becomes of the step: it ends by the verdict, or is held for the reason `hold`."""
 
-    outcome: GateOutcome
     verdict: VerdictSummary
-    reason: str
-    rule: str = ""
+    hold: str
 
 
 def is_over(rollout: RolloutView, now: datetime) -> bool:
@@ -76,19 +65,12 @@ def decide(
     now: datetime,
 ) -> GateDecision:
     """Returns what becomes of the current step. `verdict` is the judge's at this gate, from figures until `read_at`;
-    None if there are no figures. Missing data holds the step, and never ends it.
+    None if there are no figures. Missing data holds the step, and never ends it. What has failed holds it too: the rule
+    `analysis` aborts the rollout, as long as people want it to.
     """
-    summary = _summary(verdict, now)
-    if verdict is not None and verdict.result is VerdictResult.FAIL:
-        return GateDecision(GateOutcome.ABORT, summary, verdict.reason, rule="analysis")
-    for check in checks:
-        if check.result is VerdictResult.FAIL:
-            return GateDecision(GateOutcome.ABORT, summary, check.reason, rule=check.name)
     holds = [_missing(rollout, verdict, read_at, now)]
-    holds += [f"{check.name}: {check.reason}" for check in checks if check.result is VerdictResult.INCONCLUSIVE]
-    if hold := "; ".join(each for each in holds if each):
-        return GateDecision(GateOutcome.HOLD, summary, hold)
-    return GateDecision(GateOutcome.ADVANCE, summary, summary.reason)
+    holds += [f"{check.name}: {check.reason}" for check in checks if check.result is not VerdictResult.PASS]
+    return GateDecision(_summary(verdict, now), "; ".join(hold for hold in holds if hold))
 
 
 def _summary(verdict: GateVerdict | None, now: datetime) -> VerdictSummary:
@@ -103,6 +85,8 @@ def _missing(rollout: RolloutView, verdict: GateVerdict | None, read_at: datetim
     weight, is_at_last = rollout.steps[rollout.step].weight, is_last(rollout)
     if verdict is None or read_at is None:
         return "the monitor has no figures of this rollout yet"
+    if verdict.result is VerdictResult.FAIL:
+        return f"the canary has failed: {verdict.reason}"
     if now - read_at > FRESH:
         return f"the monitor has no new figures since {read_at:%H:%M:%S} UTC"
     if is_at_last and verdict.result is not VerdictResult.PASS:

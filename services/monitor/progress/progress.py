@@ -1,15 +1,15 @@
-"""Ends the steps of rollouts, by the analysis and by what else an app has checked."""
+"""Ends or holds the steps of rollouts, by the analysis and by an app's own checks."""
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Protocol
 
-from services.monitor.progress.gate import GateCheck, GateDecision, GateOutcome, GateVerdict, decide, is_last, is_over
+from services.monitor.progress.gate import GateCheck, GateDecision, GateVerdict, decide, is_last, is_over
 from shared.errors import Problem
 from shared.http import ServiceClient
-from shared.proxy_models import RolloutAction, RolloutAdvance, RolloutView, VerdictResult
+from shared.proxy_models import RolloutAdvance, RolloutView, VerdictResult
 
 log = logging.getLogger(__name__)
 
@@ -53,9 +53,9 @@ async def no_checks(app: str, release: str, step: int) -> Sequence[GateCheck]:
 
 
 class Progress:
-    """Asks the analysis about each step whose time is over, and tells the proxy to end or hold it, or to abort the
-    rollout. `rollouts` returns app → its rollout, as last read from the proxy. A step that is held is asked about every
-    10 s. It stores nothing: the proxy keeps the step, and a repeated request ends a step only once.
+    """Asks the analysis about each step whose time is over, and tells the proxy to end or hold it. `rollouts` returns
+    app → its rollout, as last read from the proxy. A step that is held is asked about every 10 s. It stores nothing:
+    the proxy keeps the step, and a repeated request ends a step only once.
     """
 
     def __init__(
@@ -99,7 +99,8 @@ class Progress:
                 log.warning("step %s of %s is to end, which is repeated: %s", *_named(rollout), problem.detail)
                 return
         else:
-            log.info("step %s of %s: %s, %s", *_named(rollout), decision.outcome, decision.reason)
+            how = f"is held: {decision.hold}" if decision.hold else f"has ended: {decision.verdict.reason}"
+            log.info("step %s of %s %s", *_named(rollout), how)
         self._asked[_key(rollout)] = self._clock()
 
     async def _decide(self, app: str, rollout: RolloutView) -> GateDecision:
@@ -114,19 +115,8 @@ class Progress:
 
     async def _tell(self, app: str, rollout: RolloutView, decision: GateDecision) -> None:
         release, step = _key(rollout)
-        body: RolloutAction | RolloutAdvance
-        if decision.outcome is GateOutcome.ABORT:
-            path, body = "abort", _abort(release, decision)
-        else:
-            hold = decision.reason if decision.outcome is GateOutcome.HOLD else ""
-            path, body = "advance", RolloutAdvance(release=release, step=step, verdict=decision.verdict, hold=hold)
-        await self._proxy.post(f"/apps/{app}/rollout/{path}", body.model_dump(mode="json"), timeout_s=CALL_S)
-
-
-def _abort(release: str, decision: GateDecision) -> RolloutAction:
-    evidence: dict[str, Any] = {"rule": decision.rule, "words": decision.reason}
-    evidence["verdict"] = decision.verdict.model_dump(mode="json")
-    return RolloutAction(release=release, reason=f"{decision.rule}: {decision.reason}", evidence=evidence)
+        body = RolloutAdvance(release=release, step=step, verdict=decision.verdict, hold=decision.hold)
+        await self._proxy.post(f"/apps/{app}/rollout/advance", body.model_dump(mode="json"), timeout_s=CALL_S)
 
 
 def _key(rollout: RolloutView) -> tuple[str, int]:

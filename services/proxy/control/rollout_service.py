@@ -102,7 +102,7 @@ class RolloutService:
         rollout = self._current(app, asked.release)
         if _is_over(rollout, asked.step) or rollout.awaits_person:
             return await self._confirmed(app)
-        if asked.verdict.result is VerdictResult.FAIL:
+        if asked.verdict.result is VerdictResult.FAIL and not asked.hold:
             raise Invalid("verdict", "a canary that failed goes no further; abort its rollout")
         if rollout.state is not RolloutState.PROGRESSING or rollout.promotion:
             why = "is being promoted" if rollout.promotion else f"is {rollout.state}: {rollout.reason}"

@@ -1,4 +1,4 @@
-"""What becomes of a step whose time is over: it ends, goes on, or ends the rollout."""
+"""A step whose time is over ends, or is held with what is missing or has failed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,14 +6,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.monitor.progress.gate import GateCheck, GateOutcome, decide, is_over
+from services.monitor.progress.gate import GateCheck, decide, is_over
 from shared.canary import CanaryStep
 from shared.models import Track
 from shared.proxy_models import RolloutState, RolloutView, VerdictResult
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PASS, FAIL, UNSURE = VerdictResult.PASS, VerdictResult.FAIL, VerdictResult.INCONCLUSIVE
-ADVANCE, HOLD, ABORT = GateOutcome.ADVANCE, GateOutcome.HOLD, GateOutcome.ABORT
 
 
 @dataclass(frozen=True)
@@ -31,19 +30,19 @@ def rollout(step: int = 0, weight: int = 33, **fields: object) -> RolloutView:
 
 
 @pytest.mark.parametrize(
-    ("step", "result", "outcome"),
+    ("step", "result", "ends"),
     [
-        (0, PASS, ADVANCE),
-        (0, UNSURE, ADVANCE),
-        (0, FAIL, ABORT),
-        (1, PASS, ADVANCE),
-        (1, UNSURE, HOLD),
-        (1, FAIL, ABORT),
+        (0, PASS, True),
+        (0, UNSURE, True),
+        (0, FAIL, False),
+        (1, PASS, True),
+        (1, UNSURE, False),
+        (1, FAIL, False),
     ],
 )
-def test_only_the_last_step_needs_certainty(step: int, result: VerdictResult, outcome: GateOutcome) -> None:
+def test_only_the_last_step_needs_certainty(step: int, result: VerdictResult, ends: bool) -> None:
     decision = decide(rollout(step), Said(result), NOW, [], NOW)
-    assert decision.outcome is outcome
+    assert (decision.hold == "") is ends
     assert (decision.verdict.result, decision.verdict.score, decision.verdict.at) == (result, 60, NOW)
 
 
@@ -63,7 +62,7 @@ def without_visitors(result: VerdictResult) -> Said:
 )
 def test_missing_data_never_counts_as_good(step: int, verdict: Said | None, read_at: datetime, hold: str) -> None:
     decision = decide(rollout(step), verdict, read_at, [], NOW)
-    assert decision.outcome is HOLD and decision.reason.startswith(hold)
+    assert decision.hold.startswith(hold)
 
 
 @pytest.mark.parametrize(
@@ -76,26 +75,25 @@ def test_missing_data_never_counts_as_good(step: int, verdict: Said | None, read
             "the canary has had 40 requests that count, 60 more are needed",
         ),
         (Said(UNSURE), 33, "not certain yet: the bounds are wide"),
+        (Said(FAIL, reason="12 of 130 requests failed"), 33, "the canary has failed: 12 of 130 requests failed"),
         (without_visitors(UNSURE), 0, "its share is 0 percent, so there is nothing to judge; set a share, or promote"),
     ],
 )
 def test_a_hold_says_what_is_missing(verdict: Said, weight: int, hold: str) -> None:
-    assert decide(rollout(1, weight), verdict, NOW, [], NOW).reason.startswith(hold)
+    assert decide(rollout(1, weight), verdict, NOW, [], NOW).hold.startswith(hold)
 
 
 def test_an_inner_step_without_a_share_needs_no_visitors() -> None:
-    assert decide(rollout(0, 0), without_visitors(UNSURE), NOW, [], NOW).outcome is ADVANCE
+    assert decide(rollout(0, 0), without_visitors(UNSURE), NOW, [], NOW).hold == ""
 
 
-def test_a_check_of_the_app_holds_or_ends_the_rollout() -> None:
-    holds = GateCheck("load", UNSURE, "the hook has not answered yet")
-    fails = GateCheck("orders", FAIL, "orders a minute are 3, at least 10 are asked for")
+def test_a_check_of_the_app_that_did_not_pass_holds_the_step() -> None:
+    waits = GateCheck("load", UNSURE, "the hook has not answered yet")
+    fails = GateCheck("orders", FAIL, "3 a minute, at least 10 are asked for")
     passes = GateCheck("cpu", PASS, "0.3 of 1")
-    assert decide(rollout(), Said(PASS), NOW, [passes], NOW).outcome is ADVANCE
-    held = decide(rollout(), Said(PASS), NOW, [passes, holds], NOW)
-    assert (held.outcome, held.reason) == (HOLD, "load: the hook has not answered yet")
-    failed = decide(rollout(), Said(PASS), NOW, [holds, fails], NOW)
-    assert (failed.outcome, failed.rule, failed.reason) == (ABORT, "orders", fails.reason)
+    assert decide(rollout(), Said(PASS), NOW, [passes], NOW).hold == ""
+    held = decide(rollout(), Said(PASS), NOW, [passes, waits, fails], NOW)
+    assert held.hold == "load: the hook has not answered yet; orders: 3 a minute, at least 10 are asked for"
 
 
 @pytest.mark.parametrize(

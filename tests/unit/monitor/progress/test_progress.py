@@ -15,7 +15,7 @@ from services.monitor.progress.progress import Progress
 from shared.config import SharedSettings
 from shared.http import ServiceClient
 from shared.models import Track
-from shared.proxy_models import RolloutAction, RolloutAdvance, RolloutState, RolloutView
+from shared.proxy_models import RolloutAdvance, RolloutState, RolloutView
 from tests.support.monitor.monitor_world import NoRegistry
 from tests.unit.monitor.progress.test_gate import FAIL, NOW, PASS, UNSURE, Said, rollout
 
@@ -136,17 +136,12 @@ async def test_without_figures_of_this_release_the_step_holds(world: World, prog
     assert world.told[0][1]["hold"] == "the monitor has no figures of this rollout yet"
 
 
-async def test_a_gate_that_fails_aborts_with_its_evidence(world: World, progress: Progress) -> None:
-    world.says(Said(FAIL, score=0, reason="errors: 12 of 130 requests failed"))
+async def test_a_gate_that_fails_holds_the_step_which_the_rule_then_aborts(world: World, progress: Progress) -> None:
+    world.says(Said(FAIL, score=0, reason="12 of 130 requests failed"))
     await progress.step()
     [(path, body)] = world.told
-    assert path == "/apps/notes/rollout/abort"
-    action = RolloutAction.model_validate(body)
-    assert action.reason == "analysis: errors: 12 of 130 requests failed"
-    assert action.evidence["verdict"] == {
-        **{"result": "fail", "score": 0, "reason": "errors: 12 of 130 requests failed"},
-        "at": "2026-01-01T00:00:00Z",
-    }
+    assert path == "/apps/notes/rollout/advance"
+    assert body["hold"] == "the canary has failed: 12 of 130 requests failed"
     assert world.checked == [], "the app's own checks are not asked any more"
 
 

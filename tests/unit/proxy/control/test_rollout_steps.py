@@ -87,6 +87,8 @@ async def test_a_failed_verdict_ends_no_step(plane: Plane) -> None:
     with pytest.raises(Invalid, match="abort its rollout"):
         await plane.rollouts.advance("notes", gate(0, VerdictResult.FAIL))
     assert where(plane.rollouts.view("notes")) == (P, 0, 5)
+    held = await plane.rollouts.advance("notes", gate(0, VerdictResult.FAIL, "the canary has failed: errors"))
+    assert (where(held), held.hold) == ((P, 0, 5), "the canary has failed: errors")
 
 
 async def test_a_pause_waits_for_a_person_with_the_share_that_it_has(plane: Plane) -> None:
