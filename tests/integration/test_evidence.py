@@ -130,13 +130,18 @@ async def test_a_rollout_without_any_request_is_kept_too(kept: Kept, redis: Redi
     assert found[0].opened_at == AT + timedelta(seconds=180)
 
 
-async def test_people_are_told_once_that_the_last_step_is_held(kept: Kept, redis: Redis) -> None:
-    held = second_step(hold="60 more are needed", verdict=summary(VerdictResult.INCONCLUSIVE))
+async def test_people_are_told_once_that_the_last_step_is_held_for_a_minute(kept: Kept, redis: Redis) -> None:
+    held = second_step(hold="60 more are needed", verdict=summary(VerdictResult.INCONCLUSIVE, 6))
     kept.windows(3)
     kept.recorder.on_rollout(rollout(hold="no visitor yet", verdict=summary(VerdictResult.INCONCLUSIVE)))
     await kept.recorder.flush()
     assert await appended_events(redis) == []
+    kept.clock.after(55)
+    kept.recorder.on_rollout(held)
+    await kept.recorder.flush()
+    assert await appended_events(redis) == []
     for _ in range(3):
+        kept.clock.after(5)
         kept.recorder.on_rollout(held)
         await kept.recorder.flush()
     after = await kept.restarted(redis)
@@ -179,7 +184,7 @@ async def test_nothing_is_left_of_a_removed_app_and_a_longer_name_stays(kept: Ke
     await kept.recorder.flush()
     await kept.recorder.forget("notes")
     await kept.recorder.flush()
-    assert {key.rpartition(":")[2] for key in await redis.keys("*")} <= {"notes-two", "notes-two-r1"}
+    assert {str(key).rpartition(":")[2] for key in await redis.keys("*")} <= {"notes-two", "notes-two-r1"}
     assert await kept.recorder.read("notes-r9") is None
 
 

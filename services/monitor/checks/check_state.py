@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from services.monitor.checks.analysis_settings import AnalysisSettings, OwnMetric, HookTime
+from services.monitor.checks.analysis_settings import AnalysisSettings, HookTime, OwnMetric
 from shared.models import View
 
 METRIC_S, HOOK_S, DURING_S = 10.0, 10.0, 60.0
@@ -79,9 +79,8 @@ class CheckState(View):
 def new_states(settings: AnalysisSettings) -> dict[str, CheckState]:
     """Returns key → state of each check that is made while a rollout goes on; all are unknown."""
     states = [CheckState(name=each.name, kind=CheckKind.METRIC) for each in settings.metrics]
-    states += [
-        CheckState(name=each.name, kind=CheckKind(each.when)) for each in settings.hooks if each.when is not HookTime.AFTER
-    ]
+    hooks = [each for each in settings.hooks if each.when is not HookTime.AFTER]
+    states += [CheckState(name=each.name, kind=CheckKind(each.when)) for each in hooks]
     return {key_of(state.kind, state.name): state for state in states}
 
 

@@ -8,9 +8,9 @@ from pydantic import JsonValue
 from services.monitor.checks.analysis_settings import (
     AnalysisBody,
     AnalysisSettings,
+    HookTime,
     OutsideCall,
     OwnMetric,
-    HookTime,
     changed,
 )
 from services.monitor.checks.check_client import CheckClient, CheckError
@@ -248,8 +248,8 @@ def _calls(settings: AnalysisSettings | None) -> dict[str, OutsideCall]:
     if settings is None:
         return {}
     metrics = {key_of(CheckKind.METRIC, each.name): each for each in settings.metrics}
-    hooks = {key_of(CheckKind(each.when), each.name): each for each in settings.hooks if each.when is not HookTime.AFTER}
-    return {**metrics, **hooks}
+    hooks = [each for each in settings.hooks if each.when is not HookTime.AFTER]
+    return {**metrics, **{key_of(CheckKind(each.when), each.name): each for each in hooks}}
 
 
 def _is_of(release: str, app: str) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from services.monitor.alerts.canary_analyses import OWN_CHECK
 from services.monitor.analysis.verdict import CanaryVerdict
 from services.monitor.evidence.recorder import EvidenceRecorder, verdict_in
 from services.monitor.rules.rule import DEFAULTS
@@ -15,7 +16,6 @@ from shared.proxy_models import VerdictResult
 ANALYSIS = "analysis"
 LABELS = ["app", "release"]
 OTHER_RULE, BY_HAND, SUPERSEDED, RELEASE = "other", "by-hand", "superseded", "release"
-OWN_CHECK = "own check"
 
 
 class AnalysisCollector(Collector):
@@ -67,12 +67,11 @@ def cause_of(event: Event) -> tuple[str, str]:
         return (RELEASE, "") if event.reason.startswith("release ") else (BY_HAND, "")
     if rule != ANALYSIS:
         return (rule if rule in DEFAULTS else OTHER_RULE), ""
-    verdict = verdict_in(evidence)
-    return rule, _harm(verdict) if verdict else OWN_CHECK
+    seen, verdict = evidence.get("seen"), verdict_in(evidence)
+    is_own = isinstance(seen, dict) and OWN_CHECK in seen
+    return rule, "own check" if is_own else _harm(verdict) if verdict else ""
 
 
 def _harm(verdict: CanaryVerdict) -> str:
-    """Returns the harm with the most evidence, or the own check if the analysis itself did not fail."""
-    if verdict.result is not VerdictResult.FAIL:
-        return OWN_CHECK
+    """Returns the harm with the most evidence; empty if there is none."""
     return max(verdict.harms, key=lambda harm: harm.capital).name if verdict.harms else ""

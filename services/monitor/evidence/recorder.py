@@ -22,6 +22,7 @@ from shared.store import RedisError
 
 WRITE_EVERY = timedelta(seconds=30)  # a verdict that something follows from is written at once
 VERDICT_EVERY = timedelta(seconds=9.5)  # windows come every 2 s, a little early or late
+HELD_FOR = timedelta(minutes=1)  # a step that is held for less needs nobody
 IDLE = timedelta(hours=1)  # without news, a rollout is dropped from memory; what is stored stays
 CURRENT = frozenset({RolloutState.PROGRESSING, RolloutState.PAUSED})
 ENDS = {"rollout.aborted": Occasion.ABORTED, "rollout.promoted": Occasion.PROMOTED}
@@ -193,7 +194,8 @@ class EvidenceRecorder:
         async with self._writing:
             for release, kept in list(self._kept.items()):
                 is_due = kept.written_at is None or abs(self._clock() - kept.written_at) >= WRITE_EVERY
-                if kept.is_changed and (kept.is_urgent or is_due):
+                is_told = kept.is_urgent or _held_event(kept.record, self._clock()) is not None
+                if is_told or (kept.is_changed and is_due):
                     await self._write(kept)
                 elif not kept.is_changed and (kept.record.ended_at or self._clock() - kept.changed_at > IDLE):
                     self._kept.pop(release, None)
@@ -206,7 +208,7 @@ class EvidenceRecorder:
 
     async def _write(self, kept: _Kept) -> None:
         await self._restore(kept)
-        if (event := _held_event(kept.record)) is not None:
+        if (event := _held_event(kept.record, self._clock())) is not None:
             kept.record = kept.record.model_copy(update={"told": True})
         kept.record = kept.record.model_copy(update={"point_s": kept.series.point_s})
         kept.is_changed, urgent = False, kept.is_urgent
@@ -249,10 +251,14 @@ def verdict_in(evidence: Mapping[str, Any]) -> CanaryVerdict | None:
         return None
 
 
-def _held_event(record: AnalysisRecord) -> Event | None:
-    """Returns the event that the last step of the rollout is held, if people were not told yet; else None."""
+def _held_event(record: AnalysisRecord, now: datetime) -> Event | None:
+    """Returns the event that the last step of the rollout is held for a minute, if people were not told yet; else
+    None.
+    """
     last = record.verdicts[-1] if record.verdicts else None
-    if record.told or last is None or not (last.goes_on and last.is_last) or last.verdict is None:
+    if record.told or last is None or not (last.goes_on and last.is_last) or last.result is VerdictResult.FAIL:
+        return None
+    if now - last.at < HELD_FOR:
         return None
     return Event(
         type=HELD_EVENT,
@@ -264,5 +270,5 @@ def _held_event(record: AnalysisRecord) -> Event | None:
         environment=Environment.CANARY.value,
         weight=last.weight,
         opened_at=record.opened_at.isoformat(),
-        verdict=last.verdict.model_dump(mode="json"),
+        verdict=last.verdict.model_dump(mode="json") if last.verdict else None,
     )

@@ -21,9 +21,21 @@ def verdict_of(evidence: Mapping[str, Any]) -> CanaryVerdict | None:
     return None
 
 
-def found(verdict: CanaryVerdict) -> list[str]:
-    """Returns sentences about what was compared, and about each harm that is not ruled out."""
-    sentences = [f"{_seen(verdict, Track.CANARY, 'the canary')}; {_seen(verdict, Track.STABLE, 'production')}."]
+def opened_at(fields: Mapping[str, Any]) -> datetime | None:
+    """Returns when the rollout was opened, by an event's fields or an abort's evidence; None if they do not say."""
+    seen = fields.get("seen")
+    text = (seen if isinstance(seen, dict) else fields).get("opened_at")
+    try:
+        return datetime.fromisoformat(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
+
+
+def found(verdict: CanaryVerdict, opened_at: datetime | None) -> list[str]:
+    """Returns sentences: since when the canary had visitors, what was compared, and each harm that is too much."""
+    begun = f", since {opened_at:%Y-%m-%d %H:%M:%S} UTC" if opened_at else ""
+    sentences = [f"The canary had visitors for {lasted(verdict.seconds)}{begun}."]
+    sentences += [f"{_seen(verdict, Track.CANARY, 'The canary')}; {_seen(verdict, Track.STABLE, 'production')}."]
     harms = [_harm(harm) for harm in verdict.harms if harm.effect is not None and harm.effect >= harm.margin]
     if harms:
         sentences.append("Measured over the same seconds: " + "; ".join(harms) + ".")
@@ -39,12 +51,6 @@ def lasted(seconds: float) -> str:
             whole, rest = divmod(int(seconds), length)
             return f"{whole} {unit}" + (f" {rest // part} {smaller}" if rest // part else "")
     return f"{seconds:.0f} s"
-
-
-def since(opened_at: datetime | None, seconds: float) -> str:
-    """Returns how long the rollout has lasted, and since when."""
-    begun = f", since {opened_at:%Y-%m-%d %H:%M:%S} UTC" if opened_at else ""
-    return f"The canary had visitors for {lasted(seconds)}{begun}."
 
 
 def _seen(verdict: CanaryVerdict, track: Track, name: str) -> str:

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from services.monitor.notify.event_message import COMPOSERS, Links, figure, notification_of, plain_notification
+from services.monitor.notify.event_message import COMPOSERS, notification_of, plain_notification
 from services.monitor.notify.message import Message
 from services.monitor.notify.release_context import ReleaseContext, addresses, learned
+from services.monitor.notify.subject import Links, figure
 from shared.models import Event
 
 AT = datetime(2026, 1, 1, 12, 30, tzinfo=UTC)
