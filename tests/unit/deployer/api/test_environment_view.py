@@ -1,16 +1,23 @@
 """The view of an environment combines stored instances with what the engine measures."""
 
+from collections.abc import Iterable
+from datetime import datetime
+
 import pytest
 from pydantic import SecretStr
+from redis.asyncio import Redis
 
-from services.deployer.api.environment_view import environment_view, instance_stats
+from services.deployer.api.environment_view import environment_view, instance_stats, registry_view
 from services.deployer.drivers.driver import InstanceSpec
 from services.deployer.plan.apply_changes import Commit
+from services.deployer.reconcile.prober import Prober
 from services.deployer.releases.environment import Locked, Override, SecretOverride
+from services.deployer.releases.instance import registry_record
 from services.deployer.store import Store
 from shared.errors import NotFound
 from shared.manifest import MIB
-from shared.models import InstanceState
+from shared.models import InstanceState, ProbeRecord, Track
+from shared.registry import Registry
 from tests.support.deployer.fakes import T0, FakeDriver, a_release, an_instance
 
 pytestmark = pytest.mark.anyio
@@ -57,3 +64,25 @@ async def test_values_that_are_lost_are_told_as_the_environments_problem(store: 
     shown = await environment_view(store, RELEASE.environment_id)
     assert shown.problem and "A, B cannot be decrypted" in shown.problem
     assert (shown.desired.variables, list(shown.desired.secrets)) == ({}, ["B"])
+
+
+async def test_the_registry_has_the_probes_of_apps_with_a_canary(redis: Redis) -> None:
+    registry = Registry(redis)
+    for app, track in (("notes", Track.STABLE), ("notes", Track.CANARY), ("shop", Track.STABLE)):
+        number = 1 if track is Track.STABLE else 2
+        release = a_release(number, app=app, id=f"{app}-r{number}")
+        await registry.put_instance(app, track, registry_record(an_instance(release, 1, InstanceState.READY)))
+    prober = KnownProbes()
+    view = await registry_view(registry, prober)
+    assert sorted(view.probes) == ["notes-r1-1", "notes-r2-1"]
+    assert view.probes["notes-r1-1"].answered_at is not None
+
+
+class KnownProbes(Prober):
+    """Has probed every instance."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda environment_id: None)
+
+    def records(self, instance_ids: Iterable[str], now: datetime) -> dict[str, ProbeRecord]:
+        return {each: ProbeRecord(answered_at=now) for each in instance_ids}

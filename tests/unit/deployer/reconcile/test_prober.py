@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -19,7 +20,7 @@ from services.deployer.reconcile.probe import ProbeTarget
 from services.deployer.reconcile.prober import Prober
 from services.deployer.releases.environment import EnvironmentId
 from shared.manifest import health_check
-from shared.models import Environment
+from shared.models import Environment, ProbeRecord
 from tests.support.ports import free_port, wait_for_port
 
 pytestmark = pytest.mark.anyio
@@ -91,6 +92,30 @@ async def test_who_is_not_followed_any_more_has_no_health(server: str) -> None:
             await asyncio.sleep(0.01)
     prober.follow(PRODUCTION, {})
     assert prober.health() == {}
+    await prober.close()
+
+
+async def test_it_says_since_when_an_instance_is_well_or_fails(server: str) -> None:
+    prober, begun = Prober(lambda environment_id: None), datetime.now(UTC)
+
+    async def probes(path: str, count: int) -> ProbeRecord:
+        prober.follow(PRODUCTION, {"notes-r1-1": target(server, path, is_new=True)})
+        awaited = prober.outcomes.total() + count
+        async with asyncio.timeout(5):
+            while prober.outcomes.total() < awaited:
+                await asyncio.sleep(0.01)
+        return prober.records(["notes-r1-1", "notes-r9-1"], datetime.now(UTC))["notes-r1-1"]
+
+    assert prober.records(["notes-r1-1"], begun) == {}
+    well = await probes("/200", 2)
+    assert well.failing_since is None
+    assert well.well_since and well.answered_at and begun <= well.well_since < well.answered_at < datetime.now(UTC)
+    ill = await probes("/500", 2)
+    assert (ill.well_since, ill.failing_since and ill.failing_since > well.answered_at) == (None, True)
+    assert ill.answered_at and abs(ill.answered_at - well.answered_at) < timedelta(seconds=0.3)
+    again = await probes("/200", 2)
+    assert again.failing_since is None
+    assert again.well_since and ill.failing_since and again.well_since > ill.failing_since
     await prober.close()
 
 
