@@ -5,8 +5,8 @@ import os
 import sys
 import time
 
-from bench.canary.cases import BOTH_ILL, HARMS, NOT_INDEPENDENT, SAME_CODE, Case
-from bench.canary.runs import INTERVALS_S, Side, Summary, summaries
+from bench.canary.cases import BOTH_ILL, HARMS, NOT_INDEPENDENT, SAME_CODE, SimulatedCase
+from bench.canary.runs import INTERVALS_S, AbortSummary, Summary, summaries
 
 LEFT_ALONE_RUNS = 1000
 HARM_RUNS = 200
@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if missed else 0
 
 
-def _section(title: str, cases: list[Case], runs: int, processes: int) -> list[str]:
+def _section(title: str, cases: list[SimulatedCase], runs: int, processes: int) -> list[str]:
     print(f"\n{title}: {runs} runs each. Aborted, median (99 %) of the seconds, bad answers until then")
     print(COLUMNS.format("", "promise", "pass", "judge", *(f"Flagger every {each:.0f} s" for each in INTERVALS_S)))
     missed = []
@@ -54,7 +54,7 @@ def _print(summary: Summary) -> None:
     print(COLUMNS.format(summary.case.name, summary.case.promise, *figures), flush=True)
 
 
-def _side(side: Side, worst: bool = False) -> str:
+def _side(side: AbortSummary, worst: bool = False) -> str:
     if side.median_s is None:
         return f"{side.share:.1%}"
     slowest = f" ({side.worst_s:.0f})" if worst else ""

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from bench.canary.sticky import Sticky
-from bench.canary.traffic import COLD, Change, Independent, Traffic
+from bench.canary.traffic import COLD, Disturbance, Independent, Traffic
 
 LATE_S = 400.0
 
@@ -21,7 +21,7 @@ class Promise(StrEnum):
 
 
 @dataclass(frozen=True)
-class Case:
+class SimulatedCase:
     """Names traffic that is simulated."""
 
     name: str
@@ -38,29 +38,29 @@ class Case:
 def _harmed(
     rate: float, errors: float = 0.0, slower: float = 1.0, sigma: float = 0.5, from_s: float = 0.0
 ) -> Independent:
-    return Independent(rate, sigma=sigma, canary=(COLD, Change(from_s, errors=errors, slower=slower)))
+    return Independent(rate, sigma=sigma, canary=(COLD, Disturbance(from_s, errors=errors, slower=slower)))
 
 
 SAME_CODE = [
-    Case("100/s", Independent(100), Promise.LEFT_ALONE),
-    Case("10/s", Independent(10), Promise.LEFT_ALONE),
-    Case("1/s", Independent(1), Promise.LEFT_ALONE),
-    Case("100/s, no errors, sigma 1", Independent(100, errors=0, sigma=1), Promise.LEFT_ALONE),
-    Case("10/s, 1 % errors, sigma 1", Independent(10, errors=0.01, sigma=1), Promise.LEFT_ALONE),
-    Case("10/s, 5 % errors, 30 % 4xx", Independent(10, errors=0.05, client_errors=0.3), Promise.LEFT_ALONE),
-    Case("20/s, weight 5", Independent(20, errors=0.01, steps=((5, 600.0),)), Promise.LEFT_ALONE),
-    Case("10/s, weight 95", Independent(10, errors=0.01, steps=((95, 600.0),)), Promise.LEFT_ALONE),
-    Case(
+    SimulatedCase("100/s", Independent(100), Promise.LEFT_ALONE),
+    SimulatedCase("10/s", Independent(10), Promise.LEFT_ALONE),
+    SimulatedCase("1/s", Independent(1), Promise.LEFT_ALONE),
+    SimulatedCase("100/s, no errors, sigma 1", Independent(100, errors=0, sigma=1), Promise.LEFT_ALONE),
+    SimulatedCase("10/s, 1 % errors, sigma 1", Independent(10, errors=0.01, sigma=1), Promise.LEFT_ALONE),
+    SimulatedCase("10/s, 5 % errors, 30 % 4xx", Independent(10, errors=0.05, client_errors=0.3), Promise.LEFT_ALONE),
+    SimulatedCase("20/s, weight 5", Independent(20, errors=0.01, steps=((5, 600.0),)), Promise.LEFT_ALONE),
+    SimulatedCase("10/s, weight 95", Independent(10, errors=0.01, steps=((95, 600.0),)), Promise.LEFT_ALONE),
+    SimulatedCase(
         "20/s, weights 5, 33, 60, and both get worse with each",
         Independent(
             20,
             errors=0.002,
             steps=((5, 120.0), (33, 240.0), (60, 240.0)),
-            both=(Change(120.0, errors=0.02, slower=1.3), Change(360.0, errors=0.03, slower=1.3)),
+            both=(Disturbance(120.0, errors=0.02, slower=1.3), Disturbance(360.0, errors=0.03, slower=1.3)),
         ),
         Promise.LEFT_ALONE,
     ),
-    Case(
+    SimulatedCase(
         "20/s, both swing by 60 %, half of it cached",
         Independent(20, errors=0.01, cached=0.5, swing=0.6),
         Promise.LEFT_ALONE,
@@ -68,36 +68,36 @@ SAME_CODE = [
 ]
 
 BOTH_ILL = [
-    Case(
+    SimulatedCase(
         "10/s, outage of both for 60 s",
-        Independent(10, both=(Change(200.0, 260.0, errors=1.0),)),
+        Independent(10, both=(Disturbance(200.0, 260.0, errors=1.0),)),
         Promise.LEFT_ALONE,
     ),
-    Case(
+    SimulatedCase(
         "10/s, weight 95, a third fails on both for 60 s",
-        Independent(10, steps=((95, 600.0),), both=(Change(200.0, 260.0, errors=0.33),)),
+        Independent(10, steps=((95, 600.0),), both=(Disturbance(200.0, 260.0, errors=0.33),)),
         Promise.LEFT_ALONE,
     ),
-    Case(
+    SimulatedCase(
         "1/s, outage of both from the first second on",
-        Independent(1, both=(Change(errors=1.0),)),
+        Independent(1, both=(Disturbance(errors=1.0),)),
         Promise.LEFT_ALONE,
     ),
 ]
 
 NOT_INDEPENDENT = [
-    Case("sticky visitors, 2 % of them broken", Sticky(), Promise.NONE),
-    Case("sticky visitors, 10 of them at a time", Sticky(visitors=10), Promise.NONE),
-    Case("10/s, 3 bursts of 2 s on the canary alone", Independent(10, bursts_s=2), Promise.NONE),
-    Case("10/s, 3 bursts of 6 s on the canary alone", Independent(10, bursts_s=6), Promise.NONE),
-    Case("100/s, 3 bursts of 2 s on the canary alone", Independent(100, bursts_s=2), Promise.NONE),
-    Case("20/s, latency of each track noisy by 5 %", Independent(20, noise=0.05), Promise.NONE),
-    Case("20/s, latency of each track noisy by 10 %", Independent(20, noise=0.1), Promise.NONE),
+    SimulatedCase("sticky visitors, 2 % of them broken", Sticky(), Promise.NONE),
+    SimulatedCase("sticky visitors, 10 of them at a time", Sticky(visitors=10), Promise.NONE),
+    SimulatedCase("10/s, a burst of 2 s on the canary alone", Independent(10, burst_s=2), Promise.NONE),
+    SimulatedCase("10/s, a burst of 6 s on the canary alone", Independent(10, burst_s=6), Promise.NONE),
+    SimulatedCase("100/s, a burst of 2 s on the canary alone", Independent(100, burst_s=2), Promise.NONE),
+    SimulatedCase("20/s, latency of each track noisy by 5 %", Independent(20, noise=0.05), Promise.NONE),
+    SimulatedCase("20/s, latency of each track noisy by 10 %", Independent(20, noise=0.1), Promise.NONE),
 ]
 
 HARMS = [
     *(
-        Case(f"{rate:g}/s, +{100 * errors:g} % errors", _harmed(rate, errors), Promise.ABORTED, median_s)
+        SimulatedCase(f"{rate:g}/s, +{100 * errors:g} % errors", _harmed(rate, errors), Promise.ABORTED, median_s)
         for rate, errors, median_s in (
             (100, 0.01, 120.0),
             (100, 0.05, 120.0),
@@ -111,7 +111,7 @@ HARMS = [
         )
     ),
     *(
-        Case(
+        SimulatedCase(
             f"{rate:g}/s, latency x {slower:g} (sigma {sigma:g})",
             _harmed(rate, slower=slower, sigma=sigma),
             Promise.ABORTED,
@@ -129,17 +129,19 @@ HARMS = [
             (1, 2.0, 1.0),
         )
     ),
-    Case("10/s, +5 % errors from 400 s on", _harmed(10, 0.05, from_s=LATE_S), Promise.ABORTED, from_s=LATE_S),
-    Case("100/s, +1 % errors from 400 s on", _harmed(100, 0.01, from_s=LATE_S), Promise.ABORTED, from_s=LATE_S),
-    Case(
+    SimulatedCase("10/s, +5 % errors from 400 s on", _harmed(10, 0.05, from_s=LATE_S), Promise.ABORTED, from_s=LATE_S),
+    SimulatedCase(
+        "100/s, +1 % errors from 400 s on", _harmed(100, 0.01, from_s=LATE_S), Promise.ABORTED, from_s=LATE_S
+    ),
+    SimulatedCase(
         "10/s, latency x 2 from 400 s on",
         _harmed(10, slower=2.0, from_s=LATE_S),
         Promise.ABORTED,
         slow=True,
         from_s=LATE_S,
     ),
-    Case("10/s, +1 % errors", _harmed(10, 0.01), Promise.NONE),
-    Case("10/s, latency x 1.2 (sigma 0.5)", _harmed(10, slower=1.2), Promise.NONE, slow=True),
-    Case("1/s, +5 % errors", _harmed(1, 0.05), Promise.NONE),
-    Case("100/s, 5 % errors and 5 % more", replace(_harmed(100, 0.05), errors=0.05), Promise.NONE),
+    SimulatedCase("10/s, +1 % errors", _harmed(10, 0.01), Promise.NONE),
+    SimulatedCase("10/s, latency x 1.2 (sigma 0.5)", _harmed(10, slower=1.2), Promise.NONE, slow=True),
+    SimulatedCase("1/s, +5 % errors", _harmed(1, 0.05), Promise.NONE),
+    SimulatedCase("100/s, 5 % errors and 5 % more", replace(_harmed(100, 0.05), errors=0.05), Promise.NONE),
 ]

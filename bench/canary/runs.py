@@ -7,7 +7,7 @@ from multiprocessing import Pool
 from random import Random
 from statistics import median
 
-from bench.canary.cases import Case, Promise
+from bench.canary.cases import Promise, SimulatedCase
 from bench.canary.flagger import Flagger
 from bench.canary.traffic import LE_MS
 from services.monitor.analysis.judge import Judge
@@ -30,7 +30,7 @@ class Abort:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RolloutOutcome:
     """Holds what came out of one run."""
 
     result: VerdictResult
@@ -39,7 +39,7 @@ class Outcome:
     """Aborts by Flagger's rule, for each interval."""
 
 
-def run(case: Case, seed: int) -> Outcome:
+def run(case: SimulatedCase, seed: int) -> RolloutOutcome:
     """Runs one rollout to its end, or until all have aborted it."""
     judge = Judge(LE_MS)
     rules = [Flagger(interval_s) for interval_s in INTERVALS_S]
@@ -65,11 +65,11 @@ def run(case: Case, seed: int) -> Outcome:
     result = judge.at_gate(last=True).result
     if judged is None and result is VerdictResult.FAIL:
         judged = so_far
-    return Outcome(result, judged, tuple(aborts))
+    return RolloutOutcome(result, judged, tuple(aborts))
 
 
 @dataclass(frozen=True)
-class Side:
+class AbortSummary:
     """Sums up the aborts by one judge in all runs of a case."""
 
     share: float
@@ -79,7 +79,7 @@ class Side:
     bad: float | None
 
     @classmethod
-    def of(cls, aborts: Sequence[Abort | None]) -> "Side":
+    def of(cls, aborts: Sequence[Abort | None]) -> "AbortSummary":
         found = sorted((each for each in aborts if each), key=lambda each: each.at_s)
         if not found:
             return cls(0.0, None, None, None)
@@ -95,11 +95,11 @@ class Side:
 class Summary:
     """Sums up all runs of a case."""
 
-    case: Case
+    case: SimulatedCase
     runs: int
     passed: float
-    judge: Side
-    flagger: tuple[Side, ...]
+    judge: AbortSummary
+    flagger: tuple[AbortSummary, ...]
 
     def missed(self) -> str:
         """Returns the promise that was not kept; empty if all were."""
@@ -113,12 +113,12 @@ class Summary:
         return ""
 
 
-def _chunk(work: tuple[Case, range]) -> list[Outcome]:
+def _chunk(work: tuple[SimulatedCase, range]) -> list[RolloutOutcome]:
     case, seeds = work
     return [run(case, seed) for seed in seeds]
 
 
-def summaries(cases: Sequence[tuple[Case, int]], processes: int) -> Iterable[Summary]:
+def summaries(cases: Sequence[tuple[SimulatedCase, int]], processes: int) -> Iterable[Summary]:
     """Runs each case as often as it says, and yields the summaries in this order."""
     work = [(case, range(first, min(first + CHUNK, runs))) for case, runs in cases for first in range(0, runs, CHUNK)]
     with Pool(processes) as pool:
@@ -129,6 +129,9 @@ def summaries(cases: Sequence[tuple[Case, int]], processes: int) -> Iterable[Sum
                 case,
                 runs,
                 sum(outcome.result is VerdictResult.PASS for outcome in outcomes) / runs,
-                Side.of([outcome.judge for outcome in outcomes]),
-                tuple(Side.of([outcome.flagger[number] for outcome in outcomes]) for number in range(len(INTERVALS_S))),
+                AbortSummary.of([outcome.judge for outcome in outcomes]),
+                tuple(
+                    AbortSummary.of([outcome.flagger[number] for outcome in outcomes])
+                    for number in range(len(INTERVALS_S))
+                ),
             )

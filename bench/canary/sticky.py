@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 
-from bench.canary.traffic import LE_MS, WINDOW_S
+from bench.canary.traffic import LE_MS, WINDOW_S, with_lost_readings
 from services.monitor.analysis.window import JudgedWindow, TrackWindow
 from shared.models import Track
 
@@ -16,7 +16,7 @@ MOST_IN_A_WINDOW = 5
 
 
 @dataclass
-class Visitor:
+class SimulatedVisitor:
     """Describes one visitor, who comes for `length_s` from `from_s` on."""
 
     track: Track
@@ -42,11 +42,15 @@ class Sticky:
     stays_s: float = 300.0
     broken: float = 0.02
     spread: float = 0.3
+    harm: float = 0.0
+    """Further share of errors of the canary."""
+    slower: float = 1.0
+    """Factor of the canary's latency."""
     weight: int = 33
     length_s: float = 600.0
 
-    def _visitor(self, from_s: float, random: Random) -> Visitor:
-        return Visitor(
+    def _visitor(self, from_s: float, random: Random) -> SimulatedVisitor:
+        return SimulatedVisitor(
             track=Track.CANARY if random.random() < self.weight / 100 else Track.STABLE,
             from_s=from_s,
             length_s=random.expovariate(1 / self.stays_s),
@@ -56,6 +60,9 @@ class Sticky:
         )
 
     def windows(self, random: Random) -> Iterator[JudgedWindow]:
+        return with_lost_readings(self._readings(random), random)
+
+    def _readings(self, random: Random) -> Iterator[JudgedWindow]:
         present = [self._visitor(0.0, random) for _ in range(self.visitors)]
         known = {track: [0, 0] for track in Track}
         for number in range(int(self.length_s / WINDOW_S)):
@@ -67,23 +74,23 @@ class Sticky:
             tracks = {track: self._window(track, present, known[track], random) for track in Track}
             yield JudgedWindow(at_s + WINDOW_S, WINDOW_S, 0, self.weight, tracks)
 
-    @staticmethod
-    def _window(track: Track, present: list[Visitor], known: list[int], random: Random) -> TrackWindow:
+    def _window(self, track: Track, present: list[SimulatedVisitor], known: list[int], random: Random) -> TrackWindow:
         requests, errors, latency = 0, 0, [0] * len(LE_MS)
         for each in present:
             if each.track is not track:
                 continue
+            harm, slower = (self.harm, self.slower) if track is Track.CANARY else (0.0, 1.0)
             count = 0
             waits = random.expovariate(each.rate)
             while waits < WINDOW_S and count < MOST_IN_A_WINDOW:
                 count += 1
                 waits += random.expovariate(each.rate)
-                if random.random() < each.errors:
+                if random.random() < each.errors + harm:
                     errors += 1
                     known[1] += not each.failed
                     each.failed = True
                 else:
-                    ms = each.median_ms * math.exp(random.gauss(0, 0.5))
+                    ms = slower * each.median_ms * math.exp(random.gauss(0, 0.5))
                     latency[bisect_left(BOUNDS_MS, ms)] += 1
             if count:
                 known[0] += not each.seen

@@ -1,7 +1,9 @@
 """Draws the traffic of a rollout: requests of both tracks, independent of each other, in windows of 2 s."""
 
 import functools
+import itertools
 import math
+import operator
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,12 +17,13 @@ LE_MS: tuple[float | None, ...] = (*(round(0.5 * 1.15**bucket, 4) for bucket in 
 WINDOW_S = 2.0
 LOST_READINGS = 0.02
 """Share of windows that are 6 s long, because two readings were lost."""
+NOISE_S = 20.0
 RARE = 1e-7
 LAST_DIGITS = 1e-12
 
 
 @dataclass(frozen=True)
-class Change:
+class Disturbance:
     """Changes one track, or both, for some time."""
 
     from_s: float = 0.0
@@ -34,7 +37,7 @@ class Change:
         return self.from_s <= at_s < self.to_s
 
 
-COLD = Change(to_s=20.0, slower=4.0)
+COLD = Disturbance(to_s=20.0, slower=4.0)
 """A canary whose caches are cold."""
 
 
@@ -64,36 +67,37 @@ class Independent:
     """Share of requests that take a twentieth of the time."""
     steps: tuple[tuple[int, float], ...] = ((33, 600.0),)
     """Weight and length of each step."""
-    both: tuple[Change, ...] = ()
-    canary: tuple[Change, ...] = (COLD,)
+    both: tuple[Disturbance, ...] = ()
+    canary: tuple[Disturbance, ...] = (COLD,)
     swing: float = 0.0
     """Part by which rate, errors and latency of both tracks swing up and down, every 2 minutes."""
     noise: float = 0.0
-    """Part by which each track's latency differs by chance, anew every 20 s."""
-    bursts_s: float = 0.0
-    """Length of bursts in which half of the canary's requests fail, at three random times."""
+    """Part by which each track's latency differs by chance, anew every 20 s (`NOISE_S`)."""
+    burst_s: float = 0.0
+    """Length of a burst, at a random time, in which half of the canary's requests fail."""
 
     @property
     def length_s(self) -> float:
         return sum(length for _, length in self.steps)
 
     def windows(self, random: Random) -> Iterator[JudgedWindow]:
-        bursts = [random.uniform(60, self.length_s - 60) for _ in range(3)] if self.bursts_s else []
+        return with_lost_readings(self._readings(random), random)
+
+    def _readings(self, random: Random) -> Iterator[JudgedWindow]:
+        burst_s = random.uniform(60, self.length_s - 60)
         totals = {track: [0, 0] for track in Track}
         noise = dict.fromkeys(Track, 1.0)
-        at_s, step, step_ends, renewed = 0.0, 0, self.steps[0][1], -1
-        while at_s < self.length_s - WINDOW_S / 2:
-            seconds = WINDOW_S * (3 if random.random() < LOST_READINGS else 1)
-            if self.noise and int(at_s // 20) != renewed:
-                renewed = int(at_s // 20)
+        at_s, step, step_ends = 0.0, 0, self.steps[0][1]
+        while at_s < self.length_s:
+            if self.noise and at_s % NOISE_S == 0:
                 noise = {track: round(math.exp(random.gauss(0, self.noise)), 2) for track in Track}
             weight = self.steps[step][0]
             tracks = {}
             for track in Track:
                 part = weight / 100 if track is Track.CANARY else 1 - weight / 100
                 changes = (*self.both, *(self.canary if track is Track.CANARY else ()))
-                drawn = self._track(at_s, seconds, part, changes, noise[track], random)
-                if track is Track.CANARY and any(start <= at_s < start + self.bursts_s for start in bursts):
+                drawn = self._track(at_s, part, changes, noise[track], random)
+                if track is Track.CANARY and burst_s <= at_s < burst_s + self.burst_s:
                     drawn = _half_fails(drawn)
                 requests, errors, client_errors, latency = drawn
                 totals[track][0] += requests
@@ -101,17 +105,17 @@ class Independent:
                 tracks[track] = TrackWindow(
                     requests, errors, client_errors, latency, totals[track][1], totals[track][0]
                 )
-            at_s += seconds
-            yield JudgedWindow(at_s, seconds, step, weight, tracks)
-            if at_s >= step_ends - WINDOW_S / 2 and step + 1 < len(self.steps):
+            at_s += WINDOW_S
+            yield JudgedWindow(at_s, WINDOW_S, step, weight, tracks)
+            if at_s >= step_ends and step + 1 < len(self.steps):
                 step += 1
                 step_ends += self.steps[step][1]
 
     def _track(
-        self, at_s: float, seconds: float, part: float, changes: Sequence[Change], noise: float, random: Random
+        self, at_s: float, part: float, changes: Sequence[Disturbance], noise: float, random: Random
     ) -> tuple[int, int, int, tuple[int, ...]]:
         wave = self.swing * math.sin(2 * math.pi * at_s / 120)
-        rate = self.rate * (1 + round(wave, 1)) * part * seconds
+        rate = self.rate * (1 + round(wave, 1)) * part * WINDOW_S
         share, slower = self.errors * (1 + 2 * round(max(wave, 0.0), 1)), noise * (1 + round(wave, 1) / 2)
         for change in changes:
             if change.holds(at_s):
@@ -121,6 +125,34 @@ class Independent:
         answered = rate * (1 - share) * (1 - self.client_errors)
         latency = histogram(answered, round(self.median_ms * slower, 1), self.sigma, self.cached, random)
         return errors + client_errors + sum(latency), errors, client_errors, latency
+
+
+def with_lost_readings(windows: Iterator[JudgedWindow], random: Random) -> Iterator[JudgedWindow]:
+    """Returns the windows, of which some are put together with the two that follow."""
+    for window in windows:
+        if random.random() < LOST_READINGS:
+            for other in itertools.islice(windows, 2):
+                if other.step != window.step:
+                    yield window
+                    window = other
+                else:
+                    window = _together(window, other)
+        yield window
+
+
+def _together(one: JudgedWindow, other: JudgedWindow) -> JudgedWindow:
+    tracks = {}
+    for track in Track:
+        old, new = one.tracks[track], other.tracks[track]
+        tracks[track] = TrackWindow(
+            old.requests + new.requests,
+            old.errors + new.errors,
+            old.client_errors + new.client_errors,
+            tuple(map(operator.add, old.latency, new.latency)),
+            new.failing_visitors,
+            new.visitors,
+        )
+    return JudgedWindow(other.at_s, one.seconds + other.seconds, other.step, other.weight, tracks)
 
 
 def _half_fails(

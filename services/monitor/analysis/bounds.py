@@ -21,12 +21,14 @@ def share_bound(errors: ReweightedErrors) -> float:
     return agresti_caffo(errors.canary, errors.canary_of, errors.stable, errors.stable_of)
 
 
-def slow_down_bound(latency: ReweightedLatency, share: float, buckets: Buckets) -> float | None:
+def slow_down_bound(
+    latency: ReweightedLatency, share: float, buckets: Buckets, design_effect: float = 1.0
+) -> float | None:
     """Returns the upper bound of the canary's slow-down at a quantile, 0.25 for 25 %; None if there are too few
-    requests. Each track's quantile has Woodruff's interval (1952), and both are combined on the logarithmic scale
-    (MOVER, Zou and Donner 2008).
+    requests. `design_effect` requests say as much as one would if all were independent. Each track's quantile has
+    Woodruff's interval (1952), and both are combined on the logarithmic scale (MOVER, Zou and Donner 2008).
     """
-    spread = Z95 * math.sqrt(share * (1 - share))
+    spread = Z95 * math.sqrt(share * (1 - share) * design_effect)
     upper_share = share + spread / math.sqrt(latency.canary_of)
     lower_share = share - spread / math.sqrt(latency.stable_of)
     canary, upper = buckets.quantile(latency.canary, share), buckets.quantile(latency.canary, upper_share)

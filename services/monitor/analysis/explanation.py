@@ -2,9 +2,9 @@
 
 from services.monitor.analysis.effects import Effect
 from services.monitor.analysis.lanes.margins import LaneName, Margins
+from services.monitor.analysis.sections import Section
 from services.monitor.analysis.state import JudgeState
 from services.monitor.analysis.strata import PairSums
-from services.monitor.analysis.visitors import enough_visitors
 from shared.models import Track
 
 
@@ -40,15 +40,18 @@ def passed_because(total: PairSums, errors: float | None, latency: float | None)
     )
 
 
-def open_because(state: JudgeState, margins: Margins, total: PairSums, bounds: dict[LaneName, float | None]) -> str:
+def open_because(
+    state: JudgeState, margins: Margins, whole: Section, newest: Section, bounds: dict[LaneName, float | None]
+) -> str:
     """Returns the sentence of a canary that neither passed nor failed."""
+    total = whole.total
     certain = [name for name, lane in state.lanes.items() if lane.capital >= margins.certainty]
     for name in certain:
-        if not enough_visitors(state, margins, name):
-            failing = state.failing_visitors[Track.CANARY]
+        if not state.visitors.enough(name, margins, whole, newest):
+            failing, seen = state.visitors.failing[Track.CANARY].total, state.visitors.seen[Track.CANARY].total
             return (
-                f"errors: {_of(total.canary.errors, total.canary.requests)} to the canary failed, but only {failing} "
-                f"of its {state.visitors[Track.CANARY]} visitors had an error; it takes {margins.visitors}"
+                f"errors: {_of(total.canary.errors, total.canary.requests)} to the canary failed, but all are those of "
+                f"{failing} of its {seen} visitors: it may be them and not the canary"
             )
     suspect = max(state.lanes, key=lambda name: state.lanes[name].capital)
     if state.lanes[suspect].capital >= margins.doubt:

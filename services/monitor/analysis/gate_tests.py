@@ -2,13 +2,14 @@
 test that is done once finds harm that they could not be certain of.
 """
 
+import math
+
 from services.monitor.analysis.comparison import binomial_tail
 from services.monitor.analysis.effects import Effect, quantiles
 from services.monitor.analysis.lanes.histogram import Buckets
 from services.monitor.analysis.lanes.margins import LaneName, Margins
 from services.monitor.analysis.sections import whole
 from services.monitor.analysis.state import JudgeState
-from services.monitor.analysis.visitors import enough_visitors
 
 MOST_CHANCE = 0.005
 LEAST_Z = 2.58
@@ -20,12 +21,14 @@ def failed_test(state: JudgeState, margins: Margins, buckets: Buckets) -> tuple[
     """
     section = whole(state.strata, without=state.strata.worst_for_errors())
     tests, difference = section.tests, section.tests.errors.difference()
-    if difference is not None and difference >= margins.errors.harm and enough_visitors(state, margins, "errors"):
+    enough = state.visitors.enough("errors", margins, section, section)
+    if difference is not None and difference >= margins.errors.harm and enough:
         chance = tests.expected_errors / tests.all_errors if tests.all_errors else 0.0
         if binomial_tail(tests.canary_errors, tests.all_errors, chance) <= MOST_CHANCE:
             return "errors", Effect(difference, section, newest=False)
     section = whole(state.strata, without=state.strata.worst_for_latency())
+    z = section.tests.ranks.z() / math.sqrt(state.visitors.design_effect)
     worst = max(quantiles(section, buckets), key=lambda each: each.slow_down, default=None)
-    if worst and worst.slow_down >= margins.latency.harm and section.tests.ranks.z() >= LEAST_Z:
+    if worst and worst.slow_down >= margins.latency.harm and z >= LEAST_Z:
         return "latency", Effect(worst.slow_down, section, newest=False, quantile=worst)
     return None

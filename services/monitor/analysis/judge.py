@@ -16,7 +16,6 @@ from services.monitor.analysis.sections import newest, whole
 from services.monitor.analysis.state import VERSION, JudgeState, PreparedBets
 from services.monitor.analysis.strata import Strata
 from services.monitor.analysis.verdict import CanaryVerdict
-from services.monitor.analysis.visitors import enough_visitors
 from services.monitor.analysis.window import JudgedWindow, TrackWindow
 from shared.models import Track
 
@@ -82,9 +81,11 @@ class Judge:
             return
         state, began_s = self._state, window.at_s - window.seconds
         state.at_s = window.at_s
+        failing = {}
         for track, figures in ((Track.CANARY, canary), (Track.STABLE, stable)):
-            state.visitors[track] = max(state.visitors[track], figures.visitors)
-            state.failing_visitors[track] = max(state.failing_visitors[track], figures.failing_visitors)
+            state.visitors.seen[track].take(figures.visitors)
+            failing[track] = state.visitors.failing[track].take(figures.failing_visitors)
+        state.visitors.count(canary.requests + stable.requests)
         if canary.requests and state.first_canary_s is None:
             state.first_canary_s = began_s
         first = state.first_canary_s
@@ -97,9 +98,10 @@ class Judge:
         self._bet_on_latency(judged, judged_others, share, window)
         state.reference.add(others, window.seconds)
         stratum = state.strata.at(window.step, began_s)
-        stratum.canary.count(canary.requests, canary.errors, canary.client_errors, judged)
-        stratum.stable.count(stable.requests, stable.errors, stable.client_errors, judged_others)
+        stratum.canary.count(canary, failing[Track.CANARY], judged)
+        stratum.stable.count(stable, failing[Track.STABLE], judged_others)
         stratum.expected_errors += share * (canary.errors + stable.errors)
+        stratum.expected_failing += share * sum(failing.values())
         self._look()
 
     def _timed(self, track: TrackWindow) -> dict[int, int]:
@@ -137,7 +139,8 @@ class Judge:
             self._state.reference.fold()
             self._prepare()
         for name, bets in self._latency.items():
-            self._grow(name, bets.log_ratios(judged, others), window.seconds)
+            ratios = [ratio / self._state.visitors.design_effect for ratio in bets.log_ratios(judged, others)]
+            self._grow(name, ratios, window.seconds)
 
     def _prepare(self) -> None:
         """Makes the bets on latency for the next seconds, from what is known before them."""
@@ -156,10 +159,12 @@ class Judge:
         state, margins = self._state, self.margins
         certain = [name for name, lane in state.lanes.items() if lane.capital >= margins.certainty]
         if certain:
-            found = effects(whole(state.strata), newest(state.strata), self._buckets)
+            sections = whole(state.strata), newest(state.strata)
+            found = effects(*sections, self._buckets)
             for name in certain:
                 effect = found[name]
-                if effect and effect.value >= margins.of(name).harm and enough_visitors(state, margins, name):
+                enough = state.visitors.enough(name, margins, *sections)
+                if effect and effect.value >= margins.of(name).harm and enough:
                     self._fail(name, effect)
                     return
 

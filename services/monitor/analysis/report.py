@@ -23,8 +23,8 @@ def report(
     state: JudgeState, margins: Margins, buckets: Buckets, failure: tuple[LaneName, Effect] | None = None
 ) -> CanaryVerdict:
     """Returns the verdict: `fail` with the harm in `failure`; else `pass` if harm is ruled out."""
-    all_of_it = whole(state.strata)
-    found, bounds = effects(all_of_it, newest(state.strata), buckets), _bounds(all_of_it, buckets)
+    all_of_it, lately = whole(state.strata), newest(state.strata)
+    found, bounds = effects(all_of_it, lately, buckets), _bounds(all_of_it, buckets, state.visitors.design_effect)
     if failure:
         found[failure[0]] = failure[1]
     harms = [_harm(name, margins, found[name], bounds[name], lane.capital) for name, lane in state.lanes.items()]
@@ -35,7 +35,7 @@ def report(
     elif _passes(total.canary.requests, capital, bounds, margins):
         result, reason = VerdictResult.PASS, passed_because(total, bounds["errors"], bounds["latency"])
     else:
-        result, reason = VerdictResult.INCONCLUSIVE, open_because(state, margins, total, bounds)
+        result, reason = VerdictResult.INCONCLUSIVE, open_because(state, margins, all_of_it, lately, bounds)
     return CanaryVerdict(
         result=result,
         score=0 if failure else _score(capital, bounds, margins),
@@ -45,15 +45,15 @@ def report(
         requests={Track.CANARY: total.canary.requests, Track.STABLE: total.stable.requests},
         errors={Track.CANARY: total.canary.errors, Track.STABLE: total.stable.errors},
         client_errors={Track.CANARY: total.canary.client_errors, Track.STABLE: total.stable.client_errors},
-        visitors=dict(state.visitors),
-        failing_visitors=dict(state.failing_visitors),
+        visitors={track: counter.total for track, counter in state.visitors.seen.items()},
+        failing_visitors={track: counter.total for track, counter in state.visitors.failing.items()},
         latency_ms=_latency_ms(all_of_it, buckets),
     )
 
 
-def _bounds(section: Section, buckets: Buckets) -> dict[LaneName, float | None]:
+def _bounds(section: Section, buckets: Buckets, design_effect: float) -> dict[LaneName, float | None]:
     errors, client, latency = section.errors, section.client_errors, section.latency
-    slow_downs = [slow_down_bound(latency, share, buckets) if latency else None for share in BOUNDED_AT]
+    slow_downs = [slow_down_bound(latency, share, buckets, design_effect) if latency else None for share in BOUNDED_AT]
     slow_down = None if None in slow_downs else max(each for each in slow_downs if each is not None)
     more_errors = share_bound(errors) if errors else None
     return {

@@ -8,7 +8,7 @@ from services.monitor.analysis.lanes.latency_lane import ReferenceHistogram
 from services.monitor.analysis.lanes.margins import LaneName
 from services.monitor.analysis.strata import Strata
 from services.monitor.analysis.verdict import CanaryVerdict
-from shared.models import Track
+from services.monitor.analysis.visitors import JudgedVisitors
 
 VERSION = 1
 
@@ -37,8 +37,7 @@ class JudgeState:
     at_s: float = 0.0
     first_canary_s: float | None = None
     """Time of the canary's first request, with which its warm-up begins."""
-    visitors: dict[Track, int] = field(default_factory=lambda: dict.fromkeys(Track, 0))
-    failing_visitors: dict[Track, int] = field(default_factory=lambda: dict.fromkeys(Track, 0))
+    visitors: JudgedVisitors = field(default_factory=JudgedVisitors)
     tested: bool = False
     """True once the tests of the last gate were done. They are done once."""
     failure: CanaryVerdict | None = None

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from services.monitor.analysis.comparison import MantelHaenszel, VanElteren
+from services.monitor.analysis.window import TrackWindow
 from shared.models import Track
 
 STRATUM_S = 20.0
@@ -23,11 +24,14 @@ class TrackSums:
     requests: int = 0
     errors: int = 0
     client_errors: int = 0
+    failing: int = 0
+    """Visitors who had their first error."""
 
-    def count(self, requests: int, errors: int, client_errors: int, latency: Mapping[int, int]) -> None:
-        self.requests += requests
-        self.errors += errors
-        self.client_errors += client_errors
+    def count(self, track: TrackWindow, failing: int, latency: Mapping[int, int]) -> None:
+        self.requests += track.requests
+        self.errors += track.errors
+        self.client_errors += track.client_errors
+        self.failing += failing
         for bucket, count in latency.items():
             self.latency[bucket] += count
 
@@ -35,6 +39,7 @@ class TrackSums:
         self.requests += sign * other.requests
         self.errors += sign * other.errors
         self.client_errors += sign * other.client_errors
+        self.failing += sign * other.failing
         self.latency = [one + sign * more for one, more in zip(self.latency, other.latency, strict=True)]
 
 
@@ -66,6 +71,8 @@ class Stratum(PairSums):
     began_s: float = 0.0
     expected_errors: float = 0.0
     """Errors that the canary would have if it had its share of both tracks' errors."""
+    expected_failing: float = 0.0
+    """Visitors with an error that the canary would have if it had its share of both tracks'."""
 
     def ends(self, step: int, at_s: float) -> bool:
         """Returns True if a window of `step` that begins at `at_s` belongs to the next stratum."""
@@ -87,6 +94,7 @@ class StratifiedTests:
     canary_errors: int = 0
     all_errors: int = 0
     expected_errors: float = 0.0
+    expected_failing: float = 0.0
 
     def add(self, stratum: Stratum, sign: int = 1) -> None:
         canary, stable = stratum.canary, stratum.stable
@@ -96,6 +104,7 @@ class StratifiedTests:
         self.canary_errors += sign * canary.errors
         self.all_errors += sign * (canary.errors + stable.errors)
         self.expected_errors += sign * stratum.expected_errors
+        self.expected_failing += sign * stratum.expected_failing
 
     def copy(self) -> "StratifiedTests":
         return replace(

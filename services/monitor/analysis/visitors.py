@@ -1,19 +1,77 @@
-"""Tells whether errors are those of enough visitors. The errors of one visitor, who always gets the same track, are not
-independent of each other: a visitor whose account is broken in both releases looks like a broken release.
+"""Allows for visitors who send many requests. They always get the same track, so their requests are not independent of
+each other: one whose account is broken in both releases looks like a broken release, and one with much data like a slow
+one.
 """
 
+from dataclasses import dataclass, field
+
+from services.monitor.analysis.comparison import binomial_tail
 from services.monitor.analysis.lanes.margins import LaneName, Margins
-from services.monitor.analysis.state import JudgeState
+from services.monitor.analysis.sections import Section
 from shared.models import Track
 
 OF_VISITORS: tuple[LaneName, ...] = ("errors", "gross errors", "outage")
+MOST_HAVE_FAILED = 0.5
+ALIKE = 0.1
+"""Correlation that the latencies of one visitor are assumed to have. However many requests a visitor sends, they count
+for at most 1 / 0.1 = 10 independent ones."""
+MOST_ALIKE = 10.0
+ENOUGH = 10_000
+"""Visitors from which on it is measured no more how many requests each sends: the proxy tells no more of them apart."""
 
 
-def enough_visitors(state: JudgeState, margins: Margins, lane: LaneName) -> bool:
-    """Returns True if errors may fail the canary. At least 3 of its visitors must have had one. If the canary has fewer
-    visitors, only an outage may, and only if all of them had errors. Latency and client errors always may.
-    """
-    visitors, failing = state.visitors[Track.CANARY], state.failing_visitors[Track.CANARY]
-    if lane not in OF_VISITORS or failing >= margins.visitors:
-        return True
-    return visitors < margins.visitors and lane == "outage" and failing >= visitors
+@dataclass
+class VisitorCounter:
+    """Adds up a number that only grows, but may begin at 0 again when the proxy begins to count again."""
+
+    last: int = 0
+    total: int = 0
+
+    def take(self, value: int) -> int:
+        """Takes the newest number, and returns by how much it has grown."""
+        grown = value - self.last if value >= self.last else value
+        self.last = value
+        self.total += grown
+        return grown
+
+
+@dataclass
+class JudgedVisitors:
+    """Counts visitors, and how many requests each of them sends."""
+
+    seen: dict[Track, VisitorCounter] = field(default_factory=lambda: {track: VisitorCounter() for track in Track})
+    failing: dict[Track, VisitorCounter] = field(default_factory=lambda: {track: VisitorCounter() for track in Track})
+    requests: int = 0
+    design_effect: float = 1.0
+    """Number of requests that say as much about latency as one would if all were independent."""
+
+    def count(self, requests: int) -> None:
+        """Takes the requests of a window, after its visitors."""
+        self.requests += requests
+        visitors = sum(counter.total for counter in self.seen.values())
+        if 0 < visitors < ENOUGH:
+            each = max(self.requests / visitors, 1.0)
+            self.design_effect = min(1 + ALIKE * (each - 1), MOST_ALIKE)
+
+    def enough(self, lane: LaneName, margins: Margins, whole: Section, newest: Section) -> bool:
+        """Returns True if the errors are those of enough visitors to fail the canary. Latency and client errors always
+        are. At least 3 of the canary's visitors must have had an error, and more than chance explains if each visitor
+        counts once, over the whole rollout or lately; if most of production's visitors have had one, that cannot be
+        told, and is not asked for. If the canary has fewer than 3 visitors, only an outage fails it, and only if all of
+        them had errors.
+        """
+        visitors, failing = self.seen[Track.CANARY].total, self.failing[Track.CANARY].total
+        if lane not in OF_VISITORS or not visitors:
+            return True
+        if failing < margins.visitors:
+            return visitors < margins.visitors and lane == "outage" and failing >= visitors
+        if self.failing[Track.STABLE].total > MOST_HAVE_FAILED * self.seen[Track.STABLE].total:
+            return True
+        return lane == "outage" or min(map(_chance, (whole, newest))) <= 1 / margins.certainty
+
+
+def _chance(section: Section) -> float:
+    """Returns the probability that so many of the visitors who had errors are the canary's."""
+    canary, stable = section.total.canary.failing, section.total.stable.failing
+    both = canary + stable
+    return binomial_tail(canary, both, section.tests.expected_failing / both) if both else 1.0
