@@ -1,6 +1,6 @@
-"""Creates the files in the shared volume of secrets: the token, a key, Redis' password, and its configuration. Existing files
-stay. It runs in a container of its own at each start, before all others. A token on standard input replaces the stored
-one; if they differ, it prints `changed`.
+"""Creates the files in the shared volume of secrets: the token, a key, Redis' password, and its configuration. Existing
+files stay. It runs in a container of its own at each start, before all others. A token on standard input replaces the
+stored one; if they differ, it prints `changed`.
 """
 
 import sys
