@@ -3,12 +3,13 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
 from shared.manifest_step import Strict
 
 _DURATION = re.compile(r"(\d{1,6})([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+DEFAULT_WEIGHT = 33
 SHORTEST_STEP_S = 10
 LONGEST_STEP_S = 7 * 86_400
 LAST_STEP_S = 600
@@ -22,16 +23,20 @@ def parse_duration(value: Any) -> Any:
     if isinstance(value, str):
         match = _DURATION.fullmatch(value.strip())
         if not match:
-            raise ValueError("is not a duration; write it like 30s, 2m, 1h or 1d")
+            raise ValueError(f"{value!r} is not a duration; write it like 30s, 2m, 1h or 1d")
         return int(match[1]) * _SECONDS[match[2]]
     return value
 
 
+def _within_bounds(seconds: int) -> int:
+    if not SHORTEST_STEP_S <= seconds <= LONGEST_STEP_S:
+        raise ValueError(f"is {seconds} s; a step lasts from 10s to 7d, write it like 30s, 2m, 1h or 1d")
+    return seconds
+
+
 _Written = Annotated[str, Field(pattern=r"^\s*\d{1,6}[smhd]\s*$")] | int
 Duration = Annotated[
-    int,
-    BeforeValidator(parse_duration, json_schema_input_type=_Written),
-    Field(ge=SHORTEST_STEP_S, le=LONGEST_STEP_S),
+    int, BeforeValidator(parse_duration, json_schema_input_type=_Written), AfterValidator(_within_bounds)
 ]
 
 
@@ -40,7 +45,7 @@ class CanaryStep(Strict):
     waits for a person, who resumes the rollout.
     """
 
-    model_config = ConfigDict(populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
 
     weight: int = Field(ge=0, le=100, description="Percent of visitors that get the canary.")
     lasts: Duration | None = Field(
@@ -51,16 +56,18 @@ class CanaryStep(Strict):
     @model_validator(mode="after")
     def _ends(self) -> "CanaryStep":
         if self.lasts is None and not self.pause:
-            raise ValueError("a step needs `for`, like 2m, or `pause: true`")
+            raise ValueError("says neither how long it lasts nor that it waits; add `for`, like 2m, or `pause: true`")
         return self
 
 
 class Canary(Strict):
     """A canary is a release that gets a share of the visitors before it goes to production."""
 
-    model_config = ConfigDict(populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
 
-    weight: int = Field(33, ge=0, le=100, description="Percent of visitors that get the canary, if it has no `steps`.")
+    weight: int = Field(
+        DEFAULT_WEIGHT, ge=0, le=100, description="Percent of visitors that get the canary, if it has no `steps`."
+    )
     lasts: Duration = Field(
         LAST_STEP_S, alias="for", description="Time that the canary is analysed, if it has no `steps`."
     )
@@ -80,8 +87,18 @@ class Canary(Strict):
     override: str | None = Field(
         None,
         pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$",
-        description="Name of the app's secret that the header `x-canary` must carry to get the canary.",
+        description="Name of a secret of the app's canary environment, which must be set. The header `x-canary` then "
+        "gets the canary only if it carries the secret's value.",
     )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "Canary":
+        # By value: a manifest that was stored has all keys.
+        if self.steps and (self.weight, self.lasts) != (DEFAULT_WEIGHT, LAST_STEP_S):
+            raise ValueError(
+                "has `steps`, each with its own weight and time, and `weight` or `for` too; remove these, or the steps"
+            )
+        return self
 
     def plan(self) -> list[CanaryStep]:
         """Returns the steps; without `steps` it is one step, made of `weight` and `for`."""

@@ -56,7 +56,7 @@ class RolloutRequest(Model):
 
 
 class RolloutAction(Model):
-    """Request body of abort, resume and promote. The answer is 409 if `release` is not the release of the current
+    """Request body of abort and promote. The answer is 409 if `release` is not the release of the current
     rollout. `evidence` of an abort holds the measurements that led to it (rule, value, threshold …); the rollout and
     its event keep them.
     """
@@ -84,20 +84,36 @@ class VerdictSummary(View):
 
 
 class RolloutAdvance(Model):
-    """Request body of `POST /apps/{app}/rollout/advance`: the analysis of step `step` (0 for the first) has ended with
-    `verdict`, which is not `fail`.
+    """Request body of `POST /apps/{app}/rollout/advance`: the time of step `step` (0 for the first) is over, and the
+    analysis says `verdict`. A verdict that failed needs a `hold`.
     """
 
     release: str
     step: int = Field(ge=0)
     verdict: VerdictSummary
+    hold: str = Field("", description="Reason why the rollout must stay at the step; empty: it goes on.")
+
+
+class StepAction(RolloutAction):
+    """Request body of `POST /apps/{app}/rollout/resume` and `/skip`."""
+
+    step: int | None = Field(
+        None, ge=0, description="The step that shall end, 0 for the first; if it has ended, nothing is changed."
+    )
+
+
+class RolloutStepEnd(View):
+    """Records the end of a rollout's step. `verdict` is null if no analysis ended the step."""
+
+    at: datetime
+    reason: str
+    verdict: VerdictSummary | None = None
 
 
 class RolloutView(View):
     """Describes an app's rollout. `weight` is in percent of new visitors; `at` is the time of the last transition.
     `release`, `state`, `reason` and `at` are null if there is no rollout. `evidence` holds the measurements that led to
-    an abort. `step` is the number of the current step in `steps`, 0 for the first, and the number of steps once the
-    last one has passed; it began at `step_at`. `verdict` is the last verdict that ended a step.
+    an abort. Without `steps`, the share stays until people end the rollout.
     """
 
     app: str
@@ -110,11 +126,16 @@ class RolloutView(View):
     evidence: dict[str, JsonValue] = Field({})
     opened_at: datetime | None = None
     steps: list[CanaryStep] = Field([])
-    step: int = 0
-    step_at: datetime | None = None
+    ended_steps: list[RolloutStepEnd] = Field([], description="How the first steps ended, one entry for each.")
+    step: int = Field(0, description="Number of the current step, 0 for the first; once all have ended, of the steps.")
+    step_at: datetime | None = Field(None, description="Time at which the current step began.")
+    step_ends_at: datetime | None = Field(
+        None, description="Time from which the analysis may end the step; null while it does not run."
+    )
+    hold: str = Field("", description="Why the step goes on although its time is over; empty if it does not.")
     promote: str = "by-hand"
     mirror: int = 0
-    verdict: VerdictSummary | None = None
+    verdict: VerdictSummary | None = Field(None, description="The verdict that came with the last step's end or hold.")
 
 
 class LatencyHistogram(View):
@@ -129,6 +150,24 @@ class LatencyHistogram(View):
     def total(self) -> int:
         """Returns the number of requests in the histogram."""
         return self.counts[-1] if self.counts else 0
+
+
+def quantile_ms(histogram: LatencyHistogram, share: float, digits: int = 3) -> float | None:
+    """Returns the latency in milliseconds that `share` (above 0, at most 1) of the requests did not exceed; None if
+    there are no requests. It assumes, as Prometheus' histogram_quantile does, that requests are evenly distributed
+    within a bucket and that the first bucket begins at 0. Requests above the last finite bound count as that bound.
+    """
+    if histogram.total <= 0:
+        return None
+    rank = share * histogram.total
+    low, below = 0.0, 0
+    for bound, count in zip(histogram.le_ms, histogram.counts, strict=True):
+        if bound is None:
+            break
+        if count >= rank:
+            return round(low + (bound - low) * (rank - below) / (count - below), digits)
+        low, below = bound, count
+    return round(low, digits)
 
 
 class TrackTraffic(View):

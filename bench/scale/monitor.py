@@ -29,7 +29,11 @@ from services.monitor.alerts.analysis_store import AnalysisStore
 from services.monitor.alerts.canary_analyses import CanaryAnalyses
 from services.monitor.alerts.evaluator import Evaluator
 from services.monitor.alerts.proxy_figures import ProxyFigures
+from services.monitor.checks.check_client import CheckClient
+from services.monitor.checks.check_store import CheckStore
 from services.monitor.config import Settings
+from services.monitor.evidence.evidence_store import EvidenceStore
+from services.monitor.evidence.wiring import evidence
 from services.monitor.inventory.inventory import Inventory
 from services.monitor.inventory.live_releases import LiveReleases
 from services.monitor.inventory.live_store import LiveStore
@@ -54,6 +58,13 @@ from shared.models import (
 )
 from shared.proxy_models import AppTraffic, LatencyHistogram, RolloutState, RolloutView, TrackTraffic
 from shared.registry import Registry, RegistryView
+from shared.security.outgoing import AddressGuard
+from shared.security.vault import Vault
+
+
+def _vault() -> Vault:
+    raise AssertionError("no app of the bench has headers")
+
 
 APPS = (1, 10, 100, 400)
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -174,15 +185,22 @@ class MonitorLoops:
         self.sampler = Sampler(deployer, samples, self.clock)
         inventory = Inventory(LiveReleases(LiveStore(redis)))
         figures = ProxyFigures(proxy, traffic, self.clock)
-        analyses = CanaryAnalyses(AnalysisStore(redis), self.clock, lambda: None)
+        client = CheckClient(AddressGuard())
+        kept = evidence(EvidenceStore(redis), CheckStore(redis), client, _vault, lambda: figures.rollouts, self.clock)
+        analyses = CanaryAnalyses(AnalysisStore(redis), self.clock, lambda: None, [kept.recorder.on_window])
         self.evaluator = Evaluator(deployer, figures, samples, inventory, alerts, analyses, self.clock, lambda: None)
         scaling = Scaling(deployer, samples, PolicyStore(redis), self.clock)
         aborts = Aborts(proxy, alerts, self.clock)
         removed = RemovedApps(
-            samples, traffic, alerts, analyses, NotifierStore(redis), RetentionStore(redis), scaling.forget
+            *(samples, traffic, alerts, analyses, NotifierStore(redis), RetentionStore(redis)),
+            scaling.forget,
+            kept.forget,
         )
         follower = RegistryFollower(
-            EventFollower(redis, "monitor"), self.evaluator, samples, scaling.killed, removed.on_event, self.clock
+            *(EventFollower(redis, "monitor"), self.evaluator, samples, scaling.killed),
+            removed.on_event,
+            kept.on_event,
+            self.clock,
         )
         self.loops: list[tuple[str, int, Step]] = [  # name, every so many half seconds, step
             ("sampling", 4, self.sampler.step),

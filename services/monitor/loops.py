@@ -138,7 +138,8 @@ class Retention:
 class RegistryFollower:
     """Handles the deployer's events about instances and releases at once. The evaluator would find most of these
     changes a second later, but not those that happened while no monitor was running. `on_kill` is called for each kill
-    of an instance at its memory limit, possibly more than once; `on_removed` for each removal of an environment or app.
+    of an instance at its memory limit, possibly more than once; `on_removed` for each removal of an environment or app,
+    and `on_rollout` for each event about a rollout.
     """
 
     ILL = frozenset(f"instance.{state}" for state in ILL)
@@ -154,6 +155,7 @@ class RegistryFollower:
         samples: SampleCache,
         on_kill: Callable[[EnvironmentKey, Kill], None],
         on_removed: Callable[[Event], Awaitable[None]],
+        on_rollout: Callable[[Event], Awaitable[None]],
         clock: Clock,
     ) -> None:
         self._events = events
@@ -161,6 +163,7 @@ class RegistryFollower:
         self._samples = samples
         self._on_kill = on_kill
         self._on_removed = on_removed
+        self._on_rollout = on_rollout
         self._clock = clock
 
     async def step(self, block_ms: int = IDLE_BLOCK_MS) -> None:
@@ -190,6 +193,8 @@ class RegistryFollower:
         elif event.type in self.ARTIFACT:
             lost = event.type == "artifact.lost"
             await self._evaluator.on_artifact(event.app, _environment(event), event.id, event.reason, lost=lost)
+        elif event.type.startswith("rollout."):
+            await self._on_rollout(event)
         elif event.type in self.REMOVED:
             if event.type == "app.removed" or _environment(event) == Environment.PRODUCTION:
                 self._evaluator.forget(event.app)

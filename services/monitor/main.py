@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncIterator
-from functools import partial
+from functools import cache, partial
 
 import httpx
 from fastapi import FastAPI
@@ -16,15 +16,20 @@ from services.monitor.alerts.outage_watch import OutageWatch
 from services.monitor.alerts.platform_watch import PlatformWatch
 from services.monitor.alerts.proxy_figures import ProxyFigures
 from services.monitor.api.alerts import alerts_router
+from services.monitor.api.analysis import analyses_router, own_checks_router
 from services.monitor.api.notifications import deliveries_router, notifiers_router, silences_router
 from services.monitor.api.page_views import MonitorPages
 from services.monitor.api.pages import alerts_page, pages_router
 from services.monitor.api.policies import policies_router
 from services.monitor.api.samples import samples_router
+from services.monitor.checks.check_client import CheckClient
+from services.monitor.checks.check_store import CheckStore
 from services.monitor.config import Settings
 from services.monitor.dispatch.direct_messages import DirectMessages
 from services.monitor.dispatch.outbox_store import GROUP, OutboxStore
 from services.monitor.dispatch.wiring import notifications
+from services.monitor.evidence.evidence_store import EvidenceStore
+from services.monitor.evidence.wiring import evidence
 from services.monitor.inventory.inventory import Inventory
 from services.monitor.inventory.live_releases import LiveReleases
 from services.monitor.inventory.live_store import LiveStore
@@ -32,6 +37,7 @@ from services.monitor.loops import Aborts, RegistryFollower, Retention, Sampler
 from services.monitor.metrics import MonitorCollector
 from services.monitor.notify.apprise_notifier import AppriseNotifier
 from services.monitor.notify.notifier_store import NotifierStore
+from services.monitor.progress.progress import Progress
 from services.monitor.removed_apps import RemovedApps
 from services.monitor.retention_store import RetentionStore
 from services.monitor.samples.sample_cache import SampleCache
@@ -49,6 +55,7 @@ from shared.registry import Registry
 from shared.runtime.clock_store import ClockTrust
 from shared.runtime.loops import Loop
 from shared.security.outgoing import AddressGuard
+from shared.security.vault import Vault
 from shared.store import connect
 from shared.web.app import configure_logging, create_app
 from shared.web.server import serve
@@ -71,7 +78,19 @@ def build_app(settings: Settings) -> FastAPI:
     sample_store = SampleStore(redis)
     samples, traffic = SampleCache(sample_store), TrafficCache(sample_store)
     alerts, live = ActiveAlerts(AlertStore(redis)), LiveReleases(LiveStore(redis))
-    analyses = CanaryAnalyses(AnalysisStore(redis), now, lambda: storing.wake())
+    guard = AddressGuard(settings.allow_addresses)
+    key = (settings.secrets or settings.home) / "key"
+    kept = evidence(
+        EvidenceStore(redis),
+        CheckStore(redis),
+        CheckClient(guard),
+        cache(lambda: Vault(key, "monitor:checks")),
+        lambda: figures.rollouts,
+        now,
+    )
+    analyses = CanaryAnalyses(
+        AnalysisStore(redis), now, lambda: storing.wake(), [kept.recorder.on_window], kept.checks.failure
+    )
 
     aborts = Loop("aborts", Aborts(proxy, alerts, now).step, every_s=REPEAT_S)
 
@@ -92,12 +111,13 @@ def build_app(settings: Settings) -> FastAPI:
     inventory = Inventory(live)
     figures = ProxyFigures(proxy, traffic, now)
     evaluator = Evaluator(deployer, figures, samples, inventory, alerts, analyses, now, wake)
+    progress = Progress(proxy, lambda: figures.rollouts, analyses, kept.checks.gate_checks, now)
     outages = OutageWatch(deployer, inventory, live, evaluator, now)
     others: dict[ServiceName, ServiceClient] = {"deployer": deployer, "proxy": proxy}
     services = {each: others.get(each) or ServiceClient(each, settings, registry, http) for each in SERVICES}
     platform = PlatformWatch(services, alerts, partial(_port_holder, settings), now, wake)
     deliveries, silences = OutboxStore(redis), NotifierStore(redis)
-    notifier = AppriseNotifier(AddressGuard(settings.allow_addresses), trusted=settings.notify.split())
+    notifier = AppriseNotifier(guard, trusted=settings.notify.split())
     notified = notifications(deliveries, silences, notifier, settings, EventFollower(redis, GROUP), now)
     page = f"{settings.outside_url('monitor')}/alerts"
     direct = Loop(
@@ -115,8 +135,12 @@ def build_app(settings: Settings) -> FastAPI:
         scaling.killed(key, kill)
         scaling_loop.wake()
 
-    removed = RemovedApps(samples, traffic, alerts, analyses, silences, RetentionStore(redis), scaling.forget)
-    follower = RegistryFollower(EventFollower(redis, "monitor"), evaluator, samples, on_kill, removed.on_event, now)
+    removed = RemovedApps(
+        samples, traffic, alerts, analyses, silences, RetentionStore(redis), scaling.forget, kept.forget
+    )
+    follower = RegistryFollower(
+        EventFollower(redis, "monitor"), evaluator, samples, on_kill, removed.on_event, kept.on_event, now
+    )
 
     retention = Retention(deployer, samples, RetentionStore(redis), now, ClockTrust(redis, "monitor:clock").is_trusted)
 
@@ -128,7 +152,7 @@ def build_app(settings: Settings) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def resources() -> AsyncIterator[None]:
-        async with redis, http, notified.outbox:
+        async with redis, http, notified.outbox, kept:
             yield
 
     return create_app(
@@ -144,11 +168,14 @@ def build_app(settings: Settings) -> FastAPI:
             notifiers_router(notified.recipients, settings.outside_url("monitor")),
             silences_router(silences),
             policies_router(policies),
+            analyses_router(kept.recorder, kept.checks, pages.analysis),
+            own_checks_router(kept.checks, guard),
         ],
         loops=[
             Loop("sampling", sampler.step, every_s=SAMPLE_S),
             Loop("watch", evaluator.step, every_s=EVALUATE_S),
             aborts,
+            Loop("progress", progress.step, every_s=REPEAT_S),
             Loop("outages", outages.step, every_s=SAMPLE_S),
             Loop("platform", platform.step, every_s=PLATFORM_S),
             direct,
@@ -158,10 +185,11 @@ def build_app(settings: Settings) -> FastAPI:
             Loop("storing traffic", traffic.flush, every_s=REPEAT_S),
             scaling_loop,
             Loop("retention", retention.step, every_s=RETENTION_S, stale_s=3 * RETENTION_S),
+            *kept.loops,
             *notified.loops,
         ],
         checks={"deployer": deployer_check, "proxy": proxy_check},
-        collectors=[MonitorCollector(samples, alerts, now)],
+        collectors=[MonitorCollector(samples, alerts, now), kept.collector],
         resources=resources,
     )
 

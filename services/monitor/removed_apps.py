@@ -1,7 +1,7 @@
 """Deletes the monitor's data of environments and apps that were removed."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from services.monitor.alerts.alert_state import ActiveAlerts
 from services.monitor.alerts.canary_analyses import CanaryAnalyses
@@ -17,7 +17,8 @@ log = logging.getLogger(__name__)
 
 class RemovedApps:
     """Handles the events `environment.removed` and `app.removed`, each possibly more than once. Messages that are
-    already queued are still sent. `forget_scaling` drops what the scaling loop remembers of an environment.
+    already queued are still sent. `forget_scaling` drops what the scaling loop remembers of an environment;
+    `forget_evidence` deletes the evidence of an app's rollouts, and its own metrics and hooks.
     """
 
     def __init__(
@@ -29,6 +30,7 @@ class RemovedApps:
         silences: NotifierStore,
         retention: RetentionStore,
         forget_scaling: Callable[[EnvironmentKey], None],
+        forget_evidence: Callable[[str], Awaitable[None]],
     ) -> None:
         self._samples = samples
         self._traffic = traffic
@@ -37,6 +39,7 @@ class RemovedApps:
         self._silences = silences
         self._retention = retention
         self._forget_scaling = forget_scaling
+        self._forget_evidence = forget_evidence
 
     async def on_event(self, event: Event) -> None:
         """Deletes the data of the environment or app that the event names; ignores events of other types. Raises
@@ -53,6 +56,7 @@ class RemovedApps:
             await self._samples.forget(event.app)
             await self._analyses.forget(event.app)
             await self._silences.forget(event.app)
+            await self._forget_evidence(event.app)
             log.info("%s was removed: its policies, silences, alerts, analyses and samples are deleted", event.app)
 
     async def _forget(self, key: EnvironmentKey) -> None:

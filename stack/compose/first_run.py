@@ -1,6 +1,6 @@
-"""Creates the files in the shared volume of secrets: the token, Redis' password, and its configuration. Existing files
-stay. It runs in a container of its own at each start, before all others. A token on standard input replaces the stored
-one; if they differ, it prints `changed`.
+"""Creates the files in the shared volume of secrets: the token, a key, Redis' password, and its configuration. Existing
+files stay. It runs in a container of its own at each start, before all others. A token on standard input replaces the
+stored one; if they differ, it prints `changed`.
 """
 
 import sys
@@ -24,6 +24,7 @@ def main() -> None:
         folder.mkdir(exist_ok=True, mode=0o750)
         write_private(kept, f"{token}\n")
     secret_file(kept)
+    secret_file(folder / "key")  # for the monitor, whose own home is empty after each start
     password = secret_file(folder / "redis" / "password")
     conf = redis_conf("0.0.0.0", REDIS_PORT, REDIS_DATA, password)
     write_private(folder / "redis" / "redis.conf", conf, GROUP_READS)

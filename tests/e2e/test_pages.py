@@ -36,6 +36,7 @@ PAGES: dict[str, tuple[ServiceName, str]] = {
     "canary": ("proxy", f"/apps/{APP}/rollout"),
     "instances": ("monitor", "/"),
     "alerts": ("monitor", "/alerts"),
+    "analysis": ("monitor", f"/releases/{APP}-r2/analysis"),
     "flags": ("flags", "/"),
     "flag": ("flags", f"/flags/{FLAG}"),
 }

@@ -85,6 +85,7 @@ EXCUSED: Mapping[str, Mapping[str, object]] = {
     "PUT /notifiers": WITH_RULES,
     "PUT /policies/{app}/{environment}": WITH_RULES,
     "PUT /rules/{name}": WITH_RULES,
+    "PUT /apps/{app}/analysis": WITH_RULES,
     "POST /apps/{app}/sync": WITH_RULES,
     "POST /apps/{app}/rollout": WITH_RULES,
     "PUT /flags/{key}": WITH_RULES,

@@ -13,6 +13,7 @@ from services.build.git.remote_source import SOURCE_EXAMPLE
 from services.build.manifest import step_graph
 from services.build.manifest.manifest_faults import Fault
 from services.build.system.api_call import api_call
+from shared.canary import Canary, CanaryStep
 from shared.manifest import Manifest, Service, Step
 
 NAME = "slipway.yml"
@@ -177,12 +178,16 @@ def _detail(fault: Any, app: str) -> str:
 
 def _keys(location: tuple[int | str, ...]) -> Iterable[str]:
     """Returns the keys that the manifest may have at this location, as suggestions for a mistyped one."""
-    model = {
+    if location[0] == "canary":
+        fields = {2: Canary.model_fields, 4: CanaryStep.model_fields}.get(len(location), {})
+        return [field.alias or name for name, field in fields.items()]
+    models = {
         1: Manifest,
         3: Step if location[0] == "steps" else None,
         5: Service if location[2:3] == ("services",) else None,
-    }.get(len(location))
-    return model.model_fields if model is not None else ()
+    }
+    found = models.get(len(location))
+    return found.model_fields if found is not None else ()
 
 
 def _line(root: yaml.Node, location: tuple[int | str, ...]) -> int:

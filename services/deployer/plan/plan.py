@@ -20,6 +20,7 @@ from services.deployer.releases.environment import desired
 from services.deployer.releases.instance import ENDED, RUNNING, Instance, may_restart_at
 from services.deployer.releases.release import ENDED as RELEASE_ENDED
 from services.deployer.releases.release import Release
+from services.deployer.releases.rollout_request import key_fault
 from shared.models import Environment, InstanceState, ReleaseState
 from shared.proxy_models import RouteState
 
@@ -103,7 +104,8 @@ def _end_faulty(world: World, starting: Release | None, live: Release | None) ->
     if starting is not None and starting.switched_at is None:
         failure = f"{starting.failure.instance}: {starting.failure.reason}" if starting.failure else ""
         unfit = world.checked.get(starting.id, "") if starting.drain_old_at is None else ""
-        if why := failure or world.refused or unfit:
+        keyless = "" if starting.rollout_opened else key_fault(starting, world.override)
+        if why := failure or world.refused or unfit or keyless:
             back = f"; {live.id} is started again" if live is not None and starting.drain_old_at is not None else ""
             yield MoveRelease(starting.id, ReleaseState.FAILED, f"{why}{back}")
     if live is not None and live.failure is not None and live.environment is Environment.CANARY:

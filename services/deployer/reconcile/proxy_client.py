@@ -39,10 +39,8 @@ class Proxy(Protocol):
         """
         ...
 
-    async def open_rollout(self, app: str, release: str, weight: int, notify: list[str]) -> None:
-        """Opens the rollout of a canary release. `weight` is the percentage of new visitors; `notify` holds the
-        addresses that get messages about it. Raises ProxyRefused if the rollout has been aborted.
-        """
+    async def open_rollout(self, app: str, request: RolloutRequest) -> None:
+        """Opens the rollout of a canary release. Raises ProxyRefused if the rollout has been aborted."""
         ...
 
     async def abort_rollout(self, app: str, release: str, reason: str) -> None:
@@ -67,8 +65,7 @@ class ProxyService:
         result = SyncResult.model_validate(answer)
         return {instance_id: route.route for instance_id, route in result.instances.items()}
 
-    async def open_rollout(self, app: str, release: str, weight: int, notify: list[str]) -> None:
-        request = RolloutRequest(release=release, weight=weight, notify=notify)
+    async def open_rollout(self, app: str, request: RolloutRequest) -> None:
         await self._call(f"/apps/{app}/rollout", request.model_dump(), (409,))
 
     async def abort_rollout(self, app: str, release: str, reason: str) -> None:

@@ -28,9 +28,10 @@ from services.deployer.reconcile.proxy_client import NotYet, Proxy, ProxyRefused
 from services.deployer.releases.environment import AppFacts, EnvironmentId, desired, sync_body
 from services.deployer.releases.instance import Instance
 from services.deployer.releases.release import ENDED, Release, leading
+from services.deployer.releases.rollout_request import rollout_request
 from services.deployer.store import Store
 from shared.models import Environment, ReleaseState
-from shared.proxy_models import RouteState
+from shared.proxy_models import RolloutRequest, RouteState
 from shared.runtime.keyed_tasks import RETRY_S, KeyedTasks
 from shared.store import RedisError, redis_words
 
@@ -151,7 +152,8 @@ class WorkExecutor:
                     pause_s = RETRY_S if self.waits_for else self._context.poll_s
                     self._tasks.start(SYNC, partial(self._sync, world), pause_s=pause_s)
                 case action.OpenRollout(release_id):
-                    self._tasks.start(item, partial(self._open_rollout, world.releases[release_id]), pause_s=RETRY_S)
+                    request = rollout_request(world.releases[release_id], world.override)
+                    self._tasks.start(item, partial(self._open_rollout, request), pause_s=RETRY_S)
                 case action.AbortRollout(release_id):
                     self._tasks.start(item, partial(self._abort_rollout, world.releases[release_id]), pause_s=RETRY_S)
                 case action.AutoRollback(release_id):
@@ -273,17 +275,16 @@ class WorkExecutor:
         hosts = claims.manifest.hosts if claims is not None else []
         return sync_body(hosts, own.manifest, self._environment_id.app, self._context.domain)
 
-    async def _open_rollout(self, release: Release) -> None:
-        manifest = release.manifest
+    async def _open_rollout(self, request: RolloutRequest) -> None:
         try:
-            await self._context.proxy.open_rollout(release.app, release.id, manifest.canary.weight, manifest.notify)
+            await self._context.proxy.open_rollout(self._environment_id.app, request)
         except NotYet as problem:
             self.waits_for, self.proxy_is_away = f"waits for the proxy to open the rollout: {problem}", True
         except ProxyRefused as problem:
-            await self._on_opened(release.id, str(problem))
+            await self._on_opened(request.release, str(problem))
         else:
             self.waits_for, self.proxy_is_away = "", False
-            await self._on_opened(release.id, "")
+            await self._on_opened(request.release, "")
 
     async def _abort_rollout(self, release: Release) -> None:
         try:

@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 FIGURES_COUNT_FOR = timedelta(seconds=10)
 WAIT_FOR_STORED = timedelta(seconds=2)
 SAVED_EVERY = timedelta(seconds=5)
+OWN_CHECK = "own_check"  # key of the evidence if a check of the app's own failed
 NO_FIGURES = Reading(None, "the proxy gave no figures for the canary analysis")
 WARM_UP = timedelta(seconds=Margins().warm_up_s)
 
@@ -91,11 +92,13 @@ class CanaryAnalyses:
         clock: Callable[[], datetime],
         wake: Callable[[], None],
         observers: Sequence[WindowObserver] = (),
+        own_failure: Callable[[str], str | None] = lambda release: None,
     ) -> None:
         self._store = store
         self._clock = clock
         self._wake = wake
         self._observers = observers
+        self._own_failure = own_failure
         self._started_at = clock()
         self._open: dict[str, CanaryAnalysis] = {}
         self._wanted: dict[str, datetime] = {}
@@ -144,8 +147,12 @@ class CanaryAnalyses:
                 log.exception("a window of %s could not be passed on", analysis.release)
 
     def reading(self, app: str, release: str) -> Reading:
-        """Returns 1 if the canary has failed, else 0. The value is None if there were no figures in the last 10 s."""
+        """Returns 1 if the canary has failed, by its requests or by a check of its app's own; else 0. The value is None
+        if there were no figures in the last 10 s.
+        """
         analysis, now = self._open.get(app), self._clock()
+        if (failure := self._own_failure(release)) is not None:
+            return Reading(1.0, failure, {**(analysis.evidence() if analysis else {}), OWN_CHECK: failure})
         if analysis is None or analysis.release != release or analysis.last_window_at is None:
             return NO_FIGURES
         if now - analysis.last_window_at > FIGURES_COUNT_FOR:

@@ -254,7 +254,5 @@ def _compared(rule: Rule, readings: Mapping[Metric, Callable[[], Reading]], prod
 
 
 def _just_now(at: datetime | None, now: datetime) -> bool:
-    """Returns True if `at` and `now` differ by less than 2 s; False if `at` is None. A time far after `now` also gives
-    False, because the clock was then set back.
-    """
+    """Returns True if `at` and `now` differ by less than 2 s; `at` is far after `now` if the clock was set back."""
     return at is not None and abs(now - at) < PRODUCTION_INTERVAL

@@ -1,7 +1,7 @@
 """Reads the traffic and the rollouts of apps from the proxy, and keeps what the proxy said last."""
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 
 from pydantic import ValidationError
@@ -36,6 +36,11 @@ class ProxyFigures:
     def problem(self) -> str | None:
         """Returns the reason why the proxy did not answer last time; None if it did, or was not called."""
         return next(iter(self._unanswered.values()), None)
+
+    @property
+    def rollouts(self) -> Mapping[str, RolloutView]:
+        """Returns app → its rollout as the proxy said last."""
+        return self._rollouts
 
     def rollout(self, app: str) -> RolloutView | None:
         """Returns the app's rollout as the proxy said last; None if it never did."""

@@ -10,9 +10,8 @@ from pydantic import JsonValue
 
 from services.monitor.rules.rule import Reading
 from services.monitor.samples.latency import excess_z, share_above, since
-from shared.latency import quantile_ms
 from shared.models import Track
-from shared.proxy_models import LatencyHistogram, TrackTraffic, TrafficView
+from shared.proxy_models import LatencyHistogram, TrackTraffic, TrafficView, quantile_ms
 
 WINDOW = timedelta(seconds=10)
 LATENCY_WINDOW = timedelta(seconds=30)

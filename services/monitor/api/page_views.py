@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 from services.monitor.alerts.alert import OPEN, Alert
+from services.monitor.api.analysis_view import WORDS, AnalysisView
 from services.monitor.dispatch.delivery import MessageDelivery
 from services.monitor.notify.silence import Silence
 from services.monitor.rules.rule import Rule
@@ -104,6 +105,13 @@ class MonitorPages:
         """
         return self._templates.render(
             "instances.html", here="Instances", hostname=hostname, environments=shown, following=following
+        )
+
+    def analysis(self, view: AnalysisView, hostname: str | None) -> str:
+        """Renders the page of the analysis of a rollout."""
+        rollout = self._templates.link(hostname, "proxy", f"/apps/{view.app}/rollout")
+        return self._templates.render(
+            "analysis.html", here="Canaries", hostname=hostname, of=view, rollout=rollout, words=WORDS
         )
 
     def alerts(

@@ -9,9 +9,9 @@ from datetime import datetime, timedelta
 
 from pydantic import Field
 
-from services.monitor.notify.event_message import figure
 from services.monitor.notify.message import Fact, Message, compose
 from services.monitor.notify.release_context import environment_of, extra, release_of
+from services.monitor.notify.subject import figure
 from shared.models import Event, View
 
 GROUP_WAIT = timedelta(seconds=5)  # Alertmanager's 30 s is too slow for a first mail

@@ -8,11 +8,12 @@ from services.monitor.alerts.platform_problem import REDIS_ALERT
 from services.monitor.dispatch.alert_group import AlertGroup, due, flushed, group_name, regrouped, update_message
 from services.monitor.dispatch.delivery import MessageDelivery, new_delivery, silenced
 from services.monitor.dispatch.outbox_store import OutboxStore, SendOutcome
-from services.monitor.notify.event_message import Links, Notification, notification_of, plain_notification
+from services.monitor.notify.event_message import Notification, notification_of, plain_notification
 from services.monitor.notify.notifier_store import NotifierStore
 from services.monitor.notify.recipients import Recipients
 from services.monitor.notify.release_context import ReleaseContexts, addresses, addresses_of, commit_of, learned
 from services.monitor.notify.silence import Silence, muting
+from services.monitor.notify.subject import Links
 from shared.events import IDLE_BLOCK_MS, UNUSABLE, EventFollower
 from shared.models import Event
 

@@ -9,10 +9,10 @@ from services.monitor.dispatch.delivery import Patience
 from services.monitor.dispatch.dispatcher import Dispatcher
 from services.monitor.dispatch.outbox import Outbox
 from services.monitor.dispatch.outbox_store import OutboxStore
-from services.monitor.notify.event_message import Links
 from services.monitor.notify.notifier import Notifier
 from services.monitor.notify.notifier_store import NotifierStore
 from services.monitor.notify.recipients import Recipients
+from services.monitor.notify.subject import Links
 from shared.config import SharedSettings
 from shared.events import EventFollower
 from shared.runtime.loops import Loop

@@ -1,22 +1,19 @@
 """Decides of which events people are notified, and composes the messages. Pure. People are notified of builds that
-failed (and of the first one that succeeds again), releases that failed or were rolled back, rollouts that were aborted
-or whose promotion failed, and every change of scaling. Alerts are grouped first (`dispatch/alert_group.py`).
+failed (and of the first one that succeeds again), releases that failed or were rolled back, rollouts that were aborted,
+wait for a person or were promoted by themselves, analyses that hold or get no answer, and every change of scaling.
+Alerts are grouped first (`dispatch/alert_group.py`).
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
 
-from services.monitor.notify.message import Fact, Message, compose
-from services.monitor.notify.release_context import ReleaseContexts, commit_of, environment_of, extra, release_of
-from shared.manifest import Stage, size
+from services.monitor.notify import rollout_message
+from services.monitor.notify.message import Message, compose
+from services.monitor.notify.release_context import ReleaseContexts, environment_of, extra
+from services.monitor.notify.subject import Links, Subject, by_instance, facts_of, figure
+from shared.manifest import Stage
 from shared.models import Environment, Event, View
 
-SUPERSEDED = "superseded"
 REFUSED = "its rollout was refused"  # the deployer's reason for a canary whose rollout was not opened
-RELEASE_FAILED = "release failed"  # the proxy's reason for a rollout whose release failed
-PROMOTION = "promotion "  # beginning of the proxy's reason for a promotion that failed or was refused
-PLAIN_MOST = 2**20  # a whole number from here on is taken as bytes
 
 
 class Notification(View):
@@ -26,41 +23,6 @@ class Notification(View):
     app: str
     environment: str
     message: Message
-
-
-@dataclass(frozen=True)
-class Links:
-    """Holds the base URLs of the services' pages, `http://host:port`."""
-
-    build: str
-    proxy: str
-    monitor: str
-
-
-@dataclass(frozen=True)
-class Subject:
-    """Holds an event with the release contexts and links that the message about it needs."""
-
-    event: Event
-    contexts: ReleaseContexts
-    links: Links
-
-    @property
-    def target(self) -> str:
-        """Returns app and environment, for example `notes canary`."""
-        return f"{self.event.app} {environment_of(self.event)}".rstrip()
-
-    def facts(self, *more: Fact) -> list[Fact]:
-        environment, release = environment_of(self.event), release_of(self.event)
-        commit = extra(self.event, "commit") or commit_of(self.contexts, self.event.app, environment, release)
-        return [
-            ("app", self.event.app),
-            ("environment", environment),
-            ("release", release),
-            ("commit", commit),
-            *more,
-            ("at", f"{self.event.at:%Y-%m-%d %H:%M:%S} UTC"),
-        ]
 
 
 def notification_of(event: Event, contexts: ReleaseContexts, links: Links) -> Notification | None:
@@ -128,40 +90,6 @@ def _release(subject: Subject) -> Message | None:
     )
 
 
-def _aborted(subject: Subject) -> Message | None:
-    """Returns the message about an aborted rollout; None if a newer canary replaced it, or if the message about its
-    release reports it.
-    """
-    event = subject.event
-    if event.reason == SUPERSEDED or event.reason.startswith(RELEASE_FAILED):
-        return None
-    fields = event.model_extra or {}
-    evidence = _mapping(fields.get("evidence"))
-    traffic = _mapping(evidence.pop("traffic", None)) or _mapping(fields.get("traffic"))
-    description = str(evidence.pop("words", ""))
-    return compose(
-        f"{subject.target}: {event.id} was aborted: {event.reason}",
-        [event.reason, description if description not in event.reason else ""],
-        subject.facts(*_facts(evidence), *_facts(_mapping(traffic.get("tracks", traffic)))),
-        f"{subject.links.proxy}/apps/{event.app}/rollout",
-        excerpt=extra(event, "excerpt"),
-        excerpt_of="Its last lines",
-    )
-
-
-def _paused(subject: Subject) -> Message | None:
-    """Returns the message about a rollout whose promotion failed; None for other pauses, which end by themselves."""
-    event = subject.event
-    if not event.reason.startswith(PROMOTION):
-        return None
-    return compose(
-        f"{subject.target}: {event.id} is paused: {event.reason}",
-        [event.reason, "The canary keeps its visitors. Promote it again, resume the rollout, or abort it."],
-        subject.facts(),
-        f"{subject.links.proxy}/apps/{event.app}/rollout",
-    )
-
-
 def _scaled(subject: Subject) -> Message | None:
     event = subject.event
     fields = event.model_extra or {}
@@ -169,7 +97,7 @@ def _scaled(subject: Subject) -> Message | None:
     return compose(
         f"{subject.target}: scaled from {before} to {after}: {event.reason}",
         [event.reason],
-        subject.facts(("from", before), ("to", after), *_facts(_by_instance(fields.get("inputs")))),
+        subject.facts(("from", before), ("to", after), *facts_of(by_instance(fields.get("inputs")))),
         f"{subject.links.monitor}/policies/{event.app}/{environment_of(event)}/decisions",
     )
 
@@ -180,48 +108,12 @@ COMPOSERS: Mapping[str, Callable[[Subject], Message | None]] = {
     "build.success": _build,
     "release.failed": _release,
     "release.rolled_back": _release,
-    "rollout.aborted": _aborted,
-    "rollout.paused": _paused,
+    "rollout.aborted": rollout_message.aborted,
+    "rollout.paused": rollout_message.paused,
+    "rollout.progressing": rollout_message.progressing,
+    "rollout.promoted": rollout_message.promoted,
+    "analysis.inconclusive": rollout_message.held,
+    "analysis.error": rollout_message.unanswered,
     "scaling.decided": _scaled,
 }
 NOTIFIED = (*COMPOSERS, "alert.firing", "alert.resolved")
-
-
-def figure(value: Any) -> str:
-    """Formats a figure for people. A whole number of at least 2^20 is taken as bytes and shown in MiB; a decimal number
-    gets three digits.
-    """
-    if isinstance(value, int) and not isinstance(value, bool) and value >= PLAIN_MOST:
-        return size(value)
-    return f"{value:.3g}" if isinstance(value, float) and abs(value) < 1000 else "" if value is None else str(value)
-
-
-def _facts(fields: Mapping[str, Any]) -> list[Fact]:
-    """Returns (label, value) of each field. A field that is a mapping becomes one line (`requests 100, errors 31`),
-    without its null and nested values.
-    """
-    return [(str(name).replace("_", " "), _line(value)) for name, value in fields.items()]
-
-
-def _line(value: Any) -> str:
-    if not isinstance(value, dict):
-        return figure(value)
-    return ", ".join(
-        f"{str(name).replace('_', ' ')} {figure(inner)}"
-        for name, inner in value.items()
-        if inner is not None and not isinstance(inner, dict | list)
-    )
-
-
-def _by_instance(inputs: Any) -> dict[str, Any]:
-    """Returns instance id → figures of a scaling decision. If `inputs` is one mapping instead of a list, returns it
-    unchanged.
-    """
-    if not isinstance(inputs, list):
-        return _mapping(inputs)
-    items = [_mapping(item) for item in inputs]
-    return {str(item.pop("id", number)): item for number, item in enumerate(items, start=1)}
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    return dict(value) if isinstance(value, dict) else {}

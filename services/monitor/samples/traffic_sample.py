@@ -7,9 +7,8 @@ from pydantic import Field
 
 from services.monitor.samples.downsampling import Rollup, Spread
 from services.monitor.samples.latency import since
-from shared.latency import quantile_ms
 from shared.models import View
-from shared.proxy_models import LatencyHistogram, TrackTraffic
+from shared.proxy_models import LatencyHistogram, TrackTraffic, quantile_ms
 
 
 class TrafficSample(View):

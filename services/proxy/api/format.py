@@ -52,14 +52,16 @@ def share_of(part: int, whole: int) -> float | None:
 
 
 def duration(seconds: float) -> str:
-    """Formats a duration: `1 min 1 s` for 61.5, `2 h 1 min` for 7260."""
+    """Formats a duration: `1 min 1 s` for 61.5, `2 h 1 min` for 7260, `10 min` for 600."""
     if seconds < 60:
         return f"{seconds:.3g} s"
     minutes, rest = divmod(int(seconds), 60)
     if minutes < 60:
-        return f"{minutes} min {rest} s"
+        return f"{minutes} min" + (f" {rest} s" if rest else "")
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} days {hours % 24} h"
+    if hours < 48:
+        return f"{hours} h" + (f" {minutes} min" if minutes else "")
+    return f"{hours // 24} days" + (f" {hours % 24} h" if hours % 24 else "")
 
 
 def milliseconds(value: float | None) -> str:

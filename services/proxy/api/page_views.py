@@ -54,13 +54,15 @@ class ProxyPages:
         """
         route = self._control.route(app)
         instances = [(track, one) for track in Track for _, one in sorted(route.endpoints[track].items())]
-        key = _key(route)
+        key, rollout = _key(route), route.rollout
+        analysis = f"/releases/{rollout.release}/analysis" if rollout else "/"
         return self._templates.render(
             "rollout.html",
             here=HERE,
             hostname=hostname,
             route=route,
-            rollout=route.rollout,
+            rollout=rollout,
+            analysis=self._templates.link(hostname, "monitor", analysis),
             traffic=self._figures(route),
             read_at=self._reader.read_at,
             instances=instances,
@@ -81,5 +83,6 @@ def _order(route: Route) -> str:
 
 def _key(route: Route) -> str:
     """Returns a digest of everything that the app's page shows, without traffic figures and instances."""
-    text = route.model_dump_json(include={"rollout", "earlier", "weight", "enabled"})
+    shown = {"rollout": {"override_key"}}
+    text = route.model_dump_json(include={"rollout", "earlier", "weight", "enabled"}, exclude=shown)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -10,6 +10,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from services.proxy.api.page_views import ProxyPages
 from services.proxy.api.rest import CHANGE, App
 from services.proxy.control.rollout_service import RolloutService
+from shared.canary import MOST_STEPS
 from shared.errors import Invalid, NotFound, Problem
 from shared.proxy_models import RolloutView
 from shared.web.pages import wants_page
@@ -18,21 +19,17 @@ from shared.web.paging import NameCursor
 Release = Annotated[
     str, Path(pattern=r"^[a-z][a-z0-9-]*-r\d+$", description="The rollout's id, which is its release's.")
 ]
-FORM: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/x-www-form-urlencoded": {
-                "schema": {
-                    "type": "object",
-                    "properties": {"weight": {"type": "integer", "minimum": 0, "maximum": 100}},
-                    "required": ["weight"],
-                },
-                "example": {"weight": 10},
-            }
-        },
-    }
-}
+
+
+def _form(name: str, most: int, example: int, *, required: bool) -> dict[str, Any]:
+    """Returns the OpenAPI document of a form with one field, a whole number from 0 to `most`."""
+    schema = {"type": "object", "properties": {name: {"type": "integer", "minimum": 0, "maximum": most}}}
+    form = {"schema": schema | ({"required": [name]} if required else {}), "example": {name: example}}
+    return {"requestBody": {"required": required, "content": {"application/x-www-form-urlencoded": form}}}
+
+
+WEIGHT = _form("weight", 100, 10, required=True)
+STEP = _form("step", MOST_STEPS, 0, required=False)
 
 
 def pages_router(rollouts: RolloutService, pages: ProxyPages) -> APIRouter:
@@ -58,13 +55,13 @@ def pages_router(rollouts: RolloutService, pages: ProxyPages) -> APIRouter:
         return HTMLResponse(pages.overview(request.url.hostname, cursor))
 
     @router.post(
-        "/apps/{app}/rollout/weight", status_code=303, summary="Set the share", responses=CHANGE, openapi_extra=FORM
+        "/apps/{app}/rollout/weight", status_code=303, summary="Set the share", responses=CHANGE, openapi_extra=WEIGHT
     )
     async def weight(request: Request, app: App) -> Response:
         """Sets the percentage of new visitors that get the canary, from the form field `weight`. Redirects to the app's
         page.
         """
-        given = parse_qs((await request.body()).decode(errors="replace")).get("weight", [""])[0]
+        given = await _field(request, "weight")
 
         async def set_weight() -> RolloutView:
             if not (given.isdecimal() and len(given) <= 3 and int(given) <= 100):
@@ -89,11 +86,39 @@ def pages_router(rollouts: RolloutService, pages: ProxyPages) -> APIRouter:
         app = _app(release)
         return await answer(request, app, rollouts.abort(app, release, "", {}))
 
-    @router.post("/rollouts/{release}/resume", status_code=303, summary="Resume, from the page", responses=CHANGE)
+    @router.post(
+        "/rollouts/{release}/resume",
+        status_code=303,
+        summary="Resume, from the page",
+        responses=CHANGE,
+        openapi_extra=STEP,
+    )
     async def resume(request: Request, release: Release) -> Response:
-        """Resumes the app's paused rollout. Redirects to the app's page."""
-        app = _app(release)
-        return await answer(request, app, rollouts.resume(app, release, ""))
+        """Resumes the app's paused rollout, if its current step is still the one in the form field `step`. Redirects to
+        the app's page.
+        """
+        app, given = _app(release), await _field(request, "step")
+
+        async def resume_step() -> RolloutView:
+            return await rollouts.resume(app, release, "", _step(given))
+
+        return await answer(request, app, resume_step())
+
+    @router.post(
+        "/rollouts/{release}/skip",
+        status_code=303,
+        summary="End a step, from the page",
+        responses=CHANGE,
+        openapi_extra=STEP,
+    )
+    async def skip(request: Request, release: Release) -> Response:
+        """Ends the step in the form field `step`, if the rollout is still there. Redirects to the app's page."""
+        app, given = _app(release), await _field(request, "step")
+
+        async def skip_step() -> RolloutView:
+            return await rollouts.skip(app, release, "", _step(given))
+
+        return await answer(request, app, skip_step())
 
     @router.post("/rollouts/{release}/promote", status_code=303, summary="Promote, from the page", responses=CHANGE)
     async def promote(request: Request, release: Release) -> Response:
@@ -102,6 +127,19 @@ def pages_router(rollouts: RolloutService, pages: ProxyPages) -> APIRouter:
         return await answer(request, app, rollouts.promote(app, release))
 
     return router
+
+
+async def _field(request: Request, name: str) -> str:
+    """Returns the value of the form's field; an empty text if it is missing."""
+    return parse_qs((await request.body()).decode(errors="replace")).get(name, [""])[0]
+
+
+def _step(given: str) -> int | None:
+    if not given:
+        return None
+    if not (given.isdecimal() and len(given) <= 3):
+        raise Invalid("step", f"`{given}` is no step; give its number, 0 for the first")
+    return int(given)
 
 
 def _app(release: str) -> str:

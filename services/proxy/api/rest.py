@@ -15,9 +15,11 @@ from shared.models import AppName, Model, Page, View, release_number
 from shared.proxy_models import (
     AppTraffic,
     RolloutAction,
+    RolloutAdvance,
     RolloutRequest,
     RolloutState,
     RolloutView,
+    StepAction,
     SyncRequest,
     SyncResult,
     TrafficView,
@@ -32,7 +34,16 @@ CHANGE: Responses = {**CONFLICT, **NOT_IN_TIME}
 ACTION = Body(examples=[{"release": "notes-r9", "reason": "errors above 1 %"}])
 MEASURED = {"rule": "errors", "metric": "error_share", "value": 0.12, "threshold": 0.01}
 ABORT = Body(examples=[{"release": "notes-r9", "reason": "errors above 1 %", "evidence": MEASURED}])
-OPEN = Body(examples=[{"release": "notes-r9", "weight": 33, "notify": ["mailto://team@example.com"]}])
+STEP = Body(examples=[{"release": "notes-r9", "step": 0}])
+PASSED = {"result": "pass", "score": 100, "reason": "errors are within 0.4 points", "at": "2026-01-01T00:02:00Z"}
+ADVANCE = Body(examples=[{"release": "notes-r9", "step": 0, "verdict": PASSED}])
+STEPS = [{"weight": 5, "for": "2m"}, {"weight": 33, "for": "10m"}]
+OPEN = Body(
+    examples=[
+        {"release": "notes-r9", "weight": 33, "notify": ["mailto://team@example.com"]},
+        {"release": "notes-r9", "canary": {"steps": STEPS, "promote": "automatic"}},
+    ]
+)
 Seen = Annotated[
     str | None,
     Query(description="Digest of the page that the browser shows: 204 if it is still the same.", max_length=64),
@@ -141,18 +152,20 @@ def router(sync: RegistrySync, rollouts: RolloutService, reader: TrafficReader, 
 
     @routes.post("/rollout", tags=["rollouts"], summary="Open a rollout", responses=CHANGE)
     async def open_rollout(app: App, body: Annotated[RolloutRequest, OPEN]) -> RolloutView:
-        """Opens the rollout of a canary release, which then gets its share of new visitors. The request may be
-        repeated. An older active rollout is aborted with the reason `superseded`. The answer is 409 if the release was
-        aborted, or is older than the current one.
+        """Opens the rollout of a canary release, which then gets the share of its first step. Without `canary`, it gets
+        the fixed share `weight`, which nothing changes but people. The request may be repeated. An older active rollout
+        is aborted with the reason `superseded`. The answer is 409 if the release was aborted, or is older than the
+        current one.
         """
-        return await rollouts.open(app, body.release, body.weight, body.notify)
+        return await rollouts.open(app, body.release, body.weight, body.notify, body.canary, body.override_key)
 
     @routes.put("/rollout", tags=["rollouts"], summary="Set share, switch on or off", responses=NOT_IN_TIME)
     async def set_rollout(
         app: App, body: Annotated[RolloutSettings, Body(examples=[{"enabled": True, "weight": 10}])]
     ) -> RolloutView:
         """Sets the canary's share of new visitors (`weight`), and whether the canary gets a share at all (`enabled`),
-        at once. A visitor who is with production or the canary stays there, as far as the new share allows.
+        at once. A visitor who is with production or the canary stays there, as far as the new share allows. In a
+        rollout with steps, the share is that of the current step only: the next step sets its own.
         """
         return await rollouts.set(app, body.enabled, body.weight)
 
@@ -164,12 +177,30 @@ def router(sync: RegistrySync, rollouts: RolloutService, reader: TrafficReader, 
         """
         return await rollouts.abort(app, body.release, body.reason, body.evidence)
 
-    @routes.post("/rollout/resume", tags=["rollouts"], summary="Resume", responses=CHANGE)
-    async def resume(app: App, body: Annotated[RolloutAction, ACTION]) -> RolloutView:
-        """Resumes a paused rollout. The answer is 409 if the rollout has ended, or if the platform has paused it and
-        will also resume it.
+    @routes.post("/rollout/advance", tags=["rollouts"], summary="End a step by its analysis", responses=CHANGE)
+    async def advance(app: App, body: Annotated[RolloutAdvance, ADVANCE]) -> RolloutView:
+        """Ends the current step, whose time is over and which the analysis did not fail: begins the next step with its
+        share or, if the step has a pause, pauses the rollout until a person resumes it. After the last step, the
+        rollout is promoted if the manifest says `promote: automatic`. With `hold`, the step goes on, and the rollout
+        shows why. The monitor sends this request; it may be repeated. The answer is 409 if the rollout is paused, is
+        being promoted, has ended or has not begun the step.
         """
-        return await rollouts.resume(app, body.release, body.reason)
+        return await rollouts.advance(app, body)
+
+    @routes.post("/rollout/skip", tags=["rollouts"], summary="End a step now", responses=CHANGE)
+    async def skip(app: App, body: Annotated[StepAction, STEP]) -> RolloutView:
+        """Ends the current step at once, without its analysis and its pause, and begins the next one. After the last
+        step, the rollout is promoted if the manifest says `promote: automatic`. The answer is 409 if no step is left,
+        or if the platform has paused the rollout. A repeated request ends a further step, unless it names its `step`.
+        """
+        return await rollouts.skip(app, body.release, body.reason, body.step)
+
+    @routes.post("/rollout/resume", tags=["rollouts"], summary="Resume", responses=CHANGE)
+    async def resume(app: App, body: Annotated[StepAction, STEP]) -> RolloutView:
+        """Resumes a paused rollout. One that waits for a person at the end of a step begins the next step. The answer
+        is 409 if the rollout has ended, or if the platform has paused it and will also resume it.
+        """
+        return await rollouts.resume(app, body.release, body.reason, body.step)
 
     @routes.post("/rollout/promote", tags=["rollouts"], summary="Promote", status_code=202, responses=CONFLICT)
     async def promote(app: App, body: Annotated[RolloutAction, ACTION]) -> RolloutView:

@@ -94,11 +94,11 @@ class ControlPlane:
         self._set_route(route, events)
         self._write()
 
-    def put_rollout(self, app: str, rollout: Rollout, **changes: Any) -> None:
-        """Replaces the app's route by one with this rollout and with `changes` to other fields. Adds the event of the
-        rollout."""
-        route = self.route(app).model_copy(update={"rollout": rollout, **changes})
-        self.put(route, rollout_event(app, rollout, route.weight))
+    def put_rollout(self, app: str, *reached: Rollout, **changes: Any) -> None:
+        """Replaces the app's route by one with the last of these rollouts and with `changes` to other fields. Adds an
+        event for each rollout."""
+        route = self.route(app).model_copy(update={"rollout": reached[-1], **changes})
+        self.put(route, *(rollout_event(app, each, route.weight) for each in reached))
 
     def abort(self, app: str, reason: str) -> Route:
         """Aborts the app's active rollout for good and returns the route. It writes the file `aborted` first, then

@@ -5,7 +5,7 @@ one.
 
 from services.proxy.control.control_plane import ControlPlane
 from services.proxy.control.envoy_loops import for_each
-from services.proxy.routes.rollout import Promotion, Rollout, ended, moved
+from services.proxy.routes.rollout import Promotion, Rollout, ended, paused_for_person
 from services.proxy.routes.route import Retirement
 from shared.errors import Conflict, Problem
 from shared.http import ServiceClient
@@ -125,10 +125,4 @@ class DeployerTasks:
         self._control.put_rollout(app, done, retirements=[*route.retirements, retirement])
 
     def _pause(self, app: str, rollout: Rollout, reason: str) -> None:
-        now = self._control.now()
-        if rollout.state is RolloutState.PAUSED:
-            update = {"reason": reason, "at": now, "promotion": None, "resumes_by_itself": False}
-            paused = rollout.model_copy(update=update)
-        else:
-            paused = moved(rollout, RolloutState.PAUSED, reason, now)
-        self._control.put_rollout(app, paused)
+        self._control.put_rollout(app, paused_for_person(rollout, reason, self._control.now()))

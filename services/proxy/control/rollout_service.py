@@ -5,19 +5,15 @@ from collections.abc import Awaitable, Callable
 from pydantic import JsonValue
 
 from services.proxy.control.control_plane import ControlPlane
-from services.proxy.routes.rollout import (
-    SUPERSEDED,
-    Promotion,
-    Rollout,
-    moved,
-    with_earlier,
-)
-from services.proxy.routes.route import DEFAULT_WEIGHT
+from services.proxy.routes.rollout import SUPERSEDED, Promotion, Rollout, with_earlier
+from services.proxy.routes.rollout_steps import held, next_step, opened, resumed, step_over
+from shared.canary import DEFAULT_WEIGHT, Canary
 from shared.errors import Conflict, Invalid, Timeout
 from shared.models import release_number
-from shared.proxy_models import RolloutState, RolloutView
+from shared.proxy_models import RolloutAdvance, RolloutState, RolloutView, VerdictResult
 
 CONFIRM_S = 3.0
+SHOWN = RolloutView.model_fields.keys() - {"app", "enabled", "weight"}
 
 
 class RolloutService:
@@ -34,18 +30,27 @@ class RolloutService:
     def view(self, app: str) -> RolloutView:
         route = self._control.route(app)
         rollout = route.rollout
-        shown = rollout.model_dump(include={"release", "state", "reason", "at", "evidence"}) if rollout else {}
+        shown = {name: getattr(rollout, name) for name in SHOWN} if rollout else {}
         return RolloutView(app=app, enabled=route.enabled, weight=route.weight, **shown)
 
     def earlier(self, app: str) -> list[Rollout]:
         """Returns the last 20 rollouts before the current one, newest first."""
         return self._control.route(app).earlier
 
-    async def open(self, app: str, release: str, weight: int | None, notify: list[str]) -> RolloutView:
-        """Opens the rollout of `release`, and aborts an older active one as superseded. `weight` is in percent (None:
-        33); a repeated call does not change it. `notify` holds addresses for the rollout's events. Raises Invalid if
-        `release` is not the id of a release of this app, and Conflict if it was aborted or is older than the current
-        one.
+    async def open(
+        self,
+        app: str,
+        release: str,
+        weight: int | None,
+        notify: list[str],
+        canary: Canary | None = None,
+        override_key: str = "",
+    ) -> RolloutView:
+        """Opens the rollout of `release`, and aborts an older active one as superseded. A repeated call changes
+        nothing. `canary` is that of the manifest; None stands for a fixed share of `weight` percent (None: 33).
+        `notify` holds addresses for the rollout's events; `override_key` is the value of `x-canary` that forces the
+        canary. Raises Invalid if `release` is not the id of a release of this app, and Conflict if it was aborted or is
+        older than the current one.
         """
         if not release.startswith(f"{app}-r") or not release_number(release):
             raise Invalid("release", f"`{release}` is not a release of {app}; its ids look like {app}-r9")
@@ -61,14 +66,18 @@ class RolloutService:
             now = self._control.now()
             commit = route.canary_commit(release)
             rollout = Rollout(release=release, commit=commit, reason="the canary is ready", at=now, notify=notify)
+            if canary is not None:
+                plan = {"steps": canary.plan(), "promote": canary.promote, "mirror": canary.mirror}
+                rollout = rollout.model_copy(update=plan | {"override_key": override_key})
+                weight = rollout.steps[0].weight
             weight = DEFAULT_WEIGHT if weight is None else weight
             earlier = with_earlier(route.rollout, route.earlier)
-            self._control.put_rollout(app, rollout, weight=weight, earlier=earlier)
+            self._control.put_rollout(app, *opened(rollout, now), weight=weight, earlier=earlier)
         return await self._confirmed(app)
 
     async def set(self, app: str, enabled: bool | None, weight: int | None) -> RolloutView:
-        """Changes the canary's share in percent, and whether the canary gets a share at all (`enabled`). None keeps the
-        present value.
+        """Changes the canary's share in percent until the current step ends, and whether the canary gets a share at all
+        (`enabled`). None keeps the present value.
         """
         route = self._control.route(app)
         asked = {"enabled": enabled, "weight": weight}
@@ -86,19 +95,54 @@ class RolloutService:
             await self._control.cut_off(app, _text(reason) or "aborted by hand", evidence)
         return await self._confirmed(app)
 
-    async def resume(self, app: str, release: str, reason: str) -> RolloutView:
-        """Resumes a paused rollout. Raises Conflict if the platform has paused it, because the platform also resumes
-        it.
+    async def advance(self, app: str, asked: RolloutAdvance) -> RolloutView:
+        """Ends the current step by the verdict of its analysis, or stores why the monitor holds it. Does nothing if the
+        step has ended. Raises Conflict if the rollout is not progressing, and Invalid for a verdict that failed.
+        """
+        rollout = self._current(app, asked.release)
+        if _is_over(rollout, asked.step) or rollout.awaits_person:
+            return await self._confirmed(app)
+        if asked.verdict.result is VerdictResult.FAIL and not asked.hold:
+            raise Invalid("verdict", "a canary that failed goes no further; abort its rollout")
+        if rollout.state is not RolloutState.PROGRESSING or rollout.promotion:
+            why = "is being promoted" if rollout.promotion else f"is {rollout.state}: {rollout.reason}"
+            raise Conflict(f"{rollout.release} {why}")
+        _check_step_left(rollout)
+        verdict = asked.verdict.model_copy(update={"reason": _text(asked.verdict.reason)})
+        if asked.hold:
+            route = self._control.route(app)
+            on_hold = held(rollout, _text(asked.hold), verdict)
+            self._control.put(route.model_copy(update={"rollout": on_hold}))
+            return self.view(app)
+        self._put(app, step_over(rollout, verdict, self._control.now()))
+        return await self._confirmed(app)
+
+    async def skip(self, app: str, release: str, reason: str, step: int | None) -> RolloutView:
+        """Ends the current step now, also one that is paused, and goes on to the next one. Does nothing if `step` has
+        ended. Raises Conflict if the rollout has ended or has no step left, is being promoted, or was paused by the
+        platform.
         """
         rollout = self._current(app, release)
-        if not rollout.active:
-            raise Conflict(f"{release} is {rollout.state} and cannot be resumed; deploy a new build")
-        if rollout.resumes_by_itself:
-            raise Conflict(f"{release} is paused by the platform and goes on by itself: {rollout.reason}")
+        if _is_over(rollout, step):
+            return await self._confirmed(app)
+        self._check_resumable(rollout)
+        _check_step_left(rollout)
+        if rollout.promotion:
+            raise Conflict(f"{release} is being promoted, which ends all its steps")
+        self._put(app, next_step(rollout, _text(reason) or "skipped by hand", None, self._control.now()))
+        return await self._confirmed(app)
+
+    async def resume(self, app: str, release: str, reason: str, step: int | None = None) -> RolloutView:
+        """Resumes a paused rollout. If it waits for a person at the end of a step, it goes on to the next one. Does
+        nothing if it is not paused, or if `step` has ended. Raises Conflict if the rollout has ended, or if the
+        platform has paused it, because the platform also resumes it.
+        """
+        rollout = self._current(app, release)
+        if _is_over(rollout, step):
+            return await self._confirmed(app)
+        self._check_resumable(rollout)
         if rollout.state is RolloutState.PAUSED:
-            now = self._control.now()
-            resumed = moved(rollout, RolloutState.PROGRESSING, _text(reason) or "resumed by hand", now)
-            self._control.put_rollout(app, resumed)
+            self._put(app, resumed(rollout, _text(reason) or "resumed by hand", self._control.now()))
         return await self._confirmed(app)
 
     async def promote(self, app: str, release: str) -> RolloutView:
@@ -117,6 +161,20 @@ class RolloutService:
             self._control.put(self._control.route(app).model_copy(update={"rollout": promoting}))
         return self.view(app)
 
+    def _check_resumable(self, rollout: Rollout) -> None:
+        if not rollout.active:
+            raise Conflict(f"{rollout.release} is {rollout.state} and cannot be resumed; deploy a new build")
+        if rollout.resumes_by_itself:
+            raise Conflict(f"{rollout.release} is paused by the platform and goes on by itself: {rollout.reason}")
+
+    def _put(self, app: str, reached: list[Rollout]) -> None:
+        """Stores the last of the rollouts, with the share of its step, and an event for each."""
+        last, weight = reached[-1], self._control.route(app).weight
+        before = self._control.route(app).rollout
+        if before is not None and last.step != before.step and not last.has_passed:
+            weight = last.steps[last.step].weight
+        self._control.put_rollout(app, *reached, weight=weight)
+
     def _current(self, app: str, release: str) -> Rollout:
         current = self._control.route(app).rollout
         if current is None:
@@ -131,6 +189,21 @@ class RolloutService:
         except Timeout as error:
             raise Timeout(f"stored, but Envoy has not confirmed it {error.detail}", **error.extra) from error
         return self.view(app)
+
+
+def _is_over(rollout: Rollout, step: int | None) -> bool:
+    """Returns True if the rollout has left the step (a number from 0; None: the current one). Raises Conflict if it has
+    not begun it.
+    """
+    if step is not None and step > rollout.step:
+        raise Conflict(f"{rollout.release} is at step {rollout.step} still, counted from 0")
+    return step is not None and step < rollout.step
+
+
+def _check_step_left(rollout: Rollout) -> None:
+    if rollout.step >= len(rollout.steps):
+        why = "all its steps have ended" if rollout.steps else "its share is fixed"
+        raise Conflict(f"{rollout.release} has no step that could end: {why}; promote it or abort it")
 
 
 def _text(reason: str) -> str:

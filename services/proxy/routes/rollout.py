@@ -1,12 +1,13 @@
 """Defines a canary rollout and its states: progressing ⇄ paused → promoted | aborted. Pure: `now` is an argument."""
 
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Literal
 
 from pydantic import Field, JsonValue
 
+from shared.canary import CanaryStep
 from shared.models import Environment, Event, RetireRequest, View
-from shared.proxy_models import RolloutState
+from shared.proxy_models import RolloutState, RolloutStepEnd, VerdictSummary
 from shared.state import Table, transition
 
 TRANSITIONS: Table[RolloutState] = {
@@ -42,23 +43,50 @@ class Rollout(View):
     commit: str | None = None
     state: RolloutState = RolloutState.PROGRESSING
     reason: str = ""
-    at: datetime = Field(description="Time of the last change of state.")
+    at: datetime = Field(description="Time of the last change of state or step.")
     opened_at: datetime = Field(default_factory=_at)
     notify: list[str] = Field([], description="The manifest's addresses for messages.")
     promotion: Promotion | None = None
     resumes_by_itself: bool = Field(False, description="The platform paused the rollout, and will resume it.")
     evidence: dict[str, JsonValue] = Field({}, description="Measurements at the end of the rollout.")
-    override_key: str = Field(
-        "",
-        repr=False,
-        description="Secret value of the header `x-canary` that gets the canary; empty: `always` does. Empty once the "
-        "rollout has ended.",
-    )
-    mirror: int = Field(0, description="Percent of production's GET and HEAD requests that are copied to the canary.")
+    steps: list[CanaryStep] = Field([], description="Empty: a fixed share, until people end the rollout.")
+    ended_steps: list[RolloutStepEnd] = Field([], description="How the first steps ended, one entry for each.")
+    awaits_person: bool = Field(False, description="The current step is over; `resume` begins the next one.")
+    halted_s: float = Field(0, description="Seconds of the current step in which the rollout was paused.")
+    hold: str = Field("", description="The monitor's reason to hold the current step, whose time is over.")
+    verdict: VerdictSummary | None = Field(None, description="The verdict that came with the last step's end or hold.")
+    promote: Literal["by-hand", "automatic"] = "by-hand"
+    mirror: int = Field(0, description="Percent of production's GET and HEAD requests that the canary gets, too.")
+    override_key: str = Field("", repr=False, description="Value of `x-canary` that forces the canary.")
 
     @property
     def active(self) -> bool:
         return self.state in ACTIVE
+
+    @property
+    def step(self) -> int:
+        """Returns the number of the current step, 0 for the first; the number of steps if all have ended."""
+        return len(self.ended_steps)
+
+    @property
+    def step_at(self) -> datetime:
+        """Returns the time at which the current step began."""
+        return self.ended_steps[-1].at if self.ended_steps else self.opened_at
+
+    @property
+    def has_passed(self) -> bool:
+        """Returns True if the rollout has steps and all have ended."""
+        return bool(self.steps) and self.step == len(self.steps)
+
+    @property
+    def step_ends_at(self) -> datetime | None:
+        """Returns the time from which the current step may end, without the time in which the rollout was paused. None
+        if the rollout is not progressing, is being promoted, or has no step that ends by time.
+        """
+        if self.state is not RolloutState.PROGRESSING or self.promotion or self.step >= len(self.steps):
+            return None
+        lasts_s = self.steps[self.step].lasts
+        return None if lasts_s is None else self.step_at + timedelta(seconds=lasts_s + self.halted_s)
 
 
 def moved(rollout: Rollout, state: RolloutState, reason: str, now: datetime) -> Rollout:
@@ -66,8 +94,25 @@ def moved(rollout: Rollout, state: RolloutState, reason: str, now: datetime) -> 
     transition is not allowed.
     """
     new = transition(TRANSITIONS, rollout.state, state)
-    update = {"state": new, "reason": reason, "at": now, "promotion": None, "resumes_by_itself": False}
-    return rollout.model_copy(update=update)
+    update = {"promotion": None, "resumes_by_itself": False, "awaits_person": False, "hold": ""}
+    since = {"state": new, "reason": reason, "at": now, "halted_s": _halted_s(rollout, now)}
+    return rollout.model_copy(update=update | since)
+
+
+def paused_for_person(rollout: Rollout, reason: str, now: datetime) -> Rollout:
+    """Returns the active rollout as paused until a person resumes it, without its unfinished promotion. If it is paused
+    at the end of a step, it stays so.
+    """
+    if rollout.state is not RolloutState.PAUSED:
+        return moved(rollout, RolloutState.PAUSED, reason, now)
+    since = {"reason": reason, "at": now, "halted_s": _halted_s(rollout, now)}
+    return rollout.model_copy(update={"promotion": None, "resumes_by_itself": False} | since)
+
+
+def _halted_s(rollout: Rollout, now: datetime) -> float:
+    if rollout.state is not RolloutState.PAUSED:
+        return rollout.halted_s
+    return rollout.halted_s + max(0.0, (now - rollout.at).total_seconds())
 
 
 def paused_by_platform(rollout: Rollout, reason: str, now: datetime) -> Rollout:
@@ -85,7 +130,7 @@ def resumed_by_platform(rollout: Rollout, reason: str, now: datetime) -> Rollout
 
 
 def ended(rollout: Rollout, state: RolloutState, reason: str, evidence: dict[str, JsonValue], now: datetime) -> Rollout:
-    """Returns the rollout in its final `state`, promoted or aborted, with its evidence and without its secret."""
+    """Returns the rollout in its final `state`, promoted or aborted, with its evidence and without its key."""
     return moved(rollout, state, reason, now).model_copy(update={"evidence": evidence, "override_key": ""})
 
 
@@ -97,14 +142,20 @@ def with_earlier(ended_one: Rollout | None, earlier: list[Rollout]) -> list[Roll
 
 
 def rollout_event(app: str, rollout: Rollout, weight: int) -> Event:
-    """Returns the event `rollout.<state>`. `weight` is in percent. The event of an ended rollout contains its
-    evidence.
+    """Returns the event `rollout.<state>`. `weight` is in percent. The event of an ended rollout contains its evidence;
+    that of a rollout with steps contains their number, `steps`, and the current one's number, `step`. `passed` is true
+    only in the event of the moment at which the last step ended.
     """
     details: dict[str, Any] = {"release": rollout.release, "environment": Environment.CANARY, "weight": weight}
     if rollout.commit:
         details["commit"] = rollout.commit
     if not rollout.active:
         details["evidence"] = rollout.evidence
+    if rollout.state is RolloutState.PAUSED:
+        details["resumes_by_itself"] = rollout.resumes_by_itself
+    if rollout.steps:
+        details |= {"step": rollout.step, "steps": len(rollout.steps), "promote": rollout.promote}
+        details["passed"] = rollout.has_passed and rollout.active and rollout.at == rollout.step_at
     return Event(
         type=f"rollout.{rollout.state}",
         app=app,

@@ -6,9 +6,8 @@ from datetime import datetime
 from pydantic import JsonValue
 
 from services.proxy.routes.rollout import Rollout
-from shared.latency import quantile_ms
 from shared.models import Track, View
-from shared.proxy_models import TrafficView
+from shared.proxy_models import TrafficView, quantile_ms
 
 LONGEST_GIVEN = 16 * 1024
 

@@ -8,12 +8,12 @@ from enum import StrEnum
 from pydantic import Field
 
 from services.proxy.routes.rollout import Rollout
+from shared.canary import DEFAULT_WEIGHT
 from shared.clock import lasts
 from shared.models import Event, InstanceRecord, InstanceState, RetireRequest, Track, View, release_number
 from shared.proxy_models import RouteState, SyncRequest
 
 DRAIN_S = 30.0
-DEFAULT_WEIGHT = 33
 
 
 class EndpointState(StrEnum):

@@ -48,13 +48,15 @@ class Templates:
         """Returns the page as HTML. `here` is the title of the page's entry in the navigation. `hostname` is the host
         in the request's URL, which links to the other services' pages use (None: the host from the settings).
         """
-        host = hostname or self._settings.host
-        host = f"[{host}]" if ":" in host else host
         links = [
-            (entry.title, f"//{host}:{self._settings.port(entry.service)}{entry.path}", entry.title == here)
-            for entry in NAVIGATION
+            (entry.title, self.link(hostname, entry.service, entry.path), entry.title == here) for entry in NAVIGATION
         ]
         return self._environment.get_template(template).render(links=links, **context)
+
+    def link(self, hostname: str | None, service: ServiceName, path: str) -> str:
+        """Returns the URL of a page of any service. `hostname` is as for `render`."""
+        host = hostname or self._settings.host
+        return f"//{f'[{host}]' if ':' in host else host}:{self._settings.port(service)}{path}"
 
 
 def wants_page(accept: str | None) -> bool:

@@ -108,6 +108,65 @@ async def test_forms_change_the_rollout_and_lead_back_to_the_page(stack: Stack, 
     assert (aborted["state"], aborted["reason"]) == ("aborted", "aborted by hand")
 
 
+STEPS = [{"weight": 5, "for": "2m", "pause": True}, {"weight": 33, "for": "10m"}]
+VERDICT = {"result": "inconclusive", "score": 52, "reason": "errors are within 3 points", "at": "2026-01-01T00:02:00Z"}
+
+
+async def with_steps(stack: Stack, **canary: Any) -> None:
+    await stack.with_instances()
+    body = {"release": "notes-r2", "canary": {"steps": STEPS, **canary}}
+    assert (await stack.api.post(PAGE, json=body)).status_code == 200
+
+
+async def test_the_page_shows_the_steps_and_what_the_rollout_waits_for(
+    stack: Stack, browser: httpx.AsyncClient
+) -> None:
+    await with_steps(stack, promote="automatic", mirror=10)
+    page = await text(browser, PAGE)
+    first = r"1 of 2 5 % 2 min, then until a person resumes under way since \S+ \S+ UTC , until \S+ \S+ UTC at least"
+    assert re.search(first + " 2 of 2 33 % 10 min to come", page), page
+    assert "After the last step it is promoted to production by itself" in page
+    assert "10 % of production's GET and HEAD requests are also sent to the canary" in page.replace("&#39;", "'")
+    assert f':{stack.settings.port("monitor")}/releases/notes-r2/analysis"' in (await browser.get(PAGE)).text
+
+    await stack.api.put(PAGE, json={"weight": 12})
+    asked = {"release": "notes-r2", "step": 0, "verdict": VERDICT, "hold": "40 more requests are needed"}
+    await stack.api.post(f"{PAGE}/advance", json=asked)
+    page = await text(browser, PAGE)
+    assert "5 % (now 12 %, set by hand)" in page
+    assert "holds : 40 more requests are needed" in page
+    assert "inconclusive, score 52 of 100: errors are within 3 points" in page
+
+    await stack.api.post(f"{PAGE}/advance", json={**asked, "hold": ""})
+    page = await text(browser, PAGE)
+    assert "notes-r2 paused : step 1 of 2 waits for a person" in page
+    assert "then until a person resumes waits for a person since" in page
+    assert 'id="resume"' in (await browser.get(PAGE)).text
+
+    await stack.api.post(f"{PAGE}/resume", json={"release": "notes-r2"})
+    page = await text(browser, PAGE)
+    assert "over : resumed by hand" in page and "2 of 2 33 % 10 min under way since" in page
+
+
+async def test_the_step_on_the_page_is_the_one_that_its_buttons_end(stack: Stack, browser: httpx.AsyncClient) -> None:
+    await with_steps(stack)
+
+    async def submit(path: str, **fields: str) -> tuple[int, int]:
+        answer = await browser.post(path, data=fields)
+        return answer.status_code, (await rollout(stack))["step"]
+
+    skip = "/rollouts/notes-r2/skip"
+    assert 'name="step" value="0"><button id="skip">End step 1 now' in (await browser.get(PAGE)).text
+    assert await submit(skip, step="0") == (303, 1)
+    assert await submit(skip, step="0") == (303, 1), "a second click on the same page"
+    assert await submit(skip, step="2") == (409, 1)
+    assert await submit(skip, step="one") == (422, 1)
+    assert await submit("/rollouts/notes-r2/resume", step="0") == (303, 1)
+    assert await submit(skip, step="1") == (303, 2)
+    assert 'id="skip"' not in (await browser.get(PAGE)).text
+    assert "all steps have ended: skipped by hand" in await text(browser, PAGE)
+
+
 async def test_what_was_not_done_is_said_on_the_page(stack: Stack, browser: httpx.AsyncClient) -> None:
     await stack.with_canary()
     stale = await browser.post("/rollouts/notes-r1/abort")
@@ -139,13 +198,13 @@ async def test_a_poll_leaves_out_what_the_reader_has(stack: Stack, browser: http
         return poller[1], set(re.findall(r'<div id="(\w+)"', page))
 
     path, regions = await poll(PAGE)
-    assert regions == {"state", "ended", "actions", "figures", "earlier"}
+    assert regions == {"state", "steps", "ended", "actions", "figures", "earlier"}
     same, regions = await poll(path)
     assert (same, regions) == (path, {"figures"})
     await stack.api.put(PAGE, json={"weight": 5})
     changed, regions = await poll(path)
     assert changed != path
-    assert regions == {"state", "ended", "actions", "figures", "earlier"}
+    assert regions == {"state", "steps", "ended", "actions", "figures", "earlier"}
 
 
 async def test_the_pages_need_neither_envoy_nor_the_deployer(stack: Stack, browser: httpx.AsyncClient) -> None:

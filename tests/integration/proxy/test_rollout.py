@@ -107,6 +107,52 @@ async def test_a_newer_release_supersedes_the_older_rollout(
         await until(event_stored)
 
 
+async def test_each_step_has_envoys_share_when_it_is_answered_and_the_last_one_promotes(
+    stack: Stack, http: httpx.AsyncClient, redis: Redis
+) -> None:
+    stack.deployer.add("notes-r2", "canary", "notes-7", "live")
+    steps = [{"weight": 0, "for": "10s"}, {"weight": 100, "for": "10s"}, {"weight": 0, "pause": True}]
+    verdict = {"result": "pass", "score": 97, "reason": "harm is ruled out", "at": "2026-01-01T00:00:00Z"}
+
+    async def answers() -> set[str]:
+        http.cookies.clear()
+        return {(await http.get("/")).text for _ in range(10)}
+
+    async def advance(step: int) -> dict[str, Any]:
+        body = {"release": "notes-r2", "step": step, "verdict": verdict}
+        answer = await stack.api.post("/apps/notes/rollout/advance", json=body)
+        assert answer.status_code == 200, answer.text
+        view: dict[str, Any] = answer.json()
+        return view
+
+    async with stack.service():
+        await stack.with_instances()
+        body = {"release": "notes-r2", "canary": {"steps": steps, "promote": "automatic"}}
+        assert (await stack.api.post("/apps/notes/rollout", json=body)).json()["steps"][0]["for"] == 10
+        assert await answers() == {"stable"}
+        assert (await advance(0))["weight"] == 100
+        assert await answers() == {"canary"}
+    async with stack.service():  # killed here, it goes on at this step
+        assert (await advance(0))["step"] == 1
+        assert await answers() == {"canary"}
+        view = await advance(1)
+        assert (view["state"], view["step"], view["weight"]) == ("paused", 2, 0)
+        assert await answers() == {"stable"}
+        resumed = await stack.api.post("/apps/notes/rollout/resume", json={"release": "notes-r2", "step": 2})
+        assert (resumed.json()["state"], resumed.json()["step"]) == ("progressing", 3)
+        ask = ("/apps/notes/environments/production/releases", {"build": "notes-7"})
+        await until(lambda: stack.deployer.calls == [ask])
+        stack.deployer.releases["notes-r10"] |= {"state": "live"}
+
+        async def promoted() -> bool:
+            return bool((await stack.api.get("/apps/notes/rollout")).json()["state"] == "promoted")
+
+        await until(promoted)
+        kinds = [kind for kind, _, _ in await events(redis)]
+        progressing = ["rollout.progressing"] * 3
+        assert kinds == [*progressing, "rollout.paused", "rollout.progressing", "rollout.promoted"]
+
+
 async def test_promotion_makes_the_build_production_and_retires_the_canary(
     stack: Stack, http: httpx.AsyncClient
 ) -> None:

@@ -42,7 +42,7 @@ from shared.models import (
     ReleaseFailure,
     ReleaseState,
 )
-from shared.proxy_models import RouteState
+from shared.proxy_models import RolloutRequest, RouteState
 from shared.registry import Registry
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
@@ -328,8 +328,8 @@ class FakeProxy:
             self._count([record.state for record in records if answer[record.id] is not RouteState.ABSENT])
         return answer
 
-    async def open_rollout(self, app: str, release: str, weight: int, notify: list[str]) -> None:
-        self.rollouts.append(release)
+    async def open_rollout(self, app: str, request: RolloutRequest) -> None:
+        self.rollouts.append(request.release)
 
     async def abort_rollout(self, app: str, release: str, reason: str) -> None:
         self.aborted.append(release)

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 import httpx
@@ -16,7 +17,11 @@ from services.monitor.alerts.canary_analyses import CanaryAnalyses
 from services.monitor.alerts.evaluator import Evaluator
 from services.monitor.alerts.outage_watch import OutageWatch
 from services.monitor.alerts.proxy_figures import ProxyFigures
+from services.monitor.checks.check_client import CheckClient
+from services.monitor.checks.check_store import CheckStore
 from services.monitor.config import Settings
+from services.monitor.evidence.evidence_store import EvidenceStore
+from services.monitor.evidence.wiring import evidence
 from services.monitor.inventory.inventory import Inventory
 from services.monitor.inventory.live_releases import LiveReleases
 from services.monitor.inventory.live_store import LiveStore
@@ -32,6 +37,8 @@ from shared.events import STREAM, EventFollower
 from shared.http import ServiceClient
 from shared.models import Event, ServiceRecord
 from shared.registry import Registry
+from shared.security.outgoing import AddressGuard
+from shared.security.vault import Vault
 from shared.store import RedisError
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -95,6 +102,8 @@ class World:
     aborts: list[dict[str, Any]] = field(default_factory=list)
     abort_answers: list[int] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
+    outside_answers: dict[str, tuple[int, Any]] = field(default_factory=dict)  # path → status and body
+    called: list[httpx.Request] = field(default_factory=list)
     environment: dict[str, Any] = field(default_factory=lambda: production("notes-r8"))
     """Returns what the deployer says of the production of notes; empty: it knows none."""
 
@@ -124,6 +133,12 @@ class World:
                 return self._abort(json.loads(request.content))
         other = self.others.get(request.url.path.split("/")[2])
         return httpx.Response(200 if other else 404, json=other or {"detail": "no such path"})
+
+    def outside(self, request: httpx.Request) -> httpx.Response:
+        """Answers in place of the servers of own metrics and hooks."""
+        self.called.append(request)
+        status, body = self.outside_answers.get(request.url.path, (503, None))
+        return httpx.Response(status, json=body)
 
     def _rollout(self) -> dict[str, Any]:
         opened = {"opened_at": self.opened_at.isoformat(), "step": self.step}
@@ -211,7 +226,21 @@ class Monitor:
         self.live = LiveReleases(LiveStore(redis))
         inventory = Inventory(self.live)
         self.figures = ProxyFigures(proxy, self.traffic, self.clock)
-        self.analyses = CanaryAnalyses(AnalysisStore(redis), self.clock, self.wake)
+        self.evidence = evidence(
+            EvidenceStore(redis),
+            CheckStore(redis),
+            CheckClient(AddressGuard("*"), inner=httpx.MockTransport(world.outside)),
+            cache(lambda: Vault(settings.home / "key", "monitor:checks")),
+            lambda: self.figures.rollouts,
+            self.clock,
+        )
+        self.analyses = CanaryAnalyses(
+            AnalysisStore(redis),
+            self.clock,
+            self.wake,
+            [self.evidence.recorder.on_window],
+            self.evidence.checks.failure,
+        )
         self.evaluator = Evaluator(
             deployer, self.figures, self.samples, inventory, self.alerts, self.analyses, self.clock, self.wake
         )
@@ -240,7 +269,9 @@ class Monitor:
                 NotifierStore(redis),
                 RetentionStore(redis),
                 self.forgotten.append,
+                self.evidence.forget,
             ).on_event,
+            self.evidence.on_event,
             self.clock,
         )
 

@@ -284,13 +284,18 @@ class Stack:
         self, weight: int = 33, *, fails: bool = False, notify: Sequence[str] = ()
     ) -> tuple[App, App]:
         """Production `notes-r1` and the open rollout of canary `notes-r2`."""
+        stable, canary = await self.with_instances(fails=fails)
+        body = {"release": "notes-r2", "weight": weight, "notify": [*notify]}
+        answer = await self.api.post("/apps/notes/rollout", json=body)
+        assert answer.status_code == 200, answer.text
+        return stable, canary
+
+    async def with_instances(self, *, fails: bool = False) -> tuple[App, App]:
+        """Production `notes-r1` and an instance of `notes-r2` in the canary, which has no rollout."""
         stable, canary = self.app("stable"), self.app("canary", fails=fails)
         await self.put(stable)
         await self.put(canary, release="notes-r2", track=Track.CANARY)
         await self.sync()
-        body = {"release": "notes-r2", "weight": weight, "notify": [*notify]}
-        answer = await self.api.post("/apps/notes/rollout", json=body)
-        assert answer.status_code == 200, answer.text
         return stable, canary
 
     def url(self, listener: str = "public") -> str:

@@ -1,7 +1,6 @@
 import pytest
 
-from shared.latency import quantile_ms
-from shared.proxy_models import LatencyHistogram
+from shared.proxy_models import LatencyHistogram, quantile_ms
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,19 @@ def test_a_whole_manifest_is_read() -> None:
         (b"app: notes\nroot: services/web\n", "root (line 2): is not the manifest's to say: it lives on the app"),
         (b"app: notes\ngate: {coverage: 3}\n", "gate (line 2): is not a key of the manifest; did you mean gates?"),
         (b"app: notes\nsteps:\n- name: a\n  commands: [x]\n  shell: y\n", "steps.0.shell (line 5): is not a key"),
+        (
+            b"app: notes\ncanary:\n  steps:\n  - {weight: 5, for: 2m}\n  - {weight: 33, for: 2 minutes}\n",
+            "canary.steps.1.for (line 5): '2 minutes' is not a duration; write it like 30s",
+        ),
+        (b"app: notes\ncanary: {steps: [{weight: 5}]}\n", "canary.steps.0 (line 2): says neither how long it lasts"),
+        (
+            b"app: notes\ncanary: {stepz: []}\n",
+            "canary.stepz (line 2): is not a key of the manifest; did you mean steps?",
+        ),
+        (
+            b"app: notes\ncanary:\n  steps:\n  - {weight: 5, pauze: true}\n",
+            "canary.steps.0.pauze (line 4): is not a key of the manifest; did you mean pause?",
+        ),
         (b"app: notes\ngates: {coverage: .nan}\n", "gates.coverage (line 2): "),
         (b"app: notes\ngates: {coverage: 10}\ngates: {}\n", "gates (line 3): is there twice"),
         (

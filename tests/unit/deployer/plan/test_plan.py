@@ -25,8 +25,10 @@ from services.deployer.plan.action import (
 from services.deployer.plan.observe import InstanceHealth, World
 from services.deployer.plan.plan import plan
 from services.deployer.plan.plan_work import is_at_rest, plan_work
-from services.deployer.releases.environment import Override
+from services.deployer.releases.environment import Locked, Override
 from services.deployer.releases.release import Release
+from services.deployer.releases.rollout_request import rollout_request
+from shared.canary import Canary
 from shared.models import Environment, InstanceState, ReleaseState
 from shared.proxy_models import RouteState
 from tests.support.deployer.fakes import (
@@ -473,3 +475,61 @@ def test_an_instance_of_which_something_may_still_run_lets_nothing_rest() -> Non
 @pytest.mark.parametrize("outdated", [{"configuration": "older"}, {"facts_digest": "older"}])
 def test_an_instance_that_is_to_be_replaced_lets_nothing_rest(outdated: dict[str, Any]) -> None:
     assert not is_at_rest(a_world([OLD], [an_instance(OLD, 1, **outdated)]))
+
+
+# --- the key of a canary --------------------------------------------------------------------------------------------
+
+
+def with_key(number: int, state: ReleaseState, **changes: object) -> Release:
+    manifest = a_manifest().model_copy(update={"canary": Canary(override="CANARY_KEY")})
+    return a_release(number, state, **{"environment": Environment.CANARY, "manifest": manifest, **changes})
+
+
+def secrets(value: str) -> Override:
+    return Override.model_validate({"secrets": {"CANARY_KEY": {"value": value, "set_at": T0}}})
+
+
+def test_a_canary_whose_key_is_not_set_fails_before_its_first_instance_starts() -> None:
+    world = a_world([with_key(1, R.STARTING)], [])
+    [change] = plan(world, LIMITS, NOW)
+    assert isinstance(change, MoveRelease) and change.state is R.FAILED
+    assert change.reason == (
+        "canary.override names the secret CANARY_KEY, which is not set; PATCH /apps/notes/environments/canary "
+        '{"secrets": {"CANARY_KEY": "…"}} sets it, then release the build again'
+    )
+    with pytest.raises(KeyError):
+        rollout_request(with_key(1, R.STARTING), Override())
+
+
+@pytest.mark.parametrize(
+    "value", ["", "short", "with a space in it", "ünicode-is-no-header", "a\nline" * 10, "x" * 201]
+)
+def test_a_key_that_no_header_can_carry_fails_the_release(value: str) -> None:
+    [change] = plan(a_world([with_key(1, R.STARTING)], [], override=secrets(value)), LIMITS, NOW)
+    assert isinstance(change, MoveRelease) and "16 to 200 printable ASCII characters" in change.reason
+
+
+def test_a_key_that_cannot_be_decrypted_fails_the_release() -> None:
+    override = Override(locked={"CANARY_KEY": Locked(sealed="x", set_at=T0)})
+    [change] = plan(a_world([with_key(1, R.STARTING)], [], override=override), LIMITS, NOW)
+    assert isinstance(change, MoveRelease) and "cannot be decrypted with the platform's key" in change.reason
+
+
+@pytest.mark.parametrize(
+    ("release", "override"),
+    [
+        (with_key(1, R.STARTING), secrets("k" * 16)),
+        (with_key(1, R.STARTING, rollout_opened=True), Override()),
+        (with_key(1, R.STARTING, environment=Environment.PRODUCTION), Override()),
+        (canary(1, R.STARTING), Override()),
+    ],
+)
+def test_a_release_with_its_key_or_without_need_of_one_starts(release: Release, override: Override) -> None:
+    assert plan(a_world([release], [], override=override), LIMITS, NOW) == [AddInstance("notes-r1")]
+
+
+def test_the_proxy_gets_the_plan_and_the_key() -> None:
+    request = rollout_request(with_key(1, R.STARTING), secrets("k" * 16))
+    assert (request.release, request.weight, request.override_key) == ("notes-r1", 33, "k" * 16)
+    assert request.canary == Canary(override="CANARY_KEY")
+    assert rollout_request(canary(1, R.STARTING), Override()).override_key == ""

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from services.monitor.notify.event_message import COMPOSERS, Links, figure, notification_of, plain_notification
+from services.monitor.notify.event_message import COMPOSERS, notification_of, plain_notification
 from services.monitor.notify.message import Message
 from services.monitor.notify.release_context import ReleaseContext, addresses, learned
+from services.monitor.notify.subject import Links, figure
 from shared.models import Event
 
 AT = datetime(2026, 1, 1, 12, 30, tzinfo=UTC)
@@ -60,8 +61,16 @@ PRODUCTION, CANARY = {"environment": "production"}, {"environment": "canary"}
         ("rollout.paused", "promotion failed: notes-r10 failed: exit 1", {}, True),
         ("rollout.paused", "promotion refused: the artifact is gone", {}, True),
         ("rollout.paused", "the deployer does not answer", {}, False),
+        ("rollout.paused", "step 1 of 2 waits for a person", {"resumes_by_itself": False}, True),
+        ("rollout.paused", "the deployer does not answer", {"resumes_by_itself": True}, False),
         ("rollout.progressing", "", {}, False),
+        ("rollout.progressing", "step 2 of 2", {"passed": False, "promote": "by-hand"}, False),
+        ("rollout.progressing", "all steps have ended", {"passed": True, "promote": "by-hand"}, True),
+        ("rollout.progressing", "all steps have ended", {"passed": True, "promote": "automatic"}, False),
         ("rollout.promoted", "promoted as notes-r10", {}, False),
+        ("rollout.promoted", "by hand", {"promote": "by-hand", "step": 1, "steps": 2}, False),
+        ("rollout.promoted", "by hand, early", {"promote": "automatic", "step": 1, "steps": 2}, False),
+        ("rollout.promoted", "by itself", {"promote": "automatic", "step": 2, "steps": 2}, True),
         ("scaling.decided", "at 90 %", CANARY, True),
         ("alert.firing", "", {}, False),  # told by its group
         ("instance.failed", "exit 1", CANARY, False),
@@ -70,6 +79,14 @@ PRODUCTION, CANARY = {"environment": "production"}, {"environment": "canary"}
 )
 def test_what_is_told(kind: str, reason: str, fields: dict[str, Any], is_notified: bool) -> None:
     assert (composed(kind, reason, **fields) is not None) is is_notified
+
+
+def test_a_rollout_that_waits_says_at_which_step_and_share() -> None:
+    reason = "step 1 of 2 waits for a person: POST /apps/notes/rollout/resume"
+    message = composed("rollout.paused", reason, weight=5, step=0, steps=2, resumes_by_itself=False, **CANARY)
+    assert message is not None
+    assert message.subject == f"notes canary: notes-r9 is paused: {reason}"
+    assert "1 of 2" in message.text and "5 %" in message.text
 
 
 def test_a_failed_build_says_where_and_why() -> None:

@@ -64,7 +64,15 @@ def test_a_share_of_nothing_is_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(3.32, "3.32 s"), (61.5, "1 min 1 s"), (7260, "2 h 1 min"), (200_000, "2 days 7 h")]
+    ("seconds", "text"),
+    [
+        (3.32, "3.32 s"),
+        (61.5, "1 min 1 s"),
+        (7260, "2 h 1 min"),
+        (200_000, "2 days 7 h"),
+        (600, "10 min"),
+        (7200, "2 h"),
+    ],
 )
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text

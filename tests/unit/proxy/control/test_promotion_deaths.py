@@ -10,8 +10,9 @@ import pytest
 from redis.asyncio import Redis
 
 from services.proxy.routes.rollout import Rollout
+from shared.canary import Canary
 from shared.errors import Conflict
-from shared.proxy_models import RolloutState
+from shared.proxy_models import RolloutAdvance, RolloutState, VerdictResult, VerdictSummary
 from tests.support.proxy.plane import Plane
 from tests.support.proxy.routes import NOW, endpoint, record, route
 
@@ -102,6 +103,32 @@ async def test_a_promotion_goes_on_whenever_the_proxy_dies(tmp_path: Path, redis
             if plane.retired:
                 break
             assert plane.rollout.state is not RolloutState.PROMOTED or plane.judged
+        assert plane.retired, f"died after {calls} calls"
+        assert (plane.rollout.state, plane.rollout.reason) == (RolloutState.PROMOTED, "promoted as notes-r9")
+        if not died:
+            break
+    assert calls >= 5
+
+
+async def test_an_automatic_promotion_goes_on_whenever_the_proxy_dies(tmp_path: Path, redis: Redis) -> None:
+    verdict = VerdictSummary(result=VerdictResult.PASS, score=97, reason="harm is ruled out", at=NOW)
+    last_step = RolloutAdvance(release="notes-r2", step=0, verdict=verdict)
+    for calls in count():
+        await redis.flushdb()
+        plane, died = DyingPlane(tmp_path / str(calls), redis, calls), False
+        await plane.rollouts.open("notes", "notes-r2", None, [], Canary(promote="automatic"))
+        for _ in range(10):
+            try:
+                if plane.rollout.state is RolloutState.PROGRESSING:
+                    await plane.rollouts.advance("notes", last_step)
+                else:
+                    await person(plane)
+                await plane.deployer_tasks.step()
+            except Died:
+                died, plane.left = True, float("inf")
+                plane.start()
+            if plane.retired:
+                break
         assert plane.retired, f"died after {calls} calls"
         assert (plane.rollout.state, plane.rollout.reason) == (RolloutState.PROMOTED, "promoted as notes-r9")
         if not died:

@@ -44,8 +44,8 @@ def test_it_makes_token_password_and_redis_configuration_and_keeps_them(
 
 def test_only_redis_configuration_is_for_the_group(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(monkeypatch, "mine")
-    modes = {name: mode(folder / name) for name in ("token", "redis/password", "redis/redis.conf")}
-    assert modes == {"token": 0o600, "redis/password": 0o600, "redis/redis.conf": 0o640}
+    modes = {name: mode(folder / name) for name in ("token", "key", "redis/password", "redis/redis.conf")}
+    assert modes == {"token": 0o600, "key": 0o600, "redis/password": 0o600, "redis/redis.conf": 0o640}
 
 
 def test_a_given_token_takes_the_place_of_the_kept_one_and_that_is_said(
