@@ -97,7 +97,7 @@ class ServiceClient:
             raise Unavailable(f"{self.name} does not answer: {type(error).__name__}") from error
         if answer.status_code not in (200, 503) or "ready" not in answer.text:
             raise Unavailable(
-                f"{self.name} does not answer, but something that says {answer.status_code} to GET /ready"
+                f"{self.name} does not answer: another program answered {answer.status_code} to its GET /ready"
             )
         return from_json(answer.content)
 

@@ -237,7 +237,7 @@ class ReleaseView(View):
     )
     wait: ReleaseWait | None = Field(None, description="The wait for its instances, while it starts.")
     superseded_by: str | None = Field(None, description="The newer release that took its place before it was live.")
-    platform_fault: bool = Field(False, description="True if it failed because a part of the platform was away.")
+    platform_fault: bool = Field(False, description="True if it failed because a part of the platform was down.")
     previous: str | None = Field(None, description="The release that was live before this one.")
     failure: ReleaseFailure | None = Field(
         None, description="The instance's failure because of which the release failed."

@@ -196,6 +196,7 @@ def build_app(settings: Settings) -> FastAPI:
     async def resources() -> AsyncIterator[None]:
         install_hooks(settings.hooks)
         isolate(settings.build_releases)
+        reports.remove_unfinished()
         async with redis, http, forges, workers.working(), pushes.listening():
             yield
             await fetches.close()

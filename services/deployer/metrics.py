@@ -27,6 +27,6 @@ class ProbeCollector(Collector):
         yield probes
         yield CounterMetricFamily(
             "slipway_probe_lag_seconds",
-            "Time by which probes were late because the deployer was; they are given it.",
+            "Time by which probes were late because the deployer was; instances get as much longer to answer.",
             value=self._prober.lag_s,
         )

@@ -19,7 +19,7 @@ from shared.store import RedisError, redis_unavailable
 from shared.web.openapi import SEE_OTHER, UNCHANGED_PAGE
 from shared.web.pages import wants_page
 
-CHANGED_MEANWHILE = "It is not what it was when your page was loaded. Look at what it is now, and decide anew."
+CHANGED_MEANWHILE = "It has changed since your page was loaded. Look at what it is now, and decide again."
 
 
 def page_router(cache: FlagCache, views: Views, pages: FlagPages) -> APIRouter:
@@ -83,7 +83,7 @@ def _from_page(request: Request) -> bool:
 
 def _problem_page(pages: FlagPages, problem: Problem, key: str, request: Request) -> HTMLResponse:
     stale = problem.status == 412
-    title = "Not switched: somebody was first" if stale else "Not switched"
+    title = "Not switched: somebody else changed the flag first" if stale else "Not switched"
     page = pages.problem(title, CHANGED_MEANWHILE if stale else problem.detail, key, request.url.hostname)
     return HTMLResponse(page, problem.status)
 

@@ -38,7 +38,7 @@ def faults(definition: Definition, *, rules: bool = True) -> Iterator[tuple[str,
 def _faults_of_variants(definition: Definition) -> Iterator[tuple[str, str]]:
     variants = definition.variants
     if not variants:
-        yield "variants", "the last variant cannot go; a flag needs at least one"
+        yield "variants", "the last variant cannot be removed; a flag needs at least one"
         return
     kinds = {name: kind_of(value) for name, value in variants.items()}
     first = next(iter(kinds.values()))

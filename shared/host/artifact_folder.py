@@ -56,7 +56,7 @@ def check_artifact(home: Path, artifact: Artifact) -> None:
     except FileNotFoundError as error:
         raise ArtifactMissing(f"there is no directory {folder.name}") from error
     if digest != artifact.digest:
-        raise ArtifactAltered(f"digest {digest}, sealed as {artifact.digest}")
+        raise ArtifactAltered(f"its digest is {digest}, and was {artifact.digest}")
     check_interpreter(folder)
     if is_moved(home, artifact) and (name := _file_with(folder, former_path(artifact))) is not None:
         raise ArtifactBound(f"the home was moved, and {name!a} in {folder.name} names the path at which it was built")

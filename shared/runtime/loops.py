@@ -49,7 +49,7 @@ class Loop:
         silent_s = time.monotonic() - self._well_at
         if silent_s <= self._stale_s:
             return None
-        return f"no step of {self.name} has ended well for {silent_s:.0f} s: {self.error or 'still running'}"
+        return f"no step of {self.name} has succeeded for {silent_s:.0f} s: {self.error or 'still running'}"
 
     async def run(self) -> None:
         """Runs the loop's steps until this task is cancelled."""

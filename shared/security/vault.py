@@ -24,7 +24,7 @@ class Vault:
         self._key = key
         kept = secret_file(key).split()
         if not kept:
-            raise VaultError(f"{key} is empty; restore it, or remove it and set what was sealed again")
+            raise VaultError(f"{key} is empty; restore it, or remove it and set again what was encrypted with it")
         self._fernet = fernet_of(kept, purpose)
 
     def seal(self, text: str) -> str:
@@ -38,7 +38,8 @@ class Vault:
         try:
             return self._fernet.decrypt(sealed).decode()
         except InvalidToken:
-            raise VaultError(f"it was not sealed with {self._key}; restore that key, or set the value again") from None
+            problem = f"it was not encrypted with {self._key}; restore that key, or set the value again"
+            raise VaultError(problem) from None
 
 
 def fernet_of(keys: Sequence[str], purpose: str) -> MultiFernet:

@@ -50,7 +50,7 @@ class QuietServer(uvicorn.Server):
         self._loop = asyncio.get_running_loop()
         while not await self.on_tick(0):  # 0: the tick at which uvicorn renews the Date header
             if step_s := self._step_s():
-                log.warning("the machine's clock was set by %+.0f s: this service ends, to begin anew with it", step_s)
+                log.warning("the machine's clock was set by %+.0f s: this service ends, to start again", step_s)
                 self._end()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._tick_s):
@@ -71,7 +71,7 @@ def serve(app: ASGIApp, settings: SharedSettings, service: ServiceName) -> None:
     try:
         if problem := port_problem(settings.host, port):
             sys.exit(
-                f"port {port} can't be had: {problem}; end that, or set SLIPWAY_{service.upper()}_PORT to another port"
+                f"port {port} cannot be had: {problem}; end that, or set SLIPWAY_{service.upper()}_PORT to another port"
             )
         # Objects that exist now are excluded from collections: a full one would delay every answer by 0.1 s and more.
         gc.collect()

@@ -137,7 +137,7 @@ def need_free_ports(ports: Mapping[str, int]) -> None:
     taken = [f"  {ports[n]} (SLIPWAY_{n.upper()}_PORT): {problem}" for n, problem in problems.items() if problem]
     if taken:
         raise SystemExit(
-            "These ports can't be had; end what uses them, or set another port in .env:\n" + "\n".join(taken)
+            "These ports cannot be had; end what uses them, or set another port in .env:\n" + "\n".join(taken)
         )
 
 

@@ -110,7 +110,7 @@ def _need_free_ports(settings: SharedSettings) -> None:
     taken = [f"  {variables[each]} ({each}): {problem}" for each, problem in problems.items() if problem]
     if taken:
         sys.exit(
-            "These ports can't be had; end what uses them, or set the variable to another port:\n" + "\n".join(taken)
+            "These ports cannot be had; end what uses them, or set the variable to another port:\n" + "\n".join(taken)
         )
     reserve(variables.values())  # otherwise an outgoing connection may use one of them at the next start
 

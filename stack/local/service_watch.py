@@ -69,7 +69,7 @@ class ServiceWatch:
             self._reported_at = now
             for service, why in self._waiting.items():
                 _say(f"{service} is not ready after {now - self._started:.0f} s: {why}; see {self._log(service)}")
-            _say("waiting on; Ctrl-C ends the stack")
+            _say("still waiting; Ctrl-C ends the stack")
 
     def _look(self, now: float) -> None:
         self._looked_at = now

@@ -1,4 +1,4 @@
-"""Each app of examples/gallery as processes: it goes live, or its push ends with the remedy."""
+"""Apps of examples/gallery as processes: each goes live, or its push ends with the remedy."""
 
 import os
 import shutil
@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from stack.local.local_stack import LocalStack
-from tests.support.gallery import GALLERY, GalleryApp, GalleryRun
+from tests.support.gallery import GalleryApp, GalleryRun, chosen
 
 pytestmark = pytest.mark.timeout(900)  # the first test waits until all are pushed
+APPS = chosen("process")
 NEEDS = {"nginx-procfile": "nginx"}  # programs of the machine that an app runs
 
 
@@ -19,7 +20,7 @@ NEEDS = {"nginx-procfile": "nginx"}  # programs of the machine that an app runs
 def run(stack: LocalStack) -> Iterator[GalleryRun]:
     with tempfile.TemporaryDirectory(prefix="slipway-gallery-") as folder:
         run = GalleryRun(stack, "process", Path(folder))
-        run.push_all(app for app in GALLERY if not missing(app))
+        run.push_all(app for app in APPS if not missing(app))
         yield run
 
 
@@ -29,7 +30,7 @@ def missing(app: GalleryApp) -> str:
     return "" if os.environ.get("CI") == "true" or shutil.which(program) else program
 
 
-@pytest.mark.parametrize("app", GALLERY, ids=lambda app: app.name)
+@pytest.mark.parametrize("app", APPS, ids=lambda app: app.name)
 def test_an_app_of_the_gallery(run: GalleryRun, app: GalleryApp) -> None:
     if program := missing(app):
         pytest.skip(f"{program} is not installed")

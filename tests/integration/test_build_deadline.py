@@ -63,7 +63,7 @@ async def test_a_checkout_that_takes_too_long_is_an_error_of_the_platform(platfo
     limit(platform, checkout_s=0.0)
     build = await platform.build({"slipway.yml": MANIFEST % "exit 0"})
     assert (build.state, build.reason) == (
-        BuildState.ERROR, "the reading of the commit took longer than its limit of 0 s",
+        BuildState.ERROR, "reading the commit took longer than its limit of 0 s",
     )  # fmt: skip
 
 
@@ -104,7 +104,7 @@ async def test_sealing_has_a_limit(platform: Platform) -> None:
     limit(platform, seal_s=0.0)
     build = await platform.build({"slipway.yml": MANIFEST % "exit 0"})
     assert (build.state, build.passed) == (BuildState.ERROR, False)
-    assert build.reason == "the sealing of what passed took longer than its limit of 0 s"
+    assert build.reason == "making the artifact took longer than its limit of 0 s"
 
 
 class Undecided(DeployerClient):

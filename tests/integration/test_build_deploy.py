@@ -111,7 +111,7 @@ async def test_a_fault_of_the_platform_is_an_error_and_says_the_remedy(platform:
     told(platform, ADeployer(starting("begins"), failed), redis)
     build = await platform.run(await passed(platform))
     assert build.state is BuildState.ERROR
-    assert build.reason.endswith(f"once `GET /ready` of all services is well, POST /builds/{build.id}/retry")
+    assert build.reason.endswith(f"once `GET /ready` of all services answers 200, POST /builds/{build.id}/retry")
 
 
 async def test_a_release_that_serves_but_cannot_be_completed_is_not_waited_for(

@@ -45,7 +45,7 @@ def begun(service: BuildService, build_id: str) -> None:
 def test_a_push_goes_in_once_its_commit_has_passed(service: BuildService, developer: Developer) -> None:
     good = developer.commit({"slipway.yml": MANIFEST, "ci.sh": "echo checked"})
     shown = developer.push()
-    assert "notes-1 queued" in shown and "at the door of release" in shown
+    assert "notes-1 queued" in shown and "judged before release accepts it" in shown
     assert shown.index("notes-1 success: passed") < shown.index("notes-2 success: notes-r1 is live in production")
     assert [build for _, build in service.deployer.asked] == ["notes-2"]
     assert refs(service)["refs/heads/release"] == good
@@ -54,13 +54,14 @@ def test_a_push_goes_in_once_its_commit_has_passed(service: BuildService, develo
     shown = developer.push()
     assert "the check says ***" in shown and "shibboleth" not in shown
     assert "notes-3 failure: gate steps: check exited with 1" in shown
-    assert "Refused at the door of release. Nothing of this push was accepted: mend that and push again" in shown
+    assert "The push to release is refused. Nothing of this push was accepted: mend that and push again" in shown
     assert "[remote rejected] HEAD -> release (pre-receive hook declined)" in shown
     assert refs(service)["refs/heads/release"] == good
     refused = service.build("notes-3")
     assert (refused["door"], refused["environment"], refused["branch"]) == (True, None, "release")
     assert "passing" in service.http.get(f"/apps/{APP}/badge.svg").text
-    assert "at the door of release" in service.http.get("/builds/notes-3", headers={"Accept": "text/html"}).text
+    page = service.http.get("/builds/notes-3", headers={"Accept": "text/html"}).text
+    assert "judged before release accepts it" in page
     eventually(lambda: list(refs(service)) == ["refs/heads/release"])
 
     service.http.post("/builds/notes-3/retry").raise_for_status()  # must not bring it to production
@@ -74,12 +75,12 @@ def test_other_branches_and_deletions_are_not_held_up_but_by_company(
     developer.commit({"slipway.yml": MANIFEST, "ci.sh": "true"})
     branches = {"release": "production", "stable": "production", "dev": "canary"}
     service.http.put(f"/apps/{APP}", json={"branches": branches}).raise_for_status()
-    assert "at the door of stable" in developer.push("HEAD:release HEAD:stable")
+    assert "judged before stable accepts it" in developer.push("HEAD:release HEAD:stable")
     bad = developer.commit({"ci.sh": NO})
     shown = developer.push("HEAD:dev HEAD:release")
-    assert "branches that need no verdict go in by a push of their own" in shown
+    assert "branches that need no verdict can be pushed by themselves" in shown
     assert "refs/heads/dev" not in refs(service)
-    assert "at the door" not in developer.push("HEAD:dev")
+    assert "judged before" not in developer.push("HEAD:dev")
     assert refs(service)["refs/heads/dev"] == bad
     assert "stable is deleted; nothing to build" in developer.push(":stable")
     assert "refs/heads/stable" not in refs(service)
@@ -89,7 +90,7 @@ def test_a_bad_manifest_and_a_silent_commit_are_judged(service: BuildService, de
     developer.commit({"slipway.yml": f"app: {APP}\nhost: [a.example]\nrun: {{command: x}}\n"})
     assert "host (line 2): is not a key of the manifest; did you mean hosts?" in developer.push()
     developer.git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "--amend", "--quiet", "-m", "[CI SKIP]")
-    assert "Refused at the door of release" in developer.push()
+    assert "The push to release is refused" in developer.push()
     assert refs(service).get("refs/heads/release") is None
 
 
@@ -102,7 +103,7 @@ def test_hidden_refs_are_neither_seen_nor_pushed(service: BuildService, develope
     assert "hidden ref" in developer.push("HEAD:refs/slipway/door/x")
     leave(pushing)
     build = service.ended("notes-1")
-    assert (build["state"], "its pusher has gone" in build["reason"]) == ("cancelled", True)
+    assert (build["state"], "its pusher has disconnected" in build["reason"]) == ("cancelled", True)
     eventually(lambda: refs(service) == {})
     assert "error" not in git(service, "fsck", "--strict")
 

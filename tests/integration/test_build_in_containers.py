@@ -40,7 +40,8 @@ async def test_what_passed_is_an_image_of_the_commit(engine: Engine, platform: P
     script = f"grep -q step made\nmkdir out\ncat > out/junit.xml <<'END'\n{JUNIT}\nEND\n"
     files = {"slipway.yml": STEPS % "sh ci.sh", "ci.sh": script, "app.txt": "hello\n", "made": "by the commit\n"}
     build = await platform.build(files)
-    assert (build.state, build.reason) == (BuildState.SUCCESS, "passed; not deployed, for no environment belongs to it")
+    said = "passed; not deployed, because its branch has no environment"
+    assert (build.state, build.reason) == (BuildState.SUCCESS, said)
     assert [(step.name, step.state) for step in build.steps] == [("make", "success"), ("test", "success")]
     assert build.artifact is not None
     assert (build.artifact.kind, build.artifact.ref) == ("image", f"slipway/notes:{engine.stack}-{build.commit}")
@@ -113,7 +114,7 @@ async def test_what_a_killed_service_left_is_no_part_of_the_next_attempt(engine:
     left.start()
     await run_build(platform.context, queued.id, Stop())
     build = await platform.store.build(queued.id)
-    assert "taken up again from the beginning; 1 leftovers" in platform.log(build)
+    assert "begun again from the start; 1 leftovers" in platform.log(build)
     assert left.id not in engine.containers()
     assert (build.state, build.attempt) == (BuildState.FAILURE, 2)
     assert build.reason.endswith("no readable figure: out/junit.xml was not written by the step")

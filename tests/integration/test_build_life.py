@@ -53,12 +53,16 @@ def test_a_killed_service_takes_the_build_up_and_ends_it_once(
     before = sleepers(folder)
     service.kill()
     eventually(lambda: sleepers(folder) == {})  # what a step has started ends without the next service
+    reports = service.home / "reports"
+    reports.mkdir(exist_ok=True)
+    (reports / ".notes-0.fresh").touch()  # a report that a killed service has left half-written
     service.start()
     build = service.ended("notes-1")
     assert (build["state"], build["attempt"]) == ("success", 2)
     assert states_of(database, "notes-1") == ["queued", "running", "success"]
-    assert "taken up again from the beginning" in service.log("notes-1")
+    assert "begun again from the start" in service.log("notes-1")
     assert not [pid for pid in before if psutil.pid_exists(pid)]
+    assert [path.name for path in reports.iterdir()] == ["notes-1.json.gz"]
     assert len(service.deployer.asked) == 1
 
 

@@ -131,7 +131,7 @@ def test_coverage_is_counted_from_lines(pushed: Callable[..., str], app: str) ->
     ("extra", "gates", "reason"),
     [
         ("", "{complexity: 30}", "gates.complexity (line 4): 30 loosens the platform's default of 15"),
-        ("branches: {main: production}\n", "{}", "branches (line 6): is not the manifest's to say"),
+        ("branches: {main: production}\n", "{}", "branches (line 6): cannot be set in the manifest"),
         ("host: [a.example]\n", "{}", "host (line 6): is not a key of the manifest; did you mean hosts?"),
     ],
 )

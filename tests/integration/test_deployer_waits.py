@@ -55,7 +55,7 @@ async def test_the_clock_stands_while_the_proxy_is_away(deployer: Deployer, outs
     outside.works = False
     await deployer.release(outside.build(1))
     said = await reason(deployer, "notes-r1", "clock")
-    assert said == "waits for the proxy: Envoy has not confirmed; the clock stands meanwhile"
+    assert said == "waits for the proxy: Envoy has not confirmed; this time does not count"
     async with asyncio.timeout(20):
         while (wait := (await deployer.call("GET", "/releases/notes-r1"))["wait"])["away_s"] < 3:
             await asyncio.sleep(0.1)

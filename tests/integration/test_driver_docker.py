@@ -339,7 +339,7 @@ async def test_an_app_that_ignores_sigterm_is_killed_after_its_grace(driver: Dri
     await printed(driver, spec, "deaf")
     before = time.monotonic()
     await driver.stop(spec.id, 1)
-    assert 1 <= time.monotonic() - before < 3
+    assert 1 <= time.monotonic() - before < 9, "the engine's own grace is 10 s"
     status = (await driver.statuses())[spec.id]
     assert (status.running, status.exit_code, status.oom_killed) == (False, 137, False)
 

@@ -163,7 +163,7 @@ async def test_git_itself_refuses_other_protocols(here: Here, url: str, said: st
 async def test_a_token_that_cannot_be_opened_is_said(here: Here, forge: OutsideForge, tmp_path: Path) -> None:
     sealed = Vault(tmp_path / "another", "trial").seal("t")
     source = here.source(forge.url()).model_copy(update={"token": sealed})
-    with pytest.raises(FetchFailed, match=r"source\.token cannot be read: it was not sealed with"):
+    with pytest.raises(FetchFailed, match=r"source\.token cannot be read: it was not encrypted with"):
         await here.fetcher().fetch("notes", source, BRANCHES)
 
 

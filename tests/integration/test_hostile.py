@@ -263,7 +263,7 @@ def test_what_is_nested_too_deep_to_be_sealed_fails_the_build_and_is_removed(
     script = "import os\nfor _ in range(3000):\n    os.mkdir('d'); os.chdir('d')\n"
     manifest = f"app: {app}\nsteps:\n- {{name: x, commands: [python deep.py]}}\n{RUN}"
     developer.commit({"slipway.yml": manifest, "deep.py": script})
-    assert f"{app}-1 failure: passed its gates, but its folder cannot be read whole" in developer.push()
+    assert f"{app}-1 failure: passed its gates, but its folder cannot be read completely" in developer.push()
     assert not (service.home / "releases" / app / f"{app}-1").exists()
 
 

@@ -1,10 +1,15 @@
-"""The apps of examples/gallery, and what must become of each where apps are processes or containers."""
+"""The apps of examples/gallery, and what must become of each where apps are processes or containers.
 
+With `E2E_GALLERY=all`, as in `make soak`, every app is pushed to both. Without it, an app is left out where another app
+of the gallery goes the same way (`soak_on`).
+"""
+
+import os
 import re
 import subprocess
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -21,6 +26,7 @@ AT_A_TIME = 3
 WAITS = {"slow-start", "wrong-port", "loopback-only", "endless"}  # mostly for time to pass, in which others are built
 SILENT_AT_MOST_S = 20.0  # the platform says something every 15 s; the rest is a busy machine's
 Place = Literal["process", "docker"]
+ALL = os.environ.get("E2E_GALLERY") == "all"
 
 
 @dataclass(frozen=True)
@@ -45,11 +51,14 @@ class Ends:
 
 @dataclass(frozen=True)
 class GalleryApp:
-    """`on` has what must become of the app, by the stack's driver. `settings` are put on the app before its push."""
+    """`on` has what must become of the app, by the stack's driver. `settings` are put on the app before its push. Where
+    `soak_on` names the driver, only `make soak` pushes the app.
+    """
 
     name: str
     on: Mapping[Place, Live | Ends]
     settings: Mapping[str, object] = field(default_factory=dict)
+    soak_on: Collection[Place] = ()
 
 
 @dataclass(frozen=True)
@@ -80,13 +89,14 @@ def image(body: str) -> dict[Place, Live | Ends]:
 
 
 PAGE = Live("<!doctype html>")
+BOTH: Collection[Place] = ("process", "docker")
 GALLERY = [
-    GalleryApp("nginx", both(PAGE)),
-    GalleryApp("apache", both(PAGE)),
-    GalleryApp("lighttpd", both(PAGE)),
-    GalleryApp("caddy", both(PAGE)),
-    GalleryApp("haproxy", image("hello from haproxy")),
-    GalleryApp("go", image("hello from go")),
+    GalleryApp("nginx", both(PAGE), soak_on=["process"]),
+    GalleryApp("apache", both(PAGE), soak_on=BOTH),
+    GalleryApp("lighttpd", both(PAGE), soak_on=BOTH),
+    GalleryApp("caddy", both(PAGE), soak_on=["process"]),
+    GalleryApp("haproxy", image("hello from haproxy"), soak_on=["docker"]),
+    GalleryApp("go", image("hello from go"), soak_on=BOTH),
     GalleryApp(
         "nginx-procfile",
         {
@@ -95,16 +105,16 @@ GALLERY = [
         },
     ),
     GalleryApp("strict-host", both(Live("hello from strict-host"))),
-    GalleryApp("django", both(Live("hello from django", says="collectstatic"))),
-    GalleryApp("flask", both(Live("hello from flask", says="gunicorn"))),
-    GalleryApp("fastapi", both(Live('"hello from fastapi"', says="uvicorn main:app"))),
-    GalleryApp("alembic", both(Live('"hello from alembic at ae1027a6acfd"'))),
-    GalleryApp("express-pnpm", both(Live("hello from express", says="pnpm"))),
-    GalleryApp("vite", both(Live("<!doctype html>", says="vite build|npm run build"))),
+    GalleryApp("django", both(Live("hello from django", says="collectstatic")), soak_on=["docker"]),
+    GalleryApp("flask", both(Live("hello from flask", says="gunicorn")), soak_on=["process"]),
+    GalleryApp("fastapi", both(Live('"hello from fastapi"', says="uvicorn main:app")), soak_on=BOTH),
+    GalleryApp("alembic", both(Live('"hello from alembic at ae1027a6acfd"')), soak_on=["docker"]),
+    GalleryApp("express-pnpm", both(Live("hello from express", says="pnpm")), soak_on=["process"]),
+    GalleryApp("vite", both(Live("<!doctype html>", says="vite build|npm run build")), soak_on=["docker"]),
     GalleryApp("plain-html", both(PAGE)),
-    GalleryApp("procfile", both(Live("hello from procfile", says=r"worker"))),
+    GalleryApp("procfile", both(Live("hello from procfile", says=r"worker")), soak_on=["docker"]),
     GalleryApp("monorepo", both(Live("hello from monorepo")), {"root": "services/web"}),
-    GalleryApp("slow-start", both(Live("hello from slow-start"))),
+    GalleryApp("slow-start", both(Live("hello from slow-start")), soak_on=["docker"]),
     GalleryApp("wrong-port", both(Ends(r"it listens on \S*:5005: let the app listen on \S*\$PORT"))),
     GalleryApp(
         "loopback-only",
@@ -114,12 +124,17 @@ GALLERY = [
         },
     ),
     GalleryApp("crash", both(Ends(r"exit code 1; it ran `python app\.py`", 60, says="KeyError: 'DATABASE_URL'"))),
-    GalleryApp("exit-zero", both(Ends(r"exit code 0", 60))),
-    GalleryApp("endless", both(Ends(r"GET /up .* does not end .* run\.health"))),
+    GalleryApp("exit-zero", both(Ends(r"exit code 0", 60)), soak_on=["docker"]),
+    GalleryApp("endless", both(Ends(r"GET /up .* does not end .* run\.health")), soak_on=["docker"]),
     GalleryApp("https-only", both(Live(status=301))),
-    GalleryApp("login-first", both(Live("who are you?", 401))),
-    GalleryApp("no-root", both(Live("nothing here", 404))),
+    GalleryApp("login-first", both(Live("who are you?", 401)), soak_on=["docker"]),
+    GalleryApp("no-root", both(Live("nothing here", 404)), soak_on=["docker"]),
 ]
+
+
+def chosen(place: Place) -> list[GalleryApp]:
+    """Returns the apps to push where the stack's driver is `place`."""
+    return [app for app in GALLERY if ALL or place not in app.soak_on]
 
 
 class GalleryRun:

@@ -19,14 +19,14 @@ def lizard_measures(
     """Returns gate → measure from `output`, the lines of JSON that `lizard_tool` printed. The measures are `complexity`
     (the highest cyclomatic complexity), `function_length` (the most lines of a function) and, if `gates` sets it,
     `comment_ratio`. Functions above the default threshold, or above that of `gates` if it is lower, are findings. If
-    lizard broke on a file, no measure has a figure. `folder` is the start of each path, which is removed; `left_out`
+    lizard failed on a file, no measure has a figure. `folder` is the start of each path, which is removed; `left_out`
     holds path → reason of excluded files. Raises ValueError or KeyError if `output` is not the tool's.
     """
     rows = [json.loads(line) for line in output.splitlines()]
     unread = next((row for row in rows if isinstance(row, dict) and "unread" in row), None)
     if unread is not None:
         file = ascii(str(unread["unread"]).removeprefix(folder))
-        reason = f"lizard, which counts the branches of functions, broke on {file} ({unread['error']})"
+        reason = f"lizard, which counts the branches of functions, failed on {file} ({unread['error']})"
         return {gate: Measure(None, reason) for gate in ("complexity", "function_length", "comment_ratio")}
     without = [(left_out or {})[row["left_out"].removeprefix(folder)] for row in rows if "left_out" in row]
     functions = [

@@ -44,7 +44,7 @@ class _AppFields(View):
     exclude: Excluded = Field(
         [], description="Vendored and generated files that `complexity` and `function_length` leave out."
     )
-    baseline: bool = Field(False, description="True: what the app's first commit that passes has does not count.")
+    baseline: bool = Field(False, description="True: what the app's first commit to pass already has does not count.")
     gate: Gate | None = Field(
         None, description="`push`: pushes to production's branches need a verdict first; null: none does."
     )

@@ -210,51 +210,9 @@ def ended(build: Build, state: BuildState, reason: str, now: datetime, *, recove
     return with_changes(build, state=state, reason=reason, finished_at=now, recovered=recovered and state is S.SUCCESS)
 
 
-def step_started(build: Build, name: str, stage: Stage, now: datetime, line: int = 1) -> Build:
-    """Returns the build with this step as running; its output begins at `line` of the log. Replaces an earlier run of
-    the step.
-    """
-    step = StepRun(name=name, stage=stage, state="running", started_at=now, line=line)
-    return with_changes(build, stage=stage, steps=[*(run for run in build.steps if run.name != name), step])
-
-
-def step_finished(build: Build, name: str, exit_code: int | None, reason: str, now: datetime) -> Build:
-    """Returns the build with this step as ended: as a success if `reason` is empty, else as a failure."""
-    state = "failure" if reason else "success"
-    return _with_step(build, name, state=state, finished_at=now, exit_code=exit_code, reason=reason)
-
-
-def step_skipped(build: Build, name: str, stage: Stage, reason: str, now: datetime, line: int = 1) -> Build:
-    """Returns the build with this step as skipped, for `reason`. Replaces an earlier run of the step."""
-    begun = step_started(build, name, stage, now, line)
-    return with_changes(_with_step(begun, name, state="skipped", finished_at=now, reason=reason), stage=build.stage)
-
-
 def sealed(build: Build, artifact: Artifact, at: datetime) -> Build:
     """Returns the build as passed, with the artifact that was made at `at`."""
     return with_changes(build, artifact=artifact, passed=True, stage=Stage.DEPLOY, excerpt="", sealed_at=at)
-
-
-def step_excused(build: Build, name: str, reason: str) -> Build:
-    """Returns the build with the failed step recorded as a success, because all of its failing tests are known to be
-    flaky. `reason` says so.
-    """
-    return _with_step(build, name, state="success", reason=reason)
-
-
-def step_ignored(build: Build, name: str) -> Build:
-    """Returns the build with the step and its rerun marked as ignored, so that their failure does not count."""
-    return _with_step(_with_step(build, name, ignored=True), again(name), ignored=True)
-
-
-def again(name: str) -> str:
-    """Returns the name under which a step's rerun is recorded."""
-    return f"{name} (again)"
-
-
-def _with_step(build: Build, name: str, **changes: Any) -> Build:
-    steps = [run.model_copy(update=changes) if run.name == name else run for run in build.steps]
-    return with_changes(build, steps=steps)
 
 
 def masked(build: Build, mask: Callable[[str], str]) -> Build:

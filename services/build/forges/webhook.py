@@ -110,7 +110,7 @@ def read(forge: Forge, headers: Mapping[str, str], body: Body) -> Notice:
     """
     event = headers.get(_EVENT[forge], "")[:KEPT_CHARACTERS]
     if event == "ping":
-        return Notice(event, ignored="a ping; the webhook is set up well")
+        return Notice(event, ignored="a ping; the webhook works")
     if event not in _PUSHES:
         return Notice(event, ignored=f"{event or 'an event without a name'} is not a push of a branch; nothing to do")
     return _push(event, _payload(headers.get("content-type", ""), body))

@@ -15,7 +15,7 @@ from shared.models import View
 _OTHERS = {"node_modules", "site-packages", "dist-packages", ".venv"}  # folders with the code of others
 _HUNK = re.compile(r"^@@ -\d+(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
 NO_BASELINE = (
-    "no build of the branch has passed yet, so all are new; one that passes without this gate accepts what is there"
+    "no build of the branch has passed yet, so all are new; a build that passes without this gate makes them known"
 )
 FINDING_GATES = ("findings", "complexity", "function_length", "secrets")
 

@@ -1,6 +1,7 @@
 """Judges figures by thresholds. A gate without a readable figure fails. Pure."""
 
 from collections.abc import Callable, Mapping, Sequence
+from decimal import ROUND_DOWN, Decimal, localcontext
 from typing import Any, Literal
 
 from pydantic import Field, computed_field, field_validator
@@ -149,9 +150,10 @@ def log_lines(result: GateResult) -> list[str]:
 
 def number(value: float) -> str:
     """Formats a number with at most two decimals, rounded down, so that 69.999 does not look like the 70 that it
-    misses.
+    misses. Decimal digits are cut off: in binary, 79.99 * 100 is less than 7999.
     """
-    return f"{int(value * 100) / 100:.12g}"
+    with localcontext(rounding=ROUND_DOWN):
+        return f"{Decimal(str(value)):.2f}".rstrip("0").rstrip(".")
 
 
 def _listed(offenders: list[Offender]) -> str:

@@ -68,7 +68,7 @@ def _remedy(name: str, app: str, exclude: Sequence[str], calls: Sequence[str], *
     if name in OF_CODE:
         advice += f"; leave out what is vendored or generated: {_call(app, exclude=[*exclude, '<folder>/'])}"
     if first and name in KNOWN_GATES:
-        advice += f"; let what a first commit has not count: {_call(app, baseline=True)}"
+        advice += f"; do not count what the first commit already has: {_call(app, baseline=True)}"
     allow = {"secrets": "where it is no secret, allow it", "test_failures": "or allow that many"}
     how = allow.get(name, f"or allow {'less' if name in AT_LEAST else 'more'}")
     return f"{advice}; {how}: {' and '.join(calls)}" if calls else advice

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from services.build.gates.report_record import BuildReport
 
 SUFFIX = ".json.gz"
+UNFINISHED = ".fresh"
 
 
 class ReportFiles:
@@ -26,13 +27,18 @@ class ReportFiles:
     def write(self, build: str, report: BuildReport) -> None:
         """Writes the build's report, atomically. Replaces an earlier one. Raises OSError."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        fresh = self.folder / f".{build}.fresh"
+        fresh = self.folder / f".{build}{UNFINISHED}"
         try:
             fresh.write_bytes(gzip.compress(report.model_dump_json().encode(errors="replace"), compresslevel=3))
             os.replace(fresh, self.path(build))
         except OSError:
             fresh.unlink(missing_ok=True)
             raise
+
+    def remove_unfinished(self) -> None:
+        """Removes the files that a killed service has left half-written. Call it before the first `write`."""
+        for path in self.folder.glob(f".*{UNFINISHED}"):
+            path.unlink(missing_ok=True)
 
     def read(self, build: str) -> BuildReport | None:
         """Returns the build's report; None if there is none or it cannot be parsed."""

@@ -33,7 +33,7 @@ class PreReceiveObjects:
         if objects:
             folder = Path(objects)
             if folder.resolve().parent != (path / "objects").resolve():
-                raise GitFailed("what the push brought is not where git puts it")
+                raise GitFailed("the objects of the push are not in git's quarantine folder")
             variables = {"GIT_OBJECT_DIRECTORY": objects, "GIT_ALTERNATE_OBJECT_DIRECTORIES": str(path / "objects")}
         if self._repositories.git(app, "cat-file", "-t", commit, **variables).strip() != "commit":
             raise GitFailed(f"{commit[:10]} is no commit, so it cannot be a branch's")

@@ -2,7 +2,6 @@
 `Repositories.in_thread`."""
 
 import contextlib
-import os
 import shutil
 import signal
 import subprocess
@@ -96,7 +95,7 @@ class Repositories:
         path = self.path(app)
         if self.exists(app):
             return
-        fresh = self.folder / f".{app}.{os.getpid()}"
+        fresh = self.folder / f".{app}.fresh"
         shutil.rmtree(fresh, ignore_errors=True)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._run("init", "--quiet", "--bare", "--template=", str(fresh))

@@ -171,7 +171,7 @@ def _detail(fault: Any, app: str) -> str:
         return str(fault["msg"]).removeprefix("Value error, ")
     if key in APP_KEYS:
         call = api_call("PUT", f"/apps/{app}", APP_KEYS[key])
-        return f"is not the manifest's to say: it lives on the app, set it by a call such as {call}"
+        return f"cannot be set in the manifest: it is set on the app, by a call such as {call}"
     near = difflib.get_close_matches(key, _keys(fault["loc"]), n=1)
     return "is not a key of the manifest" + (f"; did you mean {near[0]}?" if near else "; remove it")
 

@@ -55,10 +55,13 @@ class DeployStage:
                 raise ArtifactLost from error
             return BuildState.FAILURE, f"the deployer refused it: {error}"
         except Unreachable as error:
-            again = f"once its `GET /ready` is well, build it again (POST /builds/{recorder.build.id}/retry)"
+            again = f"once its `GET /ready` answers 200, build it again (POST /builds/{recorder.build.id}/retry)"
             return BuildState.ERROR, f"the deployer did not answer: {error}; {again}"
         except Unfinished as error:
-            return BuildState.ERROR, f"{error}; the release goes on by itself once the platform is whole (`GET /ready`)"
+            return (
+                BuildState.ERROR,
+                f"{error}; the release goes on once all services are ready (`GET /ready`)",
+            )
         return await self._end_of(release)
 
     async def cancel(self, reason: str) -> End | None:
@@ -94,7 +97,7 @@ class DeployStage:
             ]
             if not older or build.branch is None:
                 return
-            await self._waiting(f"waits until the release of {', '.join(older)} is requested, which is older", "")
+            await self._waiting(f"waits until {', '.join(older)}, which is older, has requested its release", "")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), LOOK_AGAIN_S)
                 raise Stopped
@@ -108,7 +111,7 @@ class DeployStage:
             if release.superseded_by is not None:
                 return BuildState.SUPERSEDED, f"{release.reason} (it was release {release.id})"
             if release.platform_fault:
-                again = f"once `GET /ready` of all services is well, POST /builds/{recorder.build.id}/retry"
+                again = f"once `GET /ready` of all services answers 200, POST /builds/{recorder.build.id}/retry"
                 return BuildState.ERROR, f"release {release.id} failed: {release.reason}; {again}"
             return BuildState.FAILURE, f"release {release.id} {release.state}: {release.reason}"
         urls = self._context.urls(recorder.build.app, release.environment)

@@ -145,7 +145,7 @@ def progress(release: ReleaseView) -> str:
     if wait is None:
         return ""
     if wait.is_held:
-        return f"a part of the platform is away, for {wait.away_s:.0f} s of {AWAY_LIMIT_S:.0f} so far"
+        return f"a part of the platform is down, for {wait.away_s:.0f} s of {AWAY_LIMIT_S:.0f} so far"
     more = ", longer as the CPU is short" if wait.waited_s > wait.limit_s and release.switched_at is None else ""
     return f"{wait.waited_s:.0f} s of {wait.limit_s:.0f}{more}" if release.switched_at is None else ""
 

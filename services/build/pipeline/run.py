@@ -89,17 +89,17 @@ class _Run:
                     return
         await self._cache.pass_on()
         if recorder.build.door:
-            await self.end(BuildState.SUCCESS, f"passed; {recorder.build.branch} may have it")
+            await self.end(BuildState.SUCCESS, f"passed; its push to {recorder.build.branch} is accepted")
             return
         if recorder.build.environment is None:
-            await self.end(BuildState.SUCCESS, "passed; not deployed, for no environment belongs to it")
+            await self.end(BuildState.SUCCESS, "passed; not deployed, because its branch has no environment")
             return
         deploy = DeployStage(context, recorder, self._log)
         try:
             async with within(deploy.limit_s, "the deploy"):
                 state, reason = await deploy.carry_out()
         except ArtifactLost:
-            self._log.say("--- what was reused has been cleaned up meanwhile: the commit is built anew")
+            self._log.say("--- the earlier result has been deleted meanwhile: the commit is built again")
             await recorder.update(cache_key.not_reused)
             await self.carry_out()
         else:
@@ -111,7 +111,7 @@ class _Run:
         context, recorder, workspace = self._context, self._recorder, self._workspace()
         leftovers = await context.executor.end_leftovers(workspace)
         if recorder.build.state is BuildState.RUNNING:
-            self._log.say(f"--- taken up again from the beginning; {leftovers} leftovers of the earlier run were ended")
+            self._log.say(f"--- begun again from the start; {leftovers} leftovers of the earlier run were ended")
         await recorder.update(lambda build: domain.started(build, recorder.now()))
         if recorder.build.attempt > ATTEMPTS:
             await self.end(BuildState.ERROR, f"the service ended {ATTEMPTS} times while this build ran")
@@ -119,7 +119,7 @@ class _Run:
         await recorder.update(lambda build: domain.with_changes(build, stage=Stage.BUILD))
         app = await recorder.patiently(lambda: context.store.app(workspace.app))
         await recorder.update(lambda build: domain.with_changes(build, root=app.root))
-        async with within(context.limits.checkout_s, "the reading of the commit"):
+        async with within(context.limits.checkout_s, "reading the commit"):
             try:
                 tracked, loaded = await read_commit(context, app, recorder.build, self._secrets, self._log)
             except (BadTree, BadManifest) as error:
@@ -182,7 +182,7 @@ class _Run:
     async def _seal(self, baseline: Baseline | None) -> bool:
         workspace, begin_byte = self._workspace(), self._log.size
         try:
-            async with within(self._context.limits.seal_s, "the sealing of what passed"):
+            async with within(self._context.limits.seal_s, "making the artifact"):
                 artifact = await self._artifact(workspace)
         except Unsealed as error:
             excerpt = domain.excerpt(self._log.tail(begin_byte))

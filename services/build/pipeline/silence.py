@@ -18,7 +18,7 @@ def doing(build: Build) -> str:
     if build.passed:
         return ""
     steps = ", ".join(step.name for step in build.steps if step.state == "running")
-    return f"the step {steps} runs" if steps else "the platform prepares, judges or seals the commit"
+    return f"the step {steps} runs" if steps else "the platform prepares or judges the commit, or makes its artifact"
 
 
 @contextlib.asynccontextmanager

@@ -6,6 +6,14 @@ from dataclasses import dataclass, replace
 
 from services.build.builds import build as domain
 from services.build.builds.build_recorder import BuildRecorder
+from services.build.builds.build_steps import (
+    again,
+    step_excused,
+    step_finished,
+    step_ignored,
+    step_skipped,
+    step_started,
+)
 from services.build.executors.executor import Executor, Order, Outcome, ServiceOrder, Workspace
 from services.build.gates.flaky import (
     PastRun,
@@ -85,7 +93,7 @@ class StepRunner:
         if not end.failure:
             return end
         if step.failure == "ignore":
-            await self._recorder.update(lambda build: domain.step_ignored(build, step.name))
+            await self._recorder.update(lambda build: step_ignored(build, step.name))
             log.say(f"    {step.name} {end.failure}; this is ignored")
             return replace(end, failure="", ignored=end.failure)
         return replace(end, excerpt=domain.excerpt(log.tail()))
@@ -96,7 +104,7 @@ class StepRunner:
         """
         self._log.say(f"--- {step.stage}: {step.name} is skipped: {reason}")
         line, now = self._log.lines, self._recorder.now()
-        await self._recorder.update(lambda build: domain.step_skipped(build, step.name, step.stage, reason, now, line))
+        await self._recorder.update(lambda build: step_skipped(build, step.name, step.stage, reason, now, line))
 
     async def _run_and_rerun(self, step: Step, log: Channel) -> StepEnd:
         app = self._workspace.app
@@ -109,13 +117,13 @@ class StepRunner:
         known = await self._recorder.patiently(lambda: self._history.quarantines(app))
         if self._reruns and is_worth_a_rerun(reported.cases, step.name, known, self._limits):
             log.say(f"    run again, to see whether this is flaky: {_names(reported.cases.failed)}")
-            name = domain.again(step.name)
+            name = again(step.name)
             outcome, reported = await self._run_once(step, name, past, log)
             runs += [reported.cases] if reported.cases is not None else []
         suite = await self._judge_tests(step, runs, past, known, log)
         if outcome.reason and self._is_excused(outcome, runs[-1], reported, suite):
             reason = f"{outcome.reason}, for flaky tests only: {_names(suite.excused)}"
-            await self._recorder.update(lambda build: domain.step_excused(build, name, reason))
+            await self._recorder.update(lambda build: step_excused(build, name, reason))
             log.say(f"    {step.name} {reason}; this does not count")
             outcome = Outcome(outcome.exit_code)
         reported.cases = runs[-1]
@@ -125,7 +133,7 @@ class StepRunner:
         recorder, workspace = self._recorder, self._workspace
         log.say(f"--- {step.stage}: {name}")
         line = self._log.lines
-        await recorder.update(lambda build: domain.step_started(build, name, step.stage, recorder.now(), line))
+        await recorder.update(lambda build: step_started(build, name, step.stage, recorder.now(), line))
         start = await asyncio.to_thread(_before, step, workspace)
         log.forget()
         try:
@@ -143,7 +151,7 @@ class StepRunner:
         if outcome.reason:
             log.say(f"    {name} {outcome.reason}")
         await recorder.update(
-            lambda build: domain.step_finished(build, name, outcome.exit_code, outcome.reason, recorder.now())
+            lambda build: step_finished(build, name, outcome.exit_code, outcome.reason, recorder.now())
         )
         return outcome, reported
 

@@ -107,7 +107,7 @@ class Workers:
         try:
             await self._run(build_id, stop)
         except Exception:
-            log.exception("the run of %s broke off; it is taken up again", build_id)
+            log.exception("the run of %s was interrupted by an error; it begins again", build_id)
             await asyncio.sleep(1)
 
     def _done(self, build_id: str) -> None:

@@ -62,7 +62,7 @@ def find(folder: Path, pattern: str, start: StepStart) -> list[str]:
     for at, folders, files in os.walk(folder / top):
         looked += len(folders) + len(files)
         if looked > MOST_LOOKED:
-            raise Unreadable(f"looks through more than {MOST_LOOKED} files; write the folder before the first `*`")
+            raise Unreadable(f"would look through more than {MOST_LOOKED} files; name a folder before the first `*`")
         for path in (os.path.relpath(os.path.join(at, name), folder) for name in files):
             if glob.matches(path.split("/")) and os.lstat(folder / path).st_mtime_ns >= start.at_ns:
                 found.append(path)

@@ -22,7 +22,7 @@ from shared.store import RedisError, redis_words
 S = BuildState
 BRANCHES = "refs/heads/"
 ABANDONED = StopRequest(
-    state=S.CANCELLED, reason="nobody waits for it any more: its pusher has gone, or the service was restarted"
+    state=S.CANCELLED, reason="nobody waits for it any more: its pusher has disconnected, or the service was restarted"
 )
 NOTHING_ACCEPTED = "Nothing of this push was accepted"
 REMEDIES = {
@@ -152,14 +152,14 @@ class PreReceiveGate:
 
         async for data in self._logs.follow(build.id, ended):
             if not self._is_connected(push.id):
-                raise PushRefused(f"its pusher has gone. {NOTHING_ACCEPTED}")
+                raise PushRefused(f"its pusher has disconnected. {NOTHING_ACCEPTED}")
             yield data
         if not now.ended:
             raise ConnectionAbortedError("this service ends before the build does")  # the hook prints this reason
         if now.state is not S.SUCCESS:
-            also = "; branches that need no verdict go in by a push of their own" if others else ""
+            also = "; branches that need no verdict can be pushed by themselves" if others else ""
             remedy = REMEDIES.get(now.state, "push again")
-            raise PushRefused(f"Refused at the door of {build.branch}. {NOTHING_ACCEPTED}: {remedy}{also}")
+            raise PushRefused(f"The push to {build.branch} is refused. {NOTHING_ACCEPTED}: {remedy}{also}")
 
 
 def _unjudged(error: RedisError) -> PushRefused:

@@ -257,7 +257,7 @@ class PushHandler:
             created_at=self._now(),
         )
         where = f"{branch} to {build.environment}" if build.environment else "not to be deployed"
-        where = f"at the door of {branch}" if door else where
+        where = f"judged before {branch} accepts it" if door else where
         where = f"{where}, in place of the artifact of {rebuild.release}, which cannot be run" if rebuild else where
         self._logs.say(build.id, f"{build.id} queued: commit {commit[:10]}, {where}; {self._url}/builds/{build.id}")
         await self._store.add(build, is_head=is_head)

@@ -27,7 +27,7 @@ def keep_clock(world: World, starting: Release, now: datetime) -> Iterator[Chang
     if world.away and starting.away_since is None:
         yield StopClock(starting.id, awaited_part(world.away))
     elif world.away and starting.switched_at is None and away_s(starting, now) >= AWAY_LIMIT_S:
-        why = f"a part of the platform was away for {AWAY_LIMIT_S / 60:g} min in all: {world.away}"
+        why = f"a part of the platform was down for {AWAY_LIMIT_S / 60:g} min in all: {world.away}"
         yield MoveRelease(starting.id, ReleaseState.FAILED, why, platform_fault=True)
     elif not world.away and starting.away_since is not None:
         yield CreditClock(starting.id, (now - starting.away_since).total_seconds())
@@ -39,7 +39,7 @@ def awaited_part(away: str) -> str:
     """Returns the reason to store for a release that waits for a part of the platform. `away` names the part, and why
     it is unavailable.
     """
-    return f"{away}; the clock stands meanwhile"
+    return f"{away}; this time does not count"
 
 
 def end_overdue(world: World, starting: Release, now: datetime) -> Iterator[Change]:

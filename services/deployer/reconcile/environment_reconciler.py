@@ -212,7 +212,7 @@ class EnvironmentReconciler:
         releases = {name: new for name, each in stored.releases.items() if (new := none_ahead(each, now)) != each}
         instances = {name: own for name, each in stored.instances.items() if (own := none_ahead(each, now)) != each}
         if releases or instances:
-            log.warning("%s: times that lie ahead are set to now", self.environment_id)
+            log.warning("%s: stored times in the future are set to now", self.environment_id)
             await self._work_context.store.commit(self.environment_id, Commit(releases, instances))
 
     async def _commit(self, changes: Sequence[Change], world: World) -> None:

@@ -162,8 +162,8 @@ class Prober:
         now = time.monotonic()
         if self.lag_s - self._lag_logged_s >= LAG_LOGGED_S and now - self._lag_logged_at >= LAG_LOGGED_EVERY_S:
             log.warning(
-                "probes were late by %.0f s in all because this process was: the machine has too little CPU; instances "
-                "are given that time",
+                "probes were late by %.0f s in all, as this process had too little CPU: instances get as much longer "
+                "to answer",
                 self.lag_s - self._lag_logged_s,
             )
             self._lag_logged_s, self._lag_logged_at = self.lag_s, now

@@ -94,7 +94,7 @@ class Reconciler:
         none.
         """
         ages = {each: time.monotonic() - begun_at for each, begun_at in self._begun_at.items()}
-        hanging = {each: f"its round still runs after {age:.0f} s" for each, age in ages.items() if age > HANGS_S}
+        hanging = {each: f"its reconciling still runs after {age:.0f} s" for each, age in ages.items() if age > HANGS_S}
         return "; ".join(f"{each}: {why}" for each, why in (self.problems | hanging).items()) or None
 
     async def close(self) -> None:

@@ -45,7 +45,7 @@ class Strays:
         ended = {each for each in strays & self._seen if await self._may_end(each, serving)}
         left_alone = (strays & self._seen) - ended
         for each in left_alone - self._left_alone:
-            log.warning("%s runs and is not recorded, nor does anything that is serve its app: left alone", _name(each))
+            log.warning("%s is not recorded, and no recorded instance serves its app: it runs on", _name(each))
         await asyncio.gather(*(self._end(each) for each in ended))
         fresh = strays - self._seen
         self._seen, self._left_alone = strays - ended, left_alone

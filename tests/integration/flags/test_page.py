@@ -75,7 +75,7 @@ async def test_a_stale_page_undoes_nothing_and_says_so(http: httpx.AsyncClient, 
     await http.patch("/flags/beta", json={"defaultVariant": "off"})
     refused = await browser.post(action, headers=OWN)
     assert (refused.status_code, refused.headers["content-type"]) == (412, "text/html; charset=utf-8")
-    assert "somebody was first" in text_of(refused.text)
+    assert "somebody else changed the flag first" in text_of(refused.text)
     assert 'href="/flags/beta"' in refused.text
     assert (await http.get("/flags/beta")).json()["defaultVariant"] == "off"
     gone = await browser.post("/flags/none/switch?to=on", headers=OWN)

@@ -69,7 +69,7 @@ def copy_reports(
     """
     found = matched(text_of(container, FOUND), reports, created_at)
     if found is None:
-        return f"left more than {MOST_FOUND} files like its reports; write the folder before the first `*`"
+        return f"left more than {MOST_FOUND} files that match its reports; name a folder before the first `*`"
     for report in [*plain_paths(reports), *found]:
         with contextlib.suppress(NotFound):
             chunks, status = container.get_archive(f"{WORKSPACE}/{report}")

@@ -122,6 +122,6 @@ class DockerServices:
         # Not checked from here: this process may not be on the network, and a step's image may have no client.
         code, told = container.exec_run(["cat", "/proc/net/tcp", "/proc/net/tcp6"], user="0:0", stderr=False)
         if code in (126, 127):
-            raise NotStarted("is of an image without `cat` to look at its ports by; give it a HEALTHCHECK")
+            raise NotStarted("has an image without `cat`, by which its open ports are read; give it a HEALTHCHECK")
         table = told.decode(errors="replace") if isinstance(told, bytes) else ""
         return None if listens(table, port) else f"nothing listens on its port {port}"

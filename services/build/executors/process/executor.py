@@ -146,7 +146,7 @@ class ProcessExecutor:
             if shortage(error) is not None:
                 raise
             raise Unsealed(
-                f"its folder cannot be read whole ({type(error).__name__}); see what its steps left there"
+                f"its folder cannot be read completely ({type(error).__name__}); see what its steps left there"
             ) from error
         ref = str(workspace.folder.relative_to(self._home))
         return Artifact(kind="directory", ref=ref, digest=digest, built_in=str(workspace.folder))

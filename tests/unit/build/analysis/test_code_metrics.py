@@ -24,7 +24,7 @@ def test_a_function_above_the_platforms_default_is_a_finding_whatever_the_app_al
 def test_a_file_on_which_the_tool_breaks_takes_the_figures_away_and_is_named() -> None:
     measures = lizard_measures(json.dumps({"unread": "src/a\udcff.py", "error": "IndexError"}), "src/")
     assert {measure.figure for measure in measures.values()} == {None}
-    assert "broke on 'a\\udcff.py' (IndexError)" in measures["complexity"].reason
+    assert "failed on 'a\\udcff.py' (IndexError)" in measures["complexity"].reason
 
 
 def test_secrets_are_counted_and_only_their_places_named() -> None:

@@ -123,7 +123,7 @@ async def test_the_form_keeps_its_values(client: httpx.AsyncClient) -> None:
     page = (await client.get("/?branch=%22%3Ex&state=failure&environment=canary&commit=AB", headers=HTML)).text
     for kept in ('value="&#34;&gt;x"', 'value="failure" checked', "<option selected>canary", 'value="ab"'):
         assert kept in page
-    assert "There is no such build." in page
+    assert "No build matches." in page
 
 
 async def test_tests_coverage_and_findings_are_told(client: httpx.AsyncClient) -> None:

@@ -11,6 +11,7 @@ import pytest
 from services.build.builds import build as domain
 from services.build.builds.app import new_app
 from services.build.builds.build import Expired
+from services.build.builds.build_steps import step_finished, step_ignored, step_skipped, step_started
 from services.build.builds.build_store import BuildStore
 from services.build.gates.gate import GateResult
 from services.build.gates.history_store import HistoryStore
@@ -292,9 +293,9 @@ async def test_a_log_that_expired_is_gone_and_the_build_says_so(
 async def test_steps_that_did_not_run_or_do_not_count_are_shown_as_such(
     client: httpx.AsyncClient, store: BuildStore
 ) -> None:
-    begun = domain.step_started(build(state=BuildState.RUNNING), "lint", Stage.BUILD, AT)
-    ignored = domain.step_ignored(domain.step_finished(begun, "lint", 4, "exited with 4", AT), "lint")
-    await store.add(domain.step_skipped(ignored, "load", Stage.TEST, "runs on release only", AT), is_head=True)
+    begun = step_started(build(state=BuildState.RUNNING), "lint", Stage.BUILD, AT)
+    ignored = step_ignored(step_finished(begun, "lint", 4, "exited with 4", AT), "lint")
+    await store.add(step_skipped(ignored, "load", Stage.TEST, "runs on release only", AT), is_head=True)
     page = (await client.get("/builds/notes-1", headers=HTML)).text
     assert 'pending">ignored</span> <span class="quiet">exited with 4<' in page
     assert 'pending">skipped</span> <span class="quiet">runs on release only<' in page

@@ -137,7 +137,7 @@ async def test_a_secret_that_cannot_be_opened_lets_nobody_in(
     source = Source(forge=Forge.GITHUB, url="https://forge.example/a/b", webhook_secret=sealed)
     await world.put(new_app("notes", AT).model_copy(update={"source": source}))
     assert (await world.send(Forge.GITHUB, call(Forge.GITHUB))).status_code == 401
-    assert "source.webhook_secret cannot be read: it was not sealed with" in caplog.text
+    assert "source.webhook_secret cannot be read: it was not encrypted with" in caplog.text
 
 
 @pytest.mark.parametrize("forge", FORGES)
@@ -202,7 +202,7 @@ async def test_a_ping_is_well(world: World) -> None:
     await world.has_app(Forge.GITHUB)
     body = b'{"zen": "Keep it logically awesome.", "hook_id": 1}'
     answer = await world.send(Forge.GITHUB, Call(headers(Forge.GITHUB, body, event="ping"), body))
-    assert (answer.status_code, answer.json()["reason"]) == (200, "a ping; the webhook is set up well")
+    assert (answer.status_code, answer.json()["reason"]) == (200, "a ping; the webhook works")
 
 
 async def test_a_delivery_can_be_run_again(world: World) -> None:

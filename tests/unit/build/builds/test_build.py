@@ -4,6 +4,7 @@ import pytest
 
 from services.build.builds import build as domain
 from services.build.builds.build import ENDED, TRANSITIONS
+from services.build.builds.build_steps import step_excused, step_finished, step_ignored, step_skipped, step_started
 from shared.manifest import Manifest, Stage
 from shared.models import BuildState
 from shared.state import IllegalTransition, transition
@@ -45,15 +46,15 @@ def test_only_a_success_recovers(state: BuildState, recovered: bool) -> None:
 
 
 def test_a_build_that_is_taken_up_again_begins_anew() -> None:
-    first = domain.step_started(domain.started(build(), AT), "test", Stage.TEST, AT)
+    first = step_started(domain.started(build(), AT), "test", Stage.TEST, AT)
     again = domain.started(first, AT.replace(hour=13))
     assert (again.state, again.attempt, again.steps, again.started_at) == (S.RUNNING, 2, [], AT)
 
 
 def test_a_step_that_is_started_twice_is_there_once() -> None:
-    once = domain.step_started(build(state=S.RUNNING), "test", Stage.TEST, AT)
-    assert domain.step_started(once, "test", Stage.TEST, AT).steps == once.steps
-    done = domain.step_finished(once, "test", 1, "exited with 1", AT)
+    once = step_started(build(state=S.RUNNING), "test", Stage.TEST, AT)
+    assert step_started(once, "test", Stage.TEST, AT).steps == once.steps
+    done = step_finished(once, "test", 1, "exited with 1", AT)
     assert (done.steps[0].state, done.steps[0].exit_code) == ("failure", 1)
 
 
@@ -87,17 +88,17 @@ def test_its_event_says_in_which_stage_and_with_which_release_it_ended() -> None
 
 
 def test_steps_beside_each_other_are_known_by_their_names() -> None:
-    both = domain.step_started(domain.step_started(build(state=S.RUNNING), "a", Stage.TEST, AT), "b", Stage.TEST, AT)
-    failed = domain.step_finished(both, "a", 1, "exited with 1", AT)
+    both = step_started(step_started(build(state=S.RUNNING), "a", Stage.TEST, AT), "b", Stage.TEST, AT)
+    failed = step_finished(both, "a", 1, "exited with 1", AT)
     assert [(step.name, step.state, step.failed) for step in failed.steps] == [
         ("a", "failure", True),
         ("b", "running", False),
     ]
-    assert [step.failed for step in domain.step_ignored(failed, "a").steps] == [False, False]
-    assert domain.step_excused(failed, "a", "flaky").steps[0].state == "success"
+    assert [step.failed for step in step_ignored(failed, "a").steps] == [False, False]
+    assert step_excused(failed, "a", "flaky").steps[0].state == "success"
 
 
 def test_a_skipped_step_does_not_move_the_build_to_its_stage() -> None:
-    skipped = domain.step_skipped(build(state=S.RUNNING, stage=Stage.BUILD), "load", Stage.ANALYSIS, "why", AT, 3)
+    skipped = step_skipped(build(state=S.RUNNING, stage=Stage.BUILD), "load", Stage.ANALYSIS, "why", AT, 3)
     assert skipped.stage is Stage.BUILD
     assert (skipped.steps[0].state, skipped.steps[0].reason, skipped.steps[0].line) == ("skipped", "why", 3)

@@ -6,6 +6,7 @@ from redis.asyncio import Redis
 from services.build.builds import build as domain
 from services.build.builds.build import Build, StopRequest
 from services.build.builds.build_recorder import BuildRecorder
+from services.build.builds.build_steps import step_finished, step_started
 from services.build.builds.build_store import BuildStore, Change
 from services.build.gates.flaky import FlakyTest
 from services.build.gates.gate import GateResult
@@ -89,8 +90,8 @@ async def test_what_is_hidden_is_not_stored_nor_told(store: BuildStore, redis: R
     gate = GateResult(name="findings", passed=False, reason=f"1 ({word})", offenders=[offender, Offender(message=word)])
     flaky = FlakyTest(test=f"a[{word}]", step="test", until=AT, what=f"says {word}")
     await recorder.update(lambda stored: domain.started(stored, AT))
-    await recorder.update(lambda stored: domain.step_started(stored, "test", Stage.TEST, AT))
-    await recorder.update(lambda stored: domain.step_finished(stored, "test", 1, f"no {word}", AT))
+    await recorder.update(lambda stored: step_started(stored, "test", Stage.TEST, AT))
+    await recorder.update(lambda stored: step_finished(stored, "test", 1, f"no {word}", AT))
     await recorder.update(lambda stored: domain.with_changes(stored, gates=[gate], flaky=[flaky], excerpt=f"E {word}"))
     assert word not in (await store.build("notes-1")).model_dump_json()
     await recorder.end(S.FAILURE, f"gate findings: {word}")

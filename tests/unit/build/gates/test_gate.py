@@ -9,6 +9,7 @@ from services.build.gates.gate import (
     evaluate,
     judge,
     minimum,
+    number,
     refusal,
 )
 from services.build.reports.metric import Measure, Offender
@@ -44,6 +45,22 @@ def test_what_is_asked_for_and_not_reported_fails() -> None:
 
 def test_a_shown_figure_never_looks_better_than_it_is() -> None:
     assert judge("coverage", 70, Measure(69.999)).reason == "69.99, at least 70"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (79.99, "79.99"),
+        (0.29, "0.29"),
+        (69.999, "69.99"),
+        (4.5, "4.5"),
+        (70, "70"),
+        (100.0, "100"),
+        (1e15, "1000000000000000"),
+    ],
+)
+def test_a_figure_is_shown_with_its_own_decimals(value: float, shown: str) -> None:
+    assert number(value) == shown
 
 
 def test_the_refusal_names_each_gate_that_said_no() -> None:

@@ -12,8 +12,8 @@ def test_a_whole_manifest_is_read() -> None:
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        (b"app: notes\nbranches: {main: production}\n", "branches (line 2): is not the manifest's to say"),
-        (b"app: notes\nroot: services/web\n", "root (line 2): is not the manifest's to say: it lives on the app"),
+        (b"app: notes\nbranches: {main: production}\n", "branches (line 2): cannot be set in the manifest"),
+        (b"app: notes\nroot: services/web\n", "root (line 2): cannot be set in the manifest: it is set on the app"),
         (b"app: notes\ngate: {coverage: 3}\n", "gate (line 2): is not a key of the manifest; did you mean gates?"),
         (b"app: notes\nsteps:\n- name: a\n  commands: [x]\n  shell: y\n", "steps.0.shell (line 5): is not a key"),
         (

@@ -46,7 +46,7 @@ def test_a_loss_is_said_with_its_cause_and_length(changes: dict[str, Any], volum
         ({"wait": {"waited_s": 70, "limit_s": 60}}, "70 s of 60, longer as the CPU is short"),
         (
             {"wait": {"waited_s": 4, "limit_s": 60, "away_s": 20.1, "is_held": True}},
-            "a part of the platform is away, for 20 s of 600 so far",
+            "a part of the platform is down, for 20 s of 600 so far",
         ),
         ({"wait": {"waited_s": 4, "limit_s": 60}, "switched_at": now()}, ""),
     ],

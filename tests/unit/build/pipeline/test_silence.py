@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from services.build.builds.build import step_started
+from services.build.builds.build_steps import step_started
 from services.build.logs.build_log import BuildLogs
 from services.build.pipeline.silence import broken_silence, doing
 from shared.manifest import Stage
@@ -31,5 +31,5 @@ async def test_a_silent_step_is_said_again_and_again(tmp_path: Path) -> None:
 def test_a_build_says_which_step_runs_but_not_while_it_is_deployed() -> None:
     running = step_started(build(1), "test", Stage.TEST, AT)
     assert doing(running) == "the step test runs"
-    assert doing(build(1)) == "the platform prepares, judges or seals the commit"
+    assert doing(build(1)) == "the platform prepares or judges the commit, or makes its artifact"
     assert doing(build(1, passed=True)) == ""

@@ -1,6 +1,10 @@
-"""Whatever order, names or encoding a report has: a figure that fails stays one that fails."""
+"""Whatever order, names or encoding a report has: a figure that fails stays one that fails.
+
+`E2E_EXAMPLES=600`, as in `make soak`, tries more of them.
+"""
 
 import json
+import os
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +25,8 @@ from services.build.reports.path_resolver import PathResolver
 from services.build.reports.report_text import Unreadable
 from services.build.reports.sarif import read_sarif
 
-settings.register_profile("reports", derandomize=True, deadline=None, database=None, max_examples=60)
+EXAMPLES = int(os.environ.get("E2E_EXAMPLES", "25"))
+settings.register_profile("reports", derandomize=True, deadline=None, database=None, max_examples=EXAMPLES)
 settings.load_profile("reports")
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

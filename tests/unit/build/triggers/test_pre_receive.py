@@ -140,7 +140,7 @@ async def test_what_cannot_be_judged_is_refused(
     assert f"refused: release: the commit cannot be judged: {tree[:10]} is no commit" in await said(door, push(tree))
     assert "refused: release: the commit cannot be judged" in await said(door, push("a" * 40))
     elsewhere = push(commit, objects=str(tmp_path))
-    assert "what the push brought is not where git puts it" in await said(door, elsewhere)
+    assert "the objects of the push are not in git's quarantine folder" in await said(door, elsewhere)
     assert await store.unended() == []
 
 
@@ -149,7 +149,7 @@ async def test_a_build_that_nobody_waits_for_is_cancelled(
 ) -> None:
     await gated(store)
     pushing = asyncio.create_task(said(door, push(commit, by="gone")))
-    assert "its pusher has gone" in await pushing
+    assert "its pusher has disconnected" in await pushing
     await store.add(build(7, door=True), is_head=False)  # a killed service left it
     await store.add(build(8), is_head=True)
     assert objects.kept() == {("notes", commit)}

@@ -124,7 +124,7 @@ def test_what_is_in_the_route_or_switching_is_waited_for_no_more() -> None:
 
 def test_the_clock_stands_while_a_part_of_the_platform_is_away() -> None:
     world = world_of(starting(), S.READY, away=AWAY, waits_for=AWAY)
-    stop = StopClock("notes-r2", f"{AWAY}; the clock stands meanwhile")
+    stop = StopClock("notes-r2", f"{AWAY}; this time does not count")
     assert plan(world, LIMITS, after(50)) == [stop]
     held = next_world(world, [stop], after(50))
     assert plan(held, LIMITS, after(400)) == []
@@ -139,7 +139,7 @@ def test_the_clock_stands_while_a_part_of_the_platform_is_away() -> None:
 def test_after_ten_minutes_of_that_in_all_the_release_fails_as_a_fault_of_the_platform() -> None:
     world = world_of(starting(away_since=after(100), away_s=300), S.READY, away=AWAY)
     assert acts(world, after(399)) == []
-    why = f"a part of the platform was away for 10 min in all: {AWAY}"
+    why = f"a part of the platform was down for 10 min in all: {AWAY}"
     failed = MoveRelease("notes-r2", R.FAILED, why, platform_fault=True)
     assert acts(world, after(400)) == [failed]
     release = next_world(world, [failed], after(400)).releases["notes-r2"]

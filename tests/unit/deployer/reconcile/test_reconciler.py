@@ -206,7 +206,7 @@ async def test_a_round_that_hangs_is_told_with_its_environment(store: Store, mon
         await world.until(1, 1)
         assert await world.reconciler.check() is None
         monkeypatch.setattr(tested, "HANGS_S", 0)
-        assert await world.reconciler.check() == f"{hanging.environment_id}: its round still runs after 0 s"
+        assert await world.reconciler.check() == f"{hanging.environment_id}: its reconciling still runs after 0 s"
         go_on.set()
         await asyncio.sleep(0.01)
         assert await world.reconciler.check() is None

@@ -103,7 +103,7 @@ async def test_a_store_that_lost_its_content_ends_nothing_until_something_record
         await strays.step()
     assert driver.removed == []
     assert [record.getMessage() for record in caplog.records].count(
-        "notes-r7-3 (notes-r7-3) runs and is not recorded, nor does anything that is serve its app: left alone"
+        "notes-r7-3 (notes-r7-3) is not recorded, and no recorded instance serves its app: it runs on"
     ) == 1
     await stored(store, [LIVE], [RECORDED])
     await strays.step()

@@ -62,7 +62,7 @@ def test_what_is_missing_or_altered_is_said(tmp_path: Path) -> None:
     artifact = sealed(tmp_path / "home")
     home = moved(tmp_path / "home")
     (home / REF / "app.py").unlink()  # a copy that broke off
-    with pytest.raises(ArtifactAltered, match=f"sealed as {artifact.digest}"):
+    with pytest.raises(ArtifactAltered, match=f"and was {artifact.digest}"):
         check_artifact(home, artifact)
     with pytest.raises(ArtifactMissing, match="there is no directory notes-17"):
         check_artifact(tmp_path / "home", artifact)

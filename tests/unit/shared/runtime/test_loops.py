@@ -72,7 +72,7 @@ async def test_a_loop_that_hangs_or_fails_for_long_is_stale() -> None:
     hanging = Loop("hanging", never, every_s=1, stale_s=0)
     fresh = Loop("fresh", never, every_s=1, stale_s=60)
     await asyncio.sleep(0.01)
-    assert "no step of hanging has ended well" in (hanging.stale() or "")
+    assert "no step of hanging has succeeded" in (hanging.stale() or "")
     assert fresh.stale() is None
 
 

@@ -183,5 +183,5 @@ def test_a_service_whose_port_is_taken_says_by_whom_and_which_setting_moves_it(t
         with pytest.raises(SystemExit) as ended:
             serve(app, settings, "build")
     message = str(ended.value)
-    assert message.startswith(f"port {port} can't be had: Address already in use: ")
+    assert message.startswith(f"port {port} cannot be had: Address already in use: ")
     assert message.endswith("listens on it; end that, or set SLIPWAY_BUILD_PORT to another port")
