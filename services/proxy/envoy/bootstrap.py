@@ -9,7 +9,7 @@ from pathlib import Path
 from services.proxy.envoy.access_log import access_log
 from services.proxy.envoy.clusters import Json, file_source
 from services.proxy.envoy.routes import rds_file
-from services.proxy.envoy.visitor_cookie import http_filters
+from services.proxy.envoy.visitor_cookie import http_filter
 from services.proxy.envoy.visitor_limits import filter_chains, overload_manager
 from shared.config import SharedSettings
 
@@ -97,7 +97,7 @@ def _listener(name: str, host: str, port: int, folder: Path, visitors: int) -> J
         "request_timeout": "3600s",  # until the request is whole, or its answer begins: one of drops would never end
         **access_log(folder),
         "http_filters": [
-            *http_filters(),
+            http_filter(),
             {
                 "name": "envoy.filters.http.router",
                 "typed_config": {

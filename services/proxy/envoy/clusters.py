@@ -17,6 +17,7 @@ from shared.models import Track
 
 Json = dict[str, Any]
 
+IDLE = "1.5s"
 MIRRORED_S = 10  # a copied request that takes longer is cut off
 
 EDS_HEALTH = {
@@ -126,9 +127,10 @@ def _track_cluster(route: Route, track: Track) -> Json:
         "common_lb_config": {"update_merge_window": "0s", "healthy_panic_threshold": {"value": 1}},
         "health_checks": [_health_check(route.health_of(track))],
         "outlier_detection": _only_failed_connections(),
-        # Half of the 2 s after which gunicorn closes an idle connection; uvicorn and Node do so after 5 s. A request
-        # that is sent on a connection while the app closes it is lost, unless it may be sent again.
-        **_http_1({"idle_timeout": "1s"}),
+        # Below the 2 s after which gunicorn closes an idle connection (uvicorn and Node: 5 s). A request that is sent
+        # while the app closes the connection is lost, unless it may be sent again. Above the 1 s between health checks,
+        # for whose connection this holds, too.
+        **_http_1({"idle_timeout": IDLE}),
     }
 
 
@@ -145,7 +147,7 @@ def _mirror_cluster(app: str) -> Json:
         "lb_policy": "LEAST_REQUEST",
         "circuit_breakers": {"thresholds": [threshold]},
         "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
-        **_http_1({"idle_timeout": "1s", "max_stream_duration": f"{MIRRORED_S}s"}),
+        **_http_1({"idle_timeout": IDLE, "max_stream_duration": f"{MIRRORED_S}s"}),
     }
 
 

@@ -73,8 +73,8 @@ def _public(route: Route) -> list[Json]:
     if weight := route.split_weight():
         return routes + _split(route, weight)
     if route.rollout and not rollout:
-        match, filters = former_visitor(route.app)
-        routes += _with_filters(filters, _forward(route, "stable", stable, **match))
+        match, removing = former_visitor(route.app)
+        routes += _with(removing, _forward(route, "stable", stable, **match))
     return routes + _forward(route, "stable", stable, mirror=route.mirror_percent())
 
 
@@ -93,7 +93,7 @@ def _split(route: Route, weight: int) -> list[Json]:
     known = _forward(route, "known", *tracks, mirror=mirror, hash_policy=by_cookie, **match)
     by_chance, setting = new_visitor(route.app, release)
     new = _forward(route, "new", *tracks, mirror=mirror, hash_policy=by_chance)
-    return _with_filters(reading, known) + _with_filters(setting, new)
+    return _with(reading, known) + _with(setting, new)
 
 
 def _production(route: Route) -> list[Json]:
@@ -187,9 +187,8 @@ def _mirror_policy(percent: int) -> Json:
     }
 
 
-def _with_filters(filters: Json, routes: list[Json]) -> list[Json]:
-    """Returns the routes with these filters switched on."""
-    return [{**route, "typed_per_filter_config": filters} for route in routes]
+def _with(fields: Json, routes: list[Json]) -> list[Json]:
+    return [{**route, **fields} for route in routes]
 
 
 def _header(name: str, value: str) -> Json:

@@ -51,6 +51,7 @@ async def test_production_answers_and_the_canary_gets_a_copy_of_what_it_was_aske
         assert set(await visit(http, 20)) == {"stable"}
         await http.post("/posted", content=b"x")
         await http.get("/chosen", headers={"x-canary": "never"})
+        await http.get("/upgraded", headers={"connection": "upgrade", "upgrade": "websocket"})
         await http.get(f"{stack.url('production')}/inside")
         await until(lambda: len(canary.requests) >= 20)
         assert sorted(canary.paths) == sorted(f"/{number}" for number in range(20))
