@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from services.proxy.envoy.clusters import Json, cluster_name, mirror_name, split_name
 from services.proxy.envoy.retries import once_more, retry_policy
-from services.proxy.envoy.visitor_cookie import former_visitor, known_visitor, new_visitor
+from services.proxy.envoy.visitor_cookie import SET_COOKIE, former_visitor, known_visitor, new_visitor
 from services.proxy.routes.route import Route
 from shared.models import Track
 
@@ -47,11 +47,15 @@ def rds_file(listener: str) -> str:
 def route_configuration(listener: str) -> Json:
     """Returns the content of the RDS file of the listener (a RouteConfiguration) without its `virtual_hosts`."""
     # Of the instance that answered, which differs from the route after a failover. Overwrites a header of the app.
+    headers = [_set_header(TRACK_HEADER, "%UPSTREAM_METADATA(slipway:track)%")]
+    if listener == "public":
+        header = {"key": "set-cookie", "value": SET_COOKIE}
+        headers.append({"header": header, "append_action": "APPEND_IF_EXISTS_OR_ADD"})
     return {
         "@type": "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
         "name": listener,
         "ignore_port_in_host_matching": True,
-        "response_headers_to_add": [_set_header(TRACK_HEADER, "%UPSTREAM_METADATA(slipway:track)%")],
+        "response_headers_to_add": headers,
     }
 
 

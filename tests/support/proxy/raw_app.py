@@ -108,21 +108,25 @@ async def raw_apps(*apps: RawApp) -> AsyncIterator[None]:
             app.die()
 
 
-async def put(stack: Stack, app: RawApp, state: str = "ready", *, track: Track = Track.STABLE) -> None:
-    """Writes the instance's entry: of `notes-r2` if it is a canary, else of `notes-r1`."""
-    release = "notes-r2" if track is Track.CANARY else "notes-r1"
-    await stack.put_address(app.address, f"{release}-{app.name}", state, release=release, track=track, of="notes")
+async def put(
+    stack: Stack, app: RawApp, state: str = "ready", *, track: Track = Track.STABLE, of: str = "notes"
+) -> None:
+    """Writes the instance's entry: of the app's second release if it is a canary, else of its first."""
+    release = f"{of}-r2" if track is Track.CANARY else f"{of}-r1"
+    await stack.put_address(app.address, f"{release}-{app.name}", state, release=release, track=track, of=of)
 
 
-async def route(stack: Stack, stable: list[RawApp], canary: list[RawApp] | None = None, *, weight: int = 50) -> None:
+async def route(
+    stack: Stack, stable: list[RawApp], canary: list[RawApp] | None = None, *, weight: int = 50, of: str = "notes"
+) -> None:
     """Routes visitors to these instances; if there is a canary, with an open rollout."""
     for app in stable:
-        await put(stack, app)
+        await put(stack, app, of=of)
     for app in canary or []:
-        await put(stack, app, track=Track.CANARY)
-    await stack.sync()
+        await put(stack, app, track=Track.CANARY, of=of)
+    await stack.sync(of)
     if canary:
-        answer = await stack.api.post("/apps/notes/rollout", json={"release": "notes-r2", "weight": weight})
+        answer = await stack.api.post(f"/apps/{of}/rollout", json={"release": f"{of}-r2", "weight": weight})
         assert answer.status_code == 200, answer.text
 
 

@@ -158,8 +158,7 @@ def test_a_former_visitors_cookie_is_removed_once_there_is_no_rollout() -> None:
     over = given.model_copy(update={"rollout": ended(given.rollout, RolloutState.ABORTED, "", {}, NOW)})
     [former, rest] = routes_of(over)
     assert former["match"]["cookies"] == [{"name": "slipway-notes", "string_match": {"prefix": "notes-r"}}]
-    [set_cookie] = former["response_headers_to_add"]
-    assert "slipway-notes=; Max-Age=0" in set_cookie["header"]["value"]
-    assert "response_headers_to_add" not in rest
+    assert "slipway-notes=; Max-Age=0" in str(former["typed_per_filter_config"])
+    assert "typed_per_filter_config" not in rest
     paused = routes_of(given.model_copy(update={"enabled": False}))
-    assert [each["name"] for each in paused if "response_headers_to_add" in each] == []
+    assert [each["name"] for each in paused if "typed_per_filter_config" in each] == []
