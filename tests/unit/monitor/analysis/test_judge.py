@@ -260,12 +260,13 @@ def test_the_gate_finds_what_the_lanes_are_not_certain_of_but_looks_once() -> No
 
 
 def test_one_incident_does_not_fail_a_canary_at_the_gate() -> None:
-    one, many = Rollout(weight=50).healthy(100, 10, 10), Rollout(weight=50).healthy(100, 10, 10)
-    one.windows(8, (10, 1), (10, 0)).healthy(20, 10, 10)
-    for _ in range(10):
+    one, many = Rollout(weight=50).healthy(40, 10, 10), Rollout(weight=50).healthy(40, 10, 10)
+    one.windows(8, (10, 1), (10, 0)).healthy(88, 10, 10)
+    for _ in range(9):
         many.windows(1, (10, 1), (10, 0)).healthy(11, 10, 10)
 
-    assert one.judge.at_gate(last=True).result is INCONCLUSIVE
+    assert not (one.judge.failed or many.judge.failed)
+    assert one.judge.at_gate(last=True).result is not FAIL
     assert many.judge.at_gate(last=True).result is FAIL
     assert "outside of its worst 20 s" in many.judge.verdict().reason
 
