@@ -87,6 +87,7 @@ EXCUSED: Mapping[str, Mapping[str, object]] = {
     "PUT /rules/{name}": WITH_RULES,
     "POST /apps/{app}/sync": WITH_RULES,
     "POST /apps/{app}/rollout": WITH_RULES,
+    "POST /apps/{app}/rollout/advance": WITH_RULES,
     "PUT /flags/{key}": WITH_RULES,
     "PATCH /flags/{key}": WITH_RULES,
     "POST /flags/{key}/switch": WITH_RULES,
