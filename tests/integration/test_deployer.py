@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from services.deployer.config import Settings
 from services.deployer.drivers.process.end import stop_instances
 from services.deployer.drivers.process.record import InstanceFolder, instances_root
+from shared.canary import Canary
 from shared.clock import now
 from shared.models import Event, Track
 from shared.registry import Registry
@@ -260,6 +261,23 @@ async def test_a_canary_opens_its_rollout_and_is_retired(deployer: Deployer, out
         while "term notes-r1-1" not in outside.seen:
             await asyncio.sleep(0.02)
     assert outside.order("absent notes-r1-1", "term notes-r1-1") == ["absent notes-r1-1", "term notes-r1-1"]
+
+
+async def test_a_canary_whose_key_is_not_set_fails_and_with_it_the_proxy_gets_plan_and_key(
+    deployer: Deployer, outside: Outside
+) -> None:
+    canary = {"steps": [{"weight": 5, "for": "2m"}, {"weight": 33, "for": "10m"}], "override": "CANARY_KEY"}
+    await deployer.release(outside.build(1, canary=canary), "canary")
+    ended = await deployer.until("notes-r1", "failed", "live")
+    assert ended["reason"].startswith("canary.override names the secret CANARY_KEY, which is not set")
+    assert (ended["state"], outside.opened) == ("failed", [])
+
+    secrets = {"secrets": {"CANARY_KEY": "a-key-of-16-signs"}}
+    await deployer.call("PATCH", "/apps/notes/environments/canary", secrets)
+    await deployer.deployed(outside.build(2, canary=canary), "canary")
+    [request] = outside.opened
+    assert (request.weight, request.override_key) == (5, "a-key-of-16-signs")
+    assert request.canary == Canary.model_validate(canary)
 
 
 async def test_a_canary_that_was_aborted_before_it_began_is_rolled_back(deployer: Deployer, outside: Outside) -> None:

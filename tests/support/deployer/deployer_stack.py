@@ -20,6 +20,7 @@ from services.deployer.config import Settings
 from services.deployer.main import build_app
 from shared.host.directory_digest import directory_digest
 from shared.models import InstanceState, Track
+from shared.proxy_models import RolloutRequest
 from shared.registry import Registry
 from tests.support.ports import free_port, wait_for_port
 
@@ -70,6 +71,7 @@ class Outside:
         self.builds: dict[str, dict[str, Any]] = {}
         self.syncs: list[dict[str, Any]] = []
         self.rollout_status = 200
+        self.opened: list[RolloutRequest] = []
         self.works = True
         self.rebuilds: list[dict[str, Any]] = []
         self.rebuilt = ""
@@ -78,7 +80,9 @@ class Outside:
         self._folder = folder
         self._drains: set[str] = set()
 
-    def build(self, number: int, *, command: str = "", resources: dict[str, Any] | None = None, **changes: Any) -> str:
+    def build(
+        self, number: int, *, command: str = "", resources: Any = None, canary: Any = None, **changes: Any
+    ) -> str:
         """The id of a build of app `notes` that passed; each number is another commit."""
         build_id = f"notes-{number}"
         artifact = self._folder / build_id
@@ -92,7 +96,13 @@ class Outside:
             "commit": f"{number:040x}",
             "state": "running",
             "passed": True,
-            "manifest": {"app": "notes", "run": run, "resources": resources or {}, "notify": ["mailto://a@b.example"]},
+            "manifest": {
+                "app": "notes",
+                "run": run,
+                "resources": resources or {},
+                "canary": canary or {},
+                "notify": ["mailto://a@b.example"],
+            },
             "artifact": {"kind": "directory", "ref": str(artifact), "digest": directory_digest(artifact)},
             **changes,
         }
@@ -129,6 +139,7 @@ class Outside:
         @app.post("/apps/{name}/rollout")
         async def open_rollout(name: str, request: Request) -> Any:
             body = await request.json()
+            self.opened.append(RolloutRequest.model_validate(body))
             self.seen.append(f"rollout {body['release']} {body['weight']}")
             self.notified += body["notify"]
             return JSONResponse({"detail": "it was aborted"}, self.rollout_status)
