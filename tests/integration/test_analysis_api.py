@@ -119,14 +119,14 @@ async def test_the_page_says_all_of_it_without_scripts(http: httpx.AsyncClient, 
     ):
         assert text in said, text
     assert "<b>no visitor</b>" not in page
-    assert page.count("data-chart=") == 3 and "http-equiv" not in page  # it has ended
+    assert page.count("data-chart=") == 4 and "http-equiv" not in page  # it has ended
 
 
 async def test_a_rollout_without_a_request_says_so(http: httpx.AsyncClient, redis: Redis) -> None:
     recorder = EvidenceRecorder(EvidenceStore(redis), lambda release: [], SetClock())
     await recorder.on_event(Event(type="rollout.promoted", app="notes", at=AT, id="notes-r9", reason="by hand"))
     said = words((await http.get("/releases/notes-r9/analysis", headers=HTML)).text)
-    assert "No requests yet: the rollout ended before a visitor's request was counted." in said
+    assert "No requests: the rollout ended before a visitor's request was counted." in said
     assert "No request has been counted." in said
     found = (await http.get("/releases/notes-r9/analysis")).json()
     assert (found["verdict"], found["series"], found["ended"]) == (None, [], "promoted")
