@@ -29,6 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
         ("The canary does harm", HARMS, HARM_RUNS),
     ):
         chosen = [case for case in cases if options.only in case.name]
+        if not chosen:
+            continue
         missed += _section(title, chosen, max(runs // QUICK, 4) if options.quick else runs, options.processes)
     print(f"\n{time.monotonic() - began:.0f} s on {options.processes} cores")
     if options.quick:

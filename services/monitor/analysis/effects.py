@@ -1,13 +1,10 @@
 """Computes how large a harm is, over the whole rollout or its newest part."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from services.monitor.analysis.comparison import MantelHaenszel
 from services.monitor.analysis.lanes.histogram import Buckets
 from services.monitor.analysis.lanes.margins import LaneName
-from services.monitor.analysis.sections import Section
-from shared.models import Track
+from services.monitor.analysis.sections import Section, Sections
 
 NEEDED = {"p50": (0.5, 20), "p90": (0.9, 50), "p99": (0.99, 500)}
 """Quantiles, and the requests that each track needs for them."""
@@ -30,11 +27,10 @@ class Quantile:
 
 @dataclass(frozen=True)
 class Effect:
-    """Holds a measured harm. `value` is a difference of shares or a slow-down, measured over `section`."""
+    """Holds a measured harm: a difference of shares or a slow-down, measured over `section`."""
 
     value: float
     section: Section
-    newest: bool
     quantile: Quantile | None = None
 
 
@@ -49,53 +45,45 @@ def quantiles(section: Section, buckets: Buckets) -> list[Quantile]:
     return found
 
 
-def effects(whole: Section, newest: Section, buckets: Buckets) -> dict[LaneName, Effect | None]:
-    """Returns the harm that each lane is about: the whole rollout's or half of the newest, whichever is larger; None if
-    too little is known.
+def effects(sections: Sections, buckets: Buckets) -> dict[LaneName, Effect | None]:
+    """Returns the harm that each lane is about: the whole rollout's or half of the newest, whichever is larger; of the
+    gross ones also the latest. None if too little is known.
     """
-    errors = _difference(whole, newest, lambda section: section.tests.errors)
-    slow_down = _slow_down(whole, newest, buckets)
+    errors = [_errors(each) for each in (sections.whole, sections.newest, sections.latest)]
+    latency = [_slow_down(each, buckets) for each in (sections.whole, sections.newest, sections.latest)]
+    client = [_client_errors(each) for each in (sections.whole, sections.newest)]
     return {
-        "errors": errors,
-        "gross errors": errors,
-        "outage": Effect(_outage(newest), newest, newest=True),
-        "client errors": _difference(whole, newest, lambda section: section.tests.client_errors),
-        "latency": slow_down,
-        "gross latency": slow_down,
+        "errors": _largest(*errors[:2]),
+        "gross errors": _largest(*errors),
+        "outage": _outage(sections.latest),
+        "client errors": _largest(*client),
+        "latency": _largest(*latency[:2]),
+        "gross latency": _largest(*latency),
     }
 
 
-def _difference(whole: Section, newest: Section, of: Callable[[Section], MantelHaenszel]) -> Effect | None:
-    return _larger(
-        _effect(of(whole).difference(), whole, newest=False), _effect(of(newest).difference(), newest, newest=True)
-    )
+def _errors(section: Section) -> Effect | None:
+    difference = section.tests.errors.difference()
+    return None if difference is None else Effect(difference, section)
 
 
-def _outage(newest: Section) -> float:
+def _client_errors(section: Section) -> Effect | None:
+    difference = section.tests.client_errors.difference()
+    return None if difference is None else Effect(difference, section)
+
+
+def _slow_down(section: Section, buckets: Buckets) -> Effect | None:
+    worst = max(quantiles(section, buckets), key=lambda each: each.slow_down, default=None)
+    return Effect(worst.slow_down, section, worst) if worst else None
+
+
+def _outage(section: Section) -> Effect:
     """Returns by how much the canary's share of errors exceeds production's, which counts as 0 without requests."""
-    total = newest.total
-    shares = {
-        track: sums.errors / sums.requests if sums.requests else 0.0
-        for track, sums in ((Track.CANARY, total.canary), (Track.STABLE, total.stable))
-    }
-    return shares[Track.CANARY] - shares[Track.STABLE]
+    total = section.total
+    mine, other = (each.errors / each.requests if each.requests else 0.0 for each in (total.canary, total.stable))
+    return Effect(mine - other, section)
 
 
-def _slow_down(whole: Section, newest: Section, buckets: Buckets) -> Effect | None:
-    found = []
-    for section in (whole, newest):
-        worst = max(quantiles(section, buckets), key=lambda each: each.slow_down, default=None)
-        found.append(_effect(worst.slow_down if worst else None, section, section is newest, worst))
-    return _larger(*found)
-
-
-def _effect(value: float | None, section: Section, newest: bool, quantile: Quantile | None = None) -> Effect | None:
-    if value is None:
-        return None
-    return Effect(value * NEWEST_COUNTS if newest else value, section, newest, quantile)
-
-
-def _larger(whole: Effect | None, newest: Effect | None) -> Effect | None:
-    if whole is None or newest is None:
-        return whole or newest
-    return newest if newest.value > whole.value else whole
+def _largest(whole: Effect | None, newest: Effect | None, latest: Effect | None = None) -> Effect | None:
+    half = newest and replace(newest, value=newest.value * NEWEST_COUNTS)
+    return max((each for each in (whole, half, latest) if each), key=lambda each: each.value, default=None)

@@ -2,7 +2,7 @@
 
 from services.monitor.analysis.effects import Effect
 from services.monitor.analysis.lanes.margins import LaneName, Margins
-from services.monitor.analysis.sections import Section
+from services.monitor.analysis.sections import Sections
 from services.monitor.analysis.state import JudgeState
 from services.monitor.analysis.strata import PairSums
 from shared.models import Track
@@ -11,7 +11,7 @@ from shared.models import Track
 def failed_because(lane: LaneName, effect: Effect) -> str:
     """Returns the sentence of a canary that failed."""
     total = effect.section.total
-    when = " in the last minutes" if effect.newest else ""
+    when = effect.section.when
     if effect.quantile is not None:
         of = effect.quantile
         slower = f"{of.slow_down:.0%} slower".replace("%", " %")
@@ -40,14 +40,12 @@ def passed_because(total: PairSums, errors: float | None, latency: float | None)
     )
 
 
-def open_because(
-    state: JudgeState, margins: Margins, whole: Section, newest: Section, bounds: dict[LaneName, float | None]
-) -> str:
+def open_because(state: JudgeState, margins: Margins, sections: Sections, bounds: dict[LaneName, float | None]) -> str:
     """Returns the sentence of a canary that neither passed nor failed."""
-    total = whole.total
+    total = sections.whole.total
     certain = [name for name, lane in state.lanes.items() if lane.capital >= margins.certainty]
     for name in certain:
-        if not state.visitors.enough(name, margins, whole, newest):
+        if not state.visitors.enough(name, margins, sections.whole, sections.newest):
             failing, seen = state.visitors.failing[Track.CANARY].total, state.visitors.seen[Track.CANARY].total
             return (
                 f"errors: {_of(total.canary.errors, total.canary.requests)} to the canary failed, but all are those of "
@@ -87,7 +85,7 @@ def _share(part: int, of: int) -> str:
 
 
 def _points(share: float | None) -> str:
-    return f"{100 * max(share or 0.0, 0.0):.1f} points"
+    return f"{100 * max(share or 0.0, 0.0):.2g} points"
 
 
 def _percent(share: float | None) -> str:

@@ -25,10 +25,10 @@ def failed_test(state: JudgeState, margins: Margins, buckets: Buckets) -> tuple[
     if difference is not None and difference >= margins.errors.harm and enough:
         chance = tests.expected_errors / tests.all_errors if tests.all_errors else 0.0
         if binomial_tail(tests.canary_errors, tests.all_errors, chance) <= MOST_CHANCE:
-            return "errors", Effect(difference, section, newest=False)
+            return "errors", Effect(difference, section)
     section = whole(state.strata, without=state.strata.worst_for_latency())
     z = section.tests.ranks.z() / math.sqrt(state.visitors.design_effect)
     worst = max(quantiles(section, buckets), key=lambda each: each.slow_down, default=None)
     if worst and worst.slow_down >= margins.latency.harm and z >= LEAST_Z:
-        return "latency", Effect(worst.slow_down, section, newest=False, quantile=worst)
+        return "latency", Effect(worst.slow_down, section, worst)
     return None

@@ -12,7 +12,7 @@ from services.monitor.analysis.lanes.lane import Lane
 from services.monitor.analysis.lanes.latency_lane import TAILS, LatencyBets, ReferenceHistogram
 from services.monitor.analysis.lanes.margins import LaneName, Margins
 from services.monitor.analysis.report import report
-from services.monitor.analysis.sections import newest, whole
+from services.monitor.analysis.sections import Sections
 from services.monitor.analysis.state import VERSION, JudgeState, PreparedBets
 from services.monitor.analysis.strata import Strata
 from services.monitor.analysis.verdict import CanaryVerdict
@@ -159,11 +159,11 @@ class Judge:
         state, margins = self._state, self.margins
         certain = [name for name, lane in state.lanes.items() if lane.capital >= margins.certainty]
         if certain:
-            sections = whole(state.strata), newest(state.strata)
-            found = effects(*sections, self._buckets)
+            sections = Sections.of(state.strata)
+            found = effects(sections, self._buckets)
             for name in certain:
                 effect = found[name]
-                enough = state.visitors.enough(name, margins, *sections)
+                enough = state.visitors.enough(name, margins, sections.whole, sections.newest)
                 if effect and effect.value >= margins.of(name).harm and enough:
                     self._fail(name, effect)
                     return

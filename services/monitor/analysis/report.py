@@ -7,7 +7,7 @@ from services.monitor.analysis.effects import Effect, effects, quantiles
 from services.monitor.analysis.explanation import failed_because, open_because, passed_because
 from services.monitor.analysis.lanes.histogram import Buckets
 from services.monitor.analysis.lanes.margins import LaneName, Margins
-from services.monitor.analysis.sections import Section, newest, whole
+from services.monitor.analysis.sections import Section, Sections
 from services.monitor.analysis.state import JudgeState
 from services.monitor.analysis.verdict import CanaryVerdict, Harm
 from shared.models import Track
@@ -23,19 +23,20 @@ def report(
     state: JudgeState, margins: Margins, buckets: Buckets, failure: tuple[LaneName, Effect] | None = None
 ) -> CanaryVerdict:
     """Returns the verdict: `fail` with the harm in `failure`; else `pass` if harm is ruled out."""
-    all_of_it, lately = whole(state.strata), newest(state.strata)
-    found, bounds = effects(all_of_it, lately, buckets), _bounds(all_of_it, buckets, state.visitors.design_effect)
+    sections = Sections.of(state.strata)
+    whole = sections.whole
+    found, bounds = effects(sections, buckets), _bounds(whole, buckets, state.visitors.design_effect)
     if failure:
         found[failure[0]] = failure[1]
     harms = [_harm(name, margins, found[name], bounds[name], lane.capital) for name, lane in state.lanes.items()]
     capital = max(lane.capital for lane in state.lanes.values())
-    total = all_of_it.total
+    total = whole.total
     if failure:
         result, reason = VerdictResult.FAIL, failed_because(*failure)
     elif _passes(total.canary.requests, capital, bounds, margins):
         result, reason = VerdictResult.PASS, passed_because(total, bounds["errors"], bounds["latency"])
     else:
-        result, reason = VerdictResult.INCONCLUSIVE, open_because(state, margins, all_of_it, lately, bounds)
+        result, reason = VerdictResult.INCONCLUSIVE, open_because(state, margins, sections, bounds)
     return CanaryVerdict(
         result=result,
         score=0 if failure else _score(capital, bounds, margins),
@@ -47,7 +48,7 @@ def report(
         client_errors={Track.CANARY: total.canary.client_errors, Track.STABLE: total.stable.client_errors},
         visitors={track: counter.total for track, counter in state.visitors.seen.items()},
         failing_visitors={track: counter.total for track, counter in state.visitors.failing.items()},
-        latency_ms=_latency_ms(all_of_it, buckets),
+        latency_ms=_latency_ms(whole, buckets),
     )
 
 

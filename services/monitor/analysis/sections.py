@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from services.monitor.analysis.strata import PairSums, Strata, StratifiedTests, Stratum
+from services.monitor.analysis.strata import RECENT, PairSums, Strata, StratifiedTests, Stratum
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ class Section:
 
     tests: StratifiedTests
     steps: list[PairSums]
+    when: str = ""
+    """Part of a sentence that says which part of the rollout it is; empty for the whole."""
 
     @cached_property
     def total(self) -> PairSums:
@@ -97,6 +99,19 @@ def _reweighted(steps: Iterable[tuple[int, int, int, int]]) -> ReweightedErrors 
     return ReweightedErrors(canary_of, sum(errors for errors, _, _, _ in parts), worth, stable * worth)
 
 
+@dataclass(frozen=True)
+class Sections:
+    """Holds the sums of the whole rollout, of its last 2 minutes (`newest`) and of its last 20 to 40 s (`latest`)."""
+
+    whole: Section
+    newest: Section
+    latest: Section
+
+    @classmethod
+    def of(cls, strata: Strata) -> "Sections":
+        return cls(whole(strata), newest(strata), newest(strata, ended=1))
+
+
 def whole(strata: Strata, without: Stratum | None = None) -> Section:
     """Returns the sums of the whole rollout, without one of its strata."""
     tests, by_step = strata.tests.copy(), {step: [sums] for step, sums in strata.by_step.items()}
@@ -107,13 +122,15 @@ def whole(strata: Strata, without: Stratum | None = None) -> Section:
     if without is not None:
         tests.add(without, -1)
         sums[without.step].add(without, -1)
-    return Section(tests, list(sums.values()))
+    return Section(tests, list(sums.values()), " outside of its worst 20 s" if without else "")
 
 
-def newest(strata: Strata) -> Section:
-    """Returns the sums of the newest strata: of the last 2 minutes, or of more if requests are rare."""
+def newest(strata: Strata, ended: int = RECENT) -> Section:
+    """Returns the sums of the open stratum and the newest `ended` ones: of the last 2 minutes, or of more if requests
+    are rare.
+    """
     tests, by_step = StratifiedTests(), dict[int, list[PairSums]]()
-    for stratum in [*strata.recent, *([strata.open] if strata.open else [])]:
+    for stratum in [*list(strata.recent)[-ended:], *([strata.open] if strata.open else [])]:
         tests.add(stratum)
         by_step.setdefault(stratum.step, []).append(stratum)
-    return Section(tests, [PairSums.total(strata.buckets, parts) for parts in by_step.values()])
+    return Section(tests, [PairSums.total(strata.buckets, parts) for parts in by_step.values()], " lately")

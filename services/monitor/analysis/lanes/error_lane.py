@@ -60,14 +60,15 @@ class ErrorBets:
 
     def log_ratios(self, share: float, canary: int, canary_errors: int, stable: int, stable_errors: int) -> list[float]:
         """Returns the logarithm of each bet's factor. `share` is the canary's share of the requests; `canary` and
-        `stable` count requests. The handicap counts as further errors of production.
+        `stable` count requests. The handicap counts as the share of production's successes that were errors.
         """
         found = []
         for ratio, log_ratio in self._odds:
             mean = 1 + share * (ratio - 1)
             log_mean = math.log(mean)
-            further = self._handicap * stable * (1 - 1 / mean)
-            found.append(canary_errors * (log_ratio - log_mean) - stable_errors * log_mean - further)
+            success = math.log1p(-self._handicap * (1 - 1 / mean))
+            won = canary_errors * (log_ratio - log_mean)
+            found.append(won - stable_errors * log_mean + (stable - stable_errors) * success)
         for low, high in self._pairs:
             mean = share * high + (1 - share) * low
             error, success = low / mean, (1 - low) / (1 - mean)

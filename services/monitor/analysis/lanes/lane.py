@@ -13,9 +13,6 @@ from services.monitor.analysis.lanes.margins import LaneMargins
 
 CASH = 0.2
 """Share of the capital that bets on nothing, and so is never lost."""
-RETURNED_IN_S = 1200.0
-"""Time in which, little by little, the capital is spread over the bets anew. This finds harm that begins late (fixed
-share, Herbster and Warmuth 1998)."""
 MOST_RETURNED = 0.1
 MOST = 10_000.0
 """Largest capital. More would take long to lose again, and says nothing more."""
@@ -36,10 +33,11 @@ class Lane:
         return cls(held=list(_prior(bets)), capital=1.0, allowance=math.log(margins.growth))
 
     def add(self, log_ratios: Sequence[float], seconds: float, margins: LaneMargins) -> None:
-        """Takes for each bet the logarithm of the factor by which it grew in a window of `seconds`. The capital never
-        grows faster than the margins allow, over whatever time: what is above that is lost, which a bet may do.
+        """Takes for each bet the logarithm of the factor by which it grew in a window of `seconds`. From 1 on, the
+        capital never grows faster than the margins allow, over whatever time: what is above that is lost, which a bet
+        may do. Below 1 it has only lost, and gets that back at once.
         """
-        returned = min(seconds / RETURNED_IN_S, MOST_RETURNED)
+        returned = min(seconds / margins.memory_s, MOST_RETURNED)
         kept = 1 - returned
         gains = [1.0, *[math.exp(min(ratio, MOST_LOG)) for ratio in log_ratios]]
         held = [
@@ -48,11 +46,12 @@ class Lane:
         ]
         total = sum(held)
         self.rest(seconds, margins)
-        most = min(self.capital * math.exp(self.allowance), MOST)
+        before = max(self.capital, 1.0)
+        most = min(before * math.exp(self.allowance), MOST)
         if total > most:
             held = [amount * (most / total) for amount in held]
             total = most
-        self.allowance -= math.log(total / self.capital)
+        self.allowance -= math.log(max(total, 1.0) / before)
         self.held, self.capital = held, total
 
     def rest(self, seconds: float, margins: LaneMargins) -> None:

@@ -18,6 +18,9 @@ class LaneMargins:
     growth: float
     """Largest factor by which the capital grows in `growth_s`. A burst of errors shorter than that proves nothing."""
     growth_s: float
+    memory_s: float = 1200.0
+    """Time in which, little by little, the capital is spread over the bets anew. Harm that begins late is found the
+    sooner the shorter this is, and small harm the later (fixed share, Herbster and Warmuth 1998)."""
 
 
 @dataclass(frozen=True)
@@ -25,14 +28,14 @@ class Margins:
     """Holds the margins of the canary analysis (decision 49)."""
 
     errors: LaneMargins = LaneMargins(handicap=0.001, harm=0.005, growth=10, growth_s=10)
-    gross_errors: LaneMargins = LaneMargins(handicap=0.05, harm=0.05, growth=10, growth_s=2)
+    gross_errors: LaneMargins = LaneMargins(handicap=0.05, harm=0.05, growth=10, growth_s=2, memory_s=120)
     outage: LaneMargins = LaneMargins(handicap=0.5, harm=0.25, growth=10, growth_s=10)
     """The canary fails most of its requests, whether or not production has any to compare with. The handicap is a share
     of errors, not a difference."""
     client_errors: LaneMargins = LaneMargins(handicap=0.05, harm=0.1, growth=10, growth_s=30)
     """Answers with a status from 400 to 499. A visitor may cause them, so the margins are wide."""
     latency: LaneMargins = LaneMargins(handicap=0.03, harm=0.1, growth=5, growth_s=20)
-    gross_latency: LaneMargins = LaneMargins(handicap=0.3, harm=0.3, growth=10, growth_s=2)
+    gross_latency: LaneMargins = LaneMargins(handicap=0.3, harm=0.3, growth=10, growth_s=2, memory_s=120)
 
     certainty: float = 100.0
     """Capital at which a lane fails the canary: chance reaches it with a probability of at most 1 in 100."""
