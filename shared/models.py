@@ -293,23 +293,3 @@ class InstanceStats(View):
     min_memory: int
     max_memory: int
     memory_pressure: float | None = None
-
-
-class ProbeRecord(View):
-    """Describes the last health probes of an instance. Each field is the time at which a probe began; null if there was
-    none. Probes for whose outcome the machine may be the cause are left out.
-    """
-
-    answered_at: datetime | None = Field(None, description="The last probe that succeeded.")
-    well_since: datetime | None = Field(None, description="The first of the successes since the last failure.")
-    failing_since: datetime | None = Field(
-        None, description="The first of the failures since the last success; null if the last probe succeeded."
-    )
-
-
-class RegistryView(View):
-    services: list[ServiceRecord]
-    instances: dict[str, dict[Track, list[InstanceRecord]]] = Field(description="app → track → instances")
-    probes: dict[str, ProbeRecord] = Field(
-        {}, description="Instance id → its last probes, for the instances of apps that have a canary."
-    )

@@ -1,17 +1,39 @@
 """Implements service discovery: the addresses of services, and the instances of each app."""
 
 import time
+from datetime import datetime
 from typing import Any
 
+from pydantic import Field
 from redis.asyncio import Redis
 
-from shared.models import InstanceRecord, ServiceRecord, Track
+from shared.models import InstanceRecord, ServiceRecord, Track, View
 
 SERVICES, TRACKS, CHANGES = "registry:services", "registry:tracks", "registry:changes"
 CHANGES_KEPT = 1_000
 SERVICE_TTL_S = 15
 FORGOTTEN_S = 86_400  # far more than the clocks of several machines differ
 HEARTBEAT_S = 5
+
+
+class ProbeRecord(View):
+    """Describes the last health probes of an instance. Each field is the time at which a probe began; null if there was
+    none. Probes for whose outcome the machine may be the cause are left out.
+    """
+
+    answered_at: datetime | None = Field(None, description="The last probe that succeeded.")
+    well_since: datetime | None = Field(None, description="The first of the successes since the last failure.")
+    failing_since: datetime | None = Field(
+        None, description="The first of the failures since the last success; null if the last probe succeeded."
+    )
+
+
+class RegistryView(View):
+    services: list[ServiceRecord]
+    instances: dict[str, dict[Track, list[InstanceRecord]]] = Field(description="app → track → instances")
+    probes: dict[str, ProbeRecord] = Field(
+        {}, description="Instance id → its last probes, for the instances of apps that have a canary."
+    )
 
 
 class Registry:

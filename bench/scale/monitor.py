@@ -54,11 +54,10 @@ from shared.models import (
     InstanceState,
     InstanceStats,
     Page,
-    RegistryView,
     Track,
 )
 from shared.proxy_models import AppTraffic, LatencyHistogram, RolloutState, RolloutView, TrackTraffic
-from shared.registry import Registry
+from shared.registry import Registry, RegistryView
 from shared.security.outgoing import AddressGuard
 from shared.security.vault import Vault
 

@@ -5,11 +5,11 @@ these packages may import only those above it:
 
 rules/     alert rules: metric, threshold, hysteresis
 samples/   measurements of instances and releases: caches, downsampling, storage
-inventory/ the instances in the registry, and which releases are live
-analysis/  the judge of a canary: windows, lanes, verdict; imports none of the others
+inventory/ the instances in the registry, which releases are live, and whether a canary is ill by its own fault
+analysis/  the judge of a canary's traffic; pure
 notify/    message texts, recipients, silences, the notifier (apprise)
 scaling/   memory limits: input, policy, decision, loop
-alerts/    alert states, traffic windows, the evaluator; outages of production, problems of the platform
+alerts/    alert states, traffic windows, the evaluator, which feeds the judge; outages, problems of the platform
 progress/  steps of rollouts: the gate at the end of each, and the loop that tells the proxy
 checks/    apps' own metrics and hooks: settings, calls, what follows
 evidence/  what analyses found: records of rollouts, series for charts, metrics of Prometheus

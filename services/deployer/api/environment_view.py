@@ -17,13 +17,12 @@ from shared.models import (
     Desired,
     InstanceRecord,
     InstanceStats,
-    RegistryView,
     ReleaseState,
     ReleaseView,
     Track,
     View,
 )
-from shared.registry import Registry
+from shared.registry import Registry, RegistryView
 
 LEADING = (ReleaseState.LIVE, ReleaseState.STARTING, ReleaseState.PENDING)
 

@@ -27,12 +27,11 @@ from shared.models import (
     InstanceStats,
     Model,
     Page,
-    RegistryView,
     ReleaseRequest,
     ReleaseState,
     RetireRequest,
 )
-from shared.registry import Registry
+from shared.registry import Registry, RegistryView
 from shared.web.openapi import CONFLICT
 from shared.web.paging import Limit, NumberCursor, cut
 

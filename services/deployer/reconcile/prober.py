@@ -16,7 +16,7 @@ from services.deployer.reconcile.common_stall import CommonStall
 from services.deployer.reconcile.cpu_pressure import cpu_waited_s
 from services.deployer.reconcile.probe import ProbeOutcome, ProbeTarget, send_probe
 from services.deployer.releases.environment import EnvironmentId
-from shared.models import ProbeRecord
+from shared.registry import ProbeRecord
 from shared.runtime.loops import cancel
 
 log = logging.getLogger(__name__)

@@ -29,7 +29,7 @@ WARM_UP = timedelta(seconds=Margins().warm_up_s)
 
 
 @dataclass
-class Analysis:
+class CanaryAnalysis:
     """Holds the canary analysis of one open rollout."""
 
     app: str
@@ -52,7 +52,7 @@ class Analysis:
 
     def verdict(self) -> CanaryVerdict:
         """Returns the judge's verdict after the last window, which is computed once a window."""
-        if self._verdict is None:
+        if self._verdict is None or self.judge.failed:
             self._verdict = self.judge.verdict()
         return self._verdict
 
@@ -77,7 +77,7 @@ class Analysis:
         }
 
 
-WindowObserver = Callable[[Analysis, JudgedWindow], None]
+WindowObserver = Callable[[CanaryAnalysis, JudgedWindow], None]
 """Function that is called after each window was added to the analysis. It must not wait; an exception is logged."""
 
 
@@ -100,7 +100,7 @@ class CanaryAnalyses:
         self._observers = observers
         self._own_failure = own_failure
         self._started_at = clock()
-        self._open: dict[str, Analysis] = {}
+        self._open: dict[str, CanaryAnalysis] = {}
         self._wanted: dict[str, datetime] = {}
         """Release → time since which its stored analysis is waited for."""
         self._loaded: dict[str, dict[str, Any] | None] = {}
@@ -108,7 +108,7 @@ class CanaryAnalyses:
         self._broken: set[str] = set()
         """Releases whose analysis has raised an error, which was logged."""
 
-    def of(self, app: str) -> Analysis | None:
+    def of(self, app: str) -> CanaryAnalysis | None:
         """Returns the analysis of the app's open rollout; None if there is none, or no window of it yet."""
         return self._open.get(app)
 
@@ -172,7 +172,7 @@ class CanaryAnalyses:
         for app in self._open.keys() - set(apps):
             self.end(app)
 
-    def _begin(self, rollout: RolloutView, judged: JudgedTraffic, now: datetime) -> Analysis | None:
+    def _begin(self, rollout: RolloutView, judged: JudgedTraffic, now: datetime) -> CanaryAnalysis | None:
         """Returns the analysis of a rollout that is seen for the first time: the stored one, or a new one. Returns None
         while it is not known whether one is stored, for 2 s at most: the counters lose nothing in that time.
         """
@@ -188,7 +188,7 @@ class CanaryAnalyses:
             return analysis
         le_ms = judged.tracks[Track.STABLE].latency.le_ms
         since = min(opened_at or now, now)
-        return Analysis(rollout.app, release, Judge(le_ms), since, JudgedCounters(at=since), rollout.step)
+        return CanaryAnalysis(rollout.app, release, Judge(le_ms), since, JudgedCounters(at=since), rollout.step)
 
     # --- Redis
 
@@ -217,7 +217,7 @@ class CanaryAnalyses:
         await self._store.forget(app)
 
 
-def _stored(analysis: Analysis) -> dict[str, JsonValue]:
+def _stored(analysis: CanaryAnalysis) -> dict[str, JsonValue]:
     return {
         "since": analysis.since.isoformat(),
         "step": analysis.step,
@@ -226,10 +226,10 @@ def _stored(analysis: Analysis) -> dict[str, JsonValue]:
     }
 
 
-def _restored(stored: dict[str, Any], app: str, release: str) -> Analysis | None:
+def _restored(stored: dict[str, Any], app: str, release: str) -> CanaryAnalysis | None:
     """Returns the stored analysis; None if another version wrote it, in a form that cannot be read any more."""
     try:
-        return Analysis(
+        return CanaryAnalysis(
             app=app,
             release=release,
             judge=Judge.restored(stored["judge"]),

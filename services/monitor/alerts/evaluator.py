@@ -22,7 +22,8 @@ from services.monitor.rules.rule import Metric, Reading, Rule
 from services.monitor.samples.sample_cache import SampleCache
 from shared.errors import Problem, Unavailable
 from shared.http import ServiceClient
-from shared.models import Environment, Event, InstanceState, RegistryView
+from shared.models import Environment, Event, InstanceState
+from shared.registry import RegistryView
 
 log = logging.getLogger(__name__)
 

@@ -12,10 +12,8 @@ from shared.proxy_models import JudgedTrack, JudgedTraffic
 SHORTEST_S = 0.001  # of a window, if the clock was set back
 
 
-class TrackCounters(View):
-    """Holds one track's counters. `latency` has the number of requests of each bucket. `earlier_visitors` and
-    `earlier_failing` are the highest numbers of visitors that were counted before the proxy began to count again.
-    """
+class JudgedTrackCounters(View):
+    """Holds one track's counters. `latency` has the number of requests of each bucket."""
 
     requests: int = 0
     errors: int = 0
@@ -23,8 +21,6 @@ class TrackCounters(View):
     latency: list[int] = Field([])
     visitors: int = 0
     failing_visitors: int = 0
-    earlier_visitors: int = 0
-    earlier_failing: int = 0
 
 
 class JudgedCounters(View):
@@ -38,7 +34,7 @@ class JudgedCounters(View):
     step: int = 0
     weight: int = 0
     le_ms: list[float | None] = Field([])
-    tracks: dict[Track, TrackCounters] = Field({})
+    tracks: dict[Track, JudgedTrackCounters] = Field({})
 
     def following(self, epoch: str, judged: JudgedTraffic, step: int, now: datetime) -> "JudgedCounters":
         """Returns the counters that were read at `now`, after these."""
@@ -49,22 +45,20 @@ class JudgedCounters(View):
             step=step,
             weight=judged.weight,
             le_ms=judged.tracks[Track.STABLE].latency.le_ms,
-            tracks={track: self._track(track, counts, epoch) for track, counts in judged.tracks.items()},
+            tracks={track: _counters(counts) for track, counts in judged.tracks.items()},
         )
 
-    def _track(self, track: Track, counts: JudgedTrack, epoch: str) -> TrackCounters:
-        before, cumulative = self.tracks.get(track, TrackCounters()), counts.latency.counts
-        goes_on = self.epoch == epoch
-        return TrackCounters(
-            requests=counts.requests,
-            errors=sum(counts.errors.values()),
-            client_errors=counts.client_errors,
-            latency=[after - below for below, after in zip([0, *cumulative], cumulative, strict=False)],
-            visitors=counts.visitors,
-            failing_visitors=counts.failing_visitors,
-            earlier_visitors=before.earlier_visitors if goes_on else max(before.earlier_visitors, before.visitors),
-            earlier_failing=before.earlier_failing if goes_on else max(before.earlier_failing, before.failing_visitors),
-        )
+
+def _counters(counts: JudgedTrack) -> JudgedTrackCounters:
+    cumulative = counts.latency.counts
+    return JudgedTrackCounters(
+        requests=counts.requests,
+        errors=sum(counts.errors.values()),
+        client_errors=counts.client_errors,
+        latency=[after - below for below, after in zip([0, *cumulative], cumulative, strict=False)],
+        visitors=counts.visitors,
+        failing_visitors=counts.failing_visitors,
+    )
 
 
 def window_between(
@@ -83,14 +77,14 @@ def window_between(
         step=step_of.step,
         weight=step_of.weight,
         tracks={
-            track: _difference(earlier.get(track, TrackCounters()), counts, has_latency)
+            track: _difference(earlier.get(track, JudgedTrackCounters()), counts, has_latency)
             for track, counts in after.tracks.items()
         },
         warming=warming,
     )
 
 
-def _difference(before: TrackCounters, after: TrackCounters, has_latency: bool) -> TrackWindow:
+def _difference(before: JudgedTrackCounters, after: JudgedTrackCounters, has_latency: bool) -> TrackWindow:
     old = before.latency if len(before.latency) == len(after.latency) else [0] * len(after.latency)
     latency = tuple(max(0, count - earlier) for earlier, count in zip(old, after.latency, strict=True))
     return TrackWindow(
@@ -98,6 +92,6 @@ def _difference(before: TrackCounters, after: TrackCounters, has_latency: bool) 
         errors=max(0, after.errors - before.errors),
         client_errors=max(0, after.client_errors - before.client_errors),
         latency=latency if has_latency else (),
-        failing_visitors=max(after.failing_visitors, after.earlier_failing),
-        visitors=max(after.visitors, after.earlier_visitors),
+        failing_visitors=after.failing_visitors,
+        visitors=after.visitors,
     )

@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 from pydantic import JsonValue
 
 from services.monitor.rules.rule import Reading
-from shared.models import InstanceRecord, InstanceState, ProbeRecord, Track
+from shared.models import InstanceRecord, InstanceState, Track
+from shared.registry import ProbeRecord
 
 ILL = frozenset({InstanceState.UNHEALTHY, InstanceState.FAILED})
 WELL_FOR = timedelta(seconds=5)  # longer than the 3.6 s after which a hanging instance is found

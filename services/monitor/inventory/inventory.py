@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 from services.monitor.inventory.canary_health import ILL, CanaryHealth, Instances
 from services.monitor.inventory.live_releases import LiveReleases
 from services.monitor.rules.rule import Reading
-from shared.models import TRACK_OF, Environment, InstanceRecord, InstanceState, ProbeRecord, Track, release_number
+from shared.models import TRACK_OF, Environment, InstanceRecord, InstanceState, Track, release_number
+from shared.registry import ProbeRecord
 
 EMPTY_FOR = timedelta(seconds=5)
 UNREADY_FOR = timedelta(seconds=30)  # a restart of an app with a volume stops the old instance first

@@ -16,8 +16,8 @@ from services.deployer.releases.instance import registry_record
 from services.deployer.store import Store
 from shared.errors import NotFound
 from shared.manifest import MIB
-from shared.models import InstanceState, ProbeRecord, Track
-from shared.registry import Registry
+from shared.models import InstanceState, Track
+from shared.registry import ProbeRecord, Registry
 from tests.support.deployer.fakes import T0, FakeDriver, a_release, an_instance
 
 pytestmark = pytest.mark.anyio

@@ -20,7 +20,8 @@ from services.deployer.reconcile.probe import ProbeTarget
 from services.deployer.reconcile.prober import Prober
 from services.deployer.releases.environment import EnvironmentId
 from shared.manifest import health_check
-from shared.models import Environment, ProbeRecord
+from shared.models import Environment
+from shared.registry import ProbeRecord
 from tests.support.ports import free_port, wait_for_port
 
 pytestmark = pytest.mark.anyio

@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from services.monitor.inventory.canary_health import CanaryHealth
-from shared.models import InstanceRecord, InstanceState, ProbeRecord, Track
+from shared.models import InstanceRecord, InstanceState, Track
+from shared.registry import ProbeRecord
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 EVERY_S = TIMEOUT_S = 0.9
