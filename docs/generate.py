@@ -235,7 +235,11 @@ def _events() -> str:
     states = {"build": BuildState, "release": ReleaseState, "instance": InstanceState, "rollout": RolloutState}
     kinds = {**states, "alert": AlertState}
     rows = [(f"`{kind}.*`", " ".join(f"`{kind}.{state}`" for state in kinds[kind])) for kind in kinds]
-    others = [("`analysis.*`", "`analysis.inconclusive` `analysis.error`"), ("`scaling.*`", "`scaling.decided`"), ("`flag.*`", "`flag.changed`")]
+    others = [
+        ("`analysis.*`", "`analysis.inconclusive` `analysis.error`"),
+        ("`scaling.*`", "`scaling.decided`"),
+        ("`flag.*`", "`flag.changed`"),
+    ]
     fields = Event.model_json_schema()["properties"]
     lines = _table(("kind", "types"), iter([*rows, *others]))
     lines += [

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from services.monitor.alerts.canary_analyses import Analysis
+from services.monitor.alerts.canary_analyses import CanaryAnalysis
 from services.monitor.analysis.verdict import CanaryVerdict
 from services.monitor.analysis.window import JudgedWindow
 from services.monitor.checks.check_state import CheckState
@@ -63,7 +63,7 @@ class EvidenceRecorder:
 
     # --- what is recorded
 
-    def on_window(self, analysis: Analysis, window: JudgedWindow) -> None:
+    def on_window(self, analysis: CanaryAnalysis, window: JudgedWindow) -> None:
         """Records a window that was added to the analysis of an open rollout. The verdict is asked for every 10 s, and
         once the canary has failed, because computing it takes a while.
         """

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from services.monitor.alerts.canary_analyses import Analysis
+from services.monitor.alerts.canary_analyses import CanaryAnalysis
 from services.monitor.alerts.judged_counters import JudgedCounters
 from services.monitor.analysis.judge import Judge
 from services.monitor.analysis.lanes.margins import LaneName
@@ -95,8 +95,8 @@ class SetJudge(Judge):
 
 def analysis(
     says: CanaryVerdict | None = None, of: JudgedTraffic | None = None, release: str = "notes-r9", app: str = "notes"
-) -> Analysis:
-    return Analysis(app, release, SetJudge(says or verdict()), AT, JudgedCounters(at=AT), 0, judged=of)
+) -> CanaryAnalysis:
+    return CanaryAnalysis(app, release, SetJudge(says or verdict()), AT, JudgedCounters(at=AT), 0, judged=of)
 
 
 def rollout(release: str | None = "notes-r9", app: str = "notes", **fields: Any) -> RolloutView:
