@@ -14,13 +14,15 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 from redis.asyncio import Redis
 
-from services.monitor.api.analysis_view import series_items
+from services.monitor.api.analysis_view import analysis_view, series_items
+from services.monitor.api.page_views import MonitorPages
 from services.monitor.checks.check_state import CheckKind, CheckState, measured
 from services.monitor.config import Settings
 from services.monitor.evidence.evidence_store import EvidenceStore
 from services.monitor.evidence.recorder import EvidenceRecorder
 from services.monitor.evidence.series import SeriesPoint, TrackPoint
 from services.monitor.main import build_app
+from shared.config import SharedSettings
 from shared.models import Event
 from shared.proxy_models import VerdictResult
 from tests.support.monitor.analysed import AT, SetClock, analysis, harm, judged, rollout, verdict, window
@@ -130,6 +132,16 @@ async def test_a_rollout_without_a_request_says_so(http: httpx.AsyncClient, redi
     assert "No request has been counted." in said
     found = (await http.get("/releases/notes-r9/analysis")).json()
     assert (found["verdict"], found["series"], found["ended"]) == (None, [], "promoted")
+
+
+async def test_an_open_rollout_that_nobody_has_visited_is_shown(redis: Redis) -> None:
+    recorder = EvidenceRecorder(EvidenceStore(redis), lambda release: [], SetClock())
+    recorder.on_rollout(rollout())
+    found = await recorder.read("notes-r9")
+    assert found is not None
+    page = MonitorPages(SharedSettings()).analysis(analysis_view(*found, []), None)
+    assert "No requests yet: no visitor's request has been counted since the rollout was opened." in words(page)
+    assert 'http-equiv="refresh"' in page and 'hx-trigger="every 5s"' in page
 
 
 async def test_a_release_without_a_rollout_is_not_found(http: httpx.AsyncClient) -> None:
