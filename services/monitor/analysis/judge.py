@@ -129,15 +129,15 @@ class Judge:
     def _bet_on_latency(
         self, judged: Mapping[int, int], others: Mapping[int, int], share: float, window: JudgedWindow
     ) -> None:
-        if not judged and not others:
-            for name in self._latency:
-                self._rest(name, window.seconds)
-            return
         prepared = self._state.prepared
         if not prepared or prepared.step != window.step or window.at_s >= prepared.at_s + PREPARED_FOR_S:
             self._state.prepared = PreparedBets(window.step, window.at_s, share)
             self._state.reference.fold()
             self._prepare()
+        if not (judged or others) or not any(self._state.reference.counts):
+            for name in self._latency:
+                self._rest(name, window.seconds)
+            return
         for name, bets in self._latency.items():
             ratios = [ratio / self._state.visitors.design_effect for ratio in bets.log_ratios(judged, others)]
             self._grow(name, ratios, window.seconds)

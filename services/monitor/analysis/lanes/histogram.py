@@ -2,11 +2,14 @@
 bucket, requests count as spread evenly on a logarithmic scale.
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
 
 SHORTEST_MS = 0.001
+
+Moves = Sequence[Sequence[tuple[int, float]]]
 
 
 class Buckets:
@@ -47,25 +50,29 @@ class Buckets:
                 return bucket
         return None
 
-    def moves(self, slower: float) -> list[list[tuple[int, float]]]:
+    def moves(self, slower: float) -> Moves:
         """Returns for each bucket where its requests would be if all took longer by the factor 1 + `slower`: the
         buckets, and the share of the requests in each.
         """
-        by, top = math.log1p(slower), len(self) - 1
-        found = []
-        for low, high in zip(self.lows, self.highs, strict=True):
-            least, most = math.log(low) + by, math.log(high) + by
-            shares = []
-            for bucket in range(len(self)):
-                from_ = max(least, math.log(self.lows[bucket]))
-                to = most if bucket == top else min(most, math.log(self.highs[bucket]))
-                if to > from_:
-                    shares.append((bucket, (to - from_) / (most - least)))
-            found.append(shares)
-        return found
+        return _moves(tuple(self.lows), tuple(self.highs), slower)
 
 
-def moved(counts: Sequence[float], moves: Sequence[Sequence[tuple[int, float]]]) -> list[float]:
+@functools.lru_cache(maxsize=8)
+def _moves(lows: tuple[float, ...], highs: tuple[float, ...], slower: float) -> Moves:
+    by, top = math.log1p(slower), len(highs) - 1
+    edges = [(math.log(low), math.log(high)) for low, high in zip(lows, highs, strict=True)]
+    found = []
+    for least, most in edges:
+        shares = []
+        for bucket, (low, high) in enumerate(edges):
+            from_, to = max(least + by, low), most + by if bucket == top else min(most + by, high)
+            if to > from_:
+                shares.append((bucket, (to - from_) / (most - least)))
+        found.append(tuple(shares))
+    return tuple(found)
+
+
+def moved(counts: Sequence[float], moves: Moves) -> list[float]:
     """Returns the histogram after the moves of `Buckets.moves`."""
     after = [0.0] * len(counts)
     for count, shares in zip(counts, moves, strict=True):

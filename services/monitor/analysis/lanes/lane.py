@@ -4,7 +4,6 @@ The expected factor by which a bet grows is at most 1 if the canary does no more
 100 then has a probability of at most 1 %, at whatever time one looks (Ville's inequality).
 """
 
-import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ class Lane:
 
     @classmethod
     def of(cls, bets: int, margins: LaneMargins) -> "Lane":
-        return cls(held=list(_prior(bets)), capital=1.0, allowance=math.log(margins.growth))
+        return cls(held=[CASH, *[(1 - CASH) / bets] * bets], capital=1.0, allowance=math.log(margins.growth))
 
     def add(self, log_ratios: Sequence[float], seconds: float, margins: LaneMargins) -> None:
         """Takes for each bet the logarithm of the factor by which it grew in a window of `seconds`. From 1 on, the
@@ -38,12 +37,10 @@ class Lane:
         may do. Below 1 it has only lost, and gets that back at once.
         """
         returned = min(seconds / margins.memory_s, MOST_RETURNED)
-        kept = 1 - returned
-        gains = [1.0, *[math.exp(min(ratio, MOST_LOG)) for ratio in log_ratios]]
-        held = [
-            (kept * amount + returned * prior) * gain
-            for amount, prior, gain in zip(self.held, _prior(len(log_ratios)), gains, strict=True)
-        ]
+        kept, invested = 1 - returned, returned * (1 - CASH) / len(log_ratios)
+        held = [kept * self.held[0] + returned * CASH]
+        for amount, ratio in zip(self.held[1:], log_ratios, strict=True):
+            held.append((kept * amount + invested) * math.exp(ratio if ratio < MOST_LOG else MOST_LOG))
         total = sum(held)
         self.rest(seconds, margins)
         before = max(self.capital, 1.0)
@@ -61,8 +58,3 @@ class Lane:
         limit = math.log(margins.growth)
         refill = limit * seconds / margins.growth_s
         self.allowance = min(self.allowance + refill, max(limit, refill))
-
-
-@functools.cache
-def _prior(bets: int) -> list[float]:
-    return [CASH, *[(1 - CASH) / bets] * bets]

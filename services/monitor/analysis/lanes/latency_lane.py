@@ -69,7 +69,8 @@ class LatencyBets:
         above.append(0.0)
         ratios = [self._proportional(above, odds) for odds in self._odds]
         ratios += [self._tail(above, share_above, odds) for share_above, odds in self._tails]
-        self._tables = [self._table(each, share) for each in ratios]
+        used = [bucket for bucket, count in enumerate(slowed) if count] or [0]
+        self._tables = [self._table(each, share, used[0], used[-1]) for each in ratios]
 
     @staticmethod
     def _proportional(above: Sequence[float], odds: float) -> list[float]:
@@ -83,9 +84,14 @@ class LatencyBets:
         return [(odds if bucket >= first else 1.0) / mean for bucket in range(len(above) - 1)]
 
     @staticmethod
-    def _table(ratios: Sequence[float], share: float) -> tuple[list[float], list[float]]:
-        """Returns, by bucket, the logarithm of the bet on the canary, and that of its mean over both tracks."""
-        return [math.log(ratio) for ratio in ratios], [math.log(1 + share * (ratio - 1)) for ratio in ratios]
+    def _table(ratios: list[float], share: float, first: int, last: int) -> tuple[list[float], list[float]]:
+        """Returns, by bucket, the logarithm of the bet on the canary, and that of its mean over both tracks. Bets are
+        the same in all buckets before the first and after the last one that is used.
+        """
+        before, after = max(first - 1, 0), max(len(ratios) - last - 2, 0)
+        part = ratios[before : len(ratios) - after]
+        bets, means = [math.log(ratio) for ratio in part], [math.log(1 + share * (ratio - 1)) for ratio in part]
+        return _widened(bets, before, after), _widened(means, before, after)
 
     def log_ratios(self, canary: Mapping[int, int], stable: Mapping[int, int]) -> list[float]:
         """Returns the logarithm of each bet's factor. Both histograms hold the counts of buckets that are not empty."""
@@ -98,3 +104,7 @@ class LatencyBets:
             - sum([means[bucket] * count for bucket, count in both.items()])
             for bets, means in self._tables
         ]
+
+
+def _widened(part: list[float], before: int, after: int) -> list[float]:
+    return [part[0]] * before + part + [part[-1]] * after

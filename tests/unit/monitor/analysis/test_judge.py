@@ -188,6 +188,25 @@ def test_what_rises_for_both_when_the_weight_changes_fails_nobody() -> None:
     assert verdict.result is not FAIL, verdict.reason
 
 
+def test_a_canary_that_is_better_than_production_passes() -> None:
+    rollout = Rollout(weight=50).windows(200, (10, 0), (10, 2), client_errors=(0, 4), buckets=(QUICK, SLOW))
+
+    assert rollout.judge.at_gate(last=True).result is PASS
+
+
+def test_harm_that_begins_late_fails_a_canary_that_was_healthy_for_long() -> None:
+    for canary, stable, buckets, most_s in (
+        ((7, 7), (14, 0), (QUICK, QUICK), 6),
+        ((7, 1), (14, 0), (QUICK, QUICK), 60),
+        ((7, 0), (14, 0), (SLOW, QUICK), 40),
+    ):
+        rollout = Rollout().healthy(600).windows(60, canary, stable, buckets=buckets)
+
+        assert rollout.judge.failed
+        assert rollout.at_s - 1200 <= most_s
+        assert "lately" in rollout.judge.verdict().reason
+
+
 def test_one_visitor_whose_requests_all_fail_is_not_the_canarys_harm() -> None:
     rollout = Rollout(visitors=20).healthy(20)
     judge, latency = rollout.judge, (0,) * len(LE_MS)
@@ -228,16 +247,28 @@ def test_a_fail_is_never_taken_back() -> None:
 
 def test_the_gate_finds_what_the_lanes_are_not_certain_of_but_looks_once() -> None:
     early, late = Rollout(weight=50), Rollout(weight=50)
-    late.healthy(30, 20, 20)
-    assert late.judge.at_gate(last=True).result is PASS
+    late.healthy(6, 20, 20)
+    assert late.judge.at_gate(last=True).result is INCONCLUSIVE
     for rollout in (early, late):
         for number in range(120):
-            rollout.window((20, int(number % 8 == 0)), (20, int(number % 40 == 0)))
+            rollout.window((20, int(number % 7 == 0)), (20, int(number % 40 == 0)))
 
     assert max(each.capital for each in early.judge.verdict().harms) < 100
     assert early.judge.at_gate(last=False).result is not FAIL
     assert early.judge.at_gate(last=True).result is FAIL
     assert late.judge.at_gate(last=True).result is not FAIL
+
+
+def test_one_incident_does_not_fail_a_canary_at_the_gate() -> None:
+    one, many = Rollout(weight=50).healthy(40, 10, 10), Rollout(weight=50).healthy(40, 10, 10)
+    one.windows(8, (10, 1), (10, 0)).healthy(88, 10, 10)
+    for _ in range(9):
+        many.windows(1, (10, 1), (10, 0)).healthy(11, 10, 10)
+
+    assert not (one.judge.failed or many.judge.failed)
+    assert one.judge.at_gate(last=True).result is not FAIL
+    assert many.judge.at_gate(last=True).result is FAIL
+    assert "outside of its worst 20 s" in many.judge.verdict().reason
 
 
 def test_the_gate_waits_with_its_tests_until_there_are_requests() -> None:
