@@ -88,6 +88,7 @@ EXCUSED: Mapping[str, Mapping[str, object]] = {
     "PUT /apps/{app}/analysis": WITH_RULES,
     "POST /apps/{app}/sync": WITH_RULES,
     "POST /apps/{app}/rollout": WITH_RULES,
+    "POST /apps/{app}/rollout/advance": WITH_RULES,
     "PUT /flags/{key}": WITH_RULES,
     "PATCH /flags/{key}": WITH_RULES,
     "POST /flags/{key}/switch": WITH_RULES,
