@@ -55,8 +55,9 @@ class SharedSettings(BaseSettings):
     notify: str = Field("", description="Apprise URLs that get messages about every app, separated by spaces.")
     allow_addresses: str = Field(
         "",
-        description="Networks, addresses and host names that sources, forges' APIs and messages may lead to although "
-        "they are of the machine or of a private network: `10.0.0.0/8 mail.internal`; `*` allows all.",
+        description="Networks, addresses and host names that sources, forges' APIs, messages, own metrics and hooks "
+        "may lead to although they are of the machine or of a private network: `10.0.0.0/8 mail.internal`; `*` allows "
+        "all.",
     )
     disk_low_mb: int = Field(
         5120,

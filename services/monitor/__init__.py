@@ -6,7 +6,7 @@ these packages may import only those above it:
 rules/     alert rules: metric, threshold, hysteresis
 samples/   measurements of instances and releases: caches, downsampling, storage
 inventory/ the instances in the registry, which releases are live, and whether a canary is ill by its own fault
-analysis/  the judge of a canary: windows, lanes, verdict; imports none of the others
+analysis/  the judge of a canary's traffic; pure
 notify/    message texts, recipients, silences, the notifier (apprise)
 scaling/   memory limits: input, policy, decision, loop
 alerts/    alert states, traffic windows, the evaluator, which feeds the judge; outages, problems of the platform

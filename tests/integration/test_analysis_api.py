@@ -14,13 +14,15 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 from redis.asyncio import Redis
 
-from services.monitor.api.analysis_view import series_items
+from services.monitor.api.analysis_view import analysis_view, series_items
+from services.monitor.api.page_views import MonitorPages
 from services.monitor.checks.check_state import CheckKind, CheckState, measured
 from services.monitor.config import Settings
 from services.monitor.evidence.evidence_store import EvidenceStore
 from services.monitor.evidence.recorder import EvidenceRecorder
 from services.monitor.evidence.series import SeriesPoint, TrackPoint
 from services.monitor.main import build_app
+from shared.config import SharedSettings
 from shared.models import Event
 from shared.proxy_models import VerdictResult
 from tests.support.monitor.analysed import AT, SetClock, analysis, harm, judged, rollout, verdict, window
@@ -119,17 +121,27 @@ async def test_the_page_says_all_of_it_without_scripts(http: httpx.AsyncClient, 
     ):
         assert text in said, text
     assert "<b>no visitor</b>" not in page
-    assert page.count("data-chart=") == 3 and "http-equiv" not in page  # it has ended
+    assert page.count("data-chart=") == 4 and "http-equiv" not in page  # it has ended
 
 
 async def test_a_rollout_without_a_request_says_so(http: httpx.AsyncClient, redis: Redis) -> None:
     recorder = EvidenceRecorder(EvidenceStore(redis), lambda release: [], SetClock())
     await recorder.on_event(Event(type="rollout.promoted", app="notes", at=AT, id="notes-r9", reason="by hand"))
     said = words((await http.get("/releases/notes-r9/analysis", headers=HTML)).text)
-    assert "No requests yet: the rollout ended before a visitor's request was counted." in said
+    assert "No requests: the rollout ended before a visitor's request was counted." in said
     assert "No request has been counted." in said
     found = (await http.get("/releases/notes-r9/analysis")).json()
     assert (found["verdict"], found["series"], found["ended"]) == (None, [], "promoted")
+
+
+async def test_an_open_rollout_that_nobody_has_visited_is_shown(redis: Redis) -> None:
+    recorder = EvidenceRecorder(EvidenceStore(redis), lambda release: [], SetClock())
+    recorder.on_rollout(rollout())
+    found = await recorder.read("notes-r9")
+    assert found is not None
+    page = MonitorPages(SharedSettings()).analysis(analysis_view(*found, []), None)
+    assert "No requests yet: no visitor's request has been counted since the rollout was opened." in words(page)
+    assert 'http-equiv="refresh"' in page and 'hx-trigger="every 5s"' in page
 
 
 async def test_a_release_without_a_rollout_is_not_found(http: httpx.AsyncClient) -> None:

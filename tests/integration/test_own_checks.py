@@ -3,11 +3,13 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from pydantic import SecretStr
 from redis.asyncio import Redis
 
 from services.monitor.checks.after_hooks import AfterHooks
@@ -15,13 +17,14 @@ from services.monitor.checks.analysis_settings import AnalysisBody
 from services.monitor.checks.check_client import CheckClient
 from services.monitor.checks.check_store import DUE, SETTINGS, CheckStore
 from services.monitor.checks.own_checks import OwnChecks
+from services.monitor.config import Settings
 from shared.errors import Invalid
 from shared.models import Event
 from shared.proxy_models import RolloutView, VerdictResult, VerdictSummary
 from shared.security.outgoing import AddressGuard
 from shared.security.vault import Vault
 from tests.support.monitor.analysed import AT, SetClock, rollout
-from tests.support.monitor.monitor_world import appended_events
+from tests.support.monitor.monitor_world import Monitor, World, appended_events
 
 pytestmark = pytest.mark.anyio
 OUTSIDE = "http://127.0.0.1:8000"
@@ -31,6 +34,13 @@ VERDICT = VerdictSummary(result=VerdictResult.INCONCLUSIVE, score=55, reason="to
 
 def hook(when: str, **fields: Any) -> dict[str, Any]:
     return {"name": when, "url": f"{OUTSIDE}/{when}", "when": when, **fields}
+
+
+async def settled() -> None:
+    """Waits for the end of the calls under way."""
+    for task in asyncio.all_tasks():
+        if task.get_name().startswith(("own checks", "hooks after")):
+            await task
 
 
 class Own:
@@ -66,14 +76,9 @@ class Own:
     async def round(self, seconds: float = 10) -> None:
         """Makes the checks that are due, and waits for their end; the next round is so many seconds later."""
         await self.checks.step()
-        await self.settled()
+        await settled()
         await self.checks.step()  # tells people
         self.clock.after(seconds)
-
-    async def settled(self) -> None:
-        for task in asyncio.all_tasks():
-            if task.get_name().startswith(("own checks", "hooks after")):
-                await task
 
     async def holds(self, step: int = 0) -> list[tuple[str, str]]:
         """Returns the name and result of each check that does not let the step end."""
@@ -237,7 +242,7 @@ async def test_a_hook_after_is_called_once_for_each_end(own: Own, redis: Redis) 
     await own.set(hooks=(hook("after"), hook("during")))
     await own.after.on_event(ended())
     await own.after.step()
-    await own.settled()
+    await settled()
 
     assert own.paths() == ["/after"]
     body = json.loads(own.called[0].content)
@@ -252,12 +257,12 @@ async def test_a_hook_after_outlives_the_monitor_until_it_answers(own: Own, redi
         await own.after.on_event(ended("promoted"))
     for _ in range(3):
         await own.after.step()
-        await own.settled()
+        await settled()
         own.clock.after(300)
     next_one = Own(redis, tmp_path, own.clock)
     next_one.answers = {"/after": (204, None)}
     await next_one.after.step()
-    await next_one.settled()
+    await settled()
 
     assert own.paths() == ["/after"] * 3 and next_one.paths() == ["/after"]
     assert await redis.hgetall(DUE) == {}
@@ -268,7 +273,7 @@ async def test_a_hook_after_that_never_answers_is_told_and_given_up_after_a_day(
     await own.after.on_event(ended())
     for _ in range(30):
         await own.after.step()
-        await own.settled()
+        await settled()
         own.clock.after(3600)
 
     assert [event.reason for event in await appended_events(redis)] == ["hook after answered 503"]
@@ -284,3 +289,23 @@ async def test_nothing_of_a_removed_app_is_left(own: Own, redis: Redis) -> None:
     await own.after.step()
     await own.round()
     assert own.called == [] and await redis.keys("monitor:*") == []
+
+
+async def test_a_failing_own_metric_aborts_the_canary_by_the_rule_analysis(tmp_path: Path, redis: Redis) -> None:
+    world = World()
+    world.outside_answers = {"/rate": (200, 0.5)}
+    settings = Settings(home=tmp_path, token=SecretStr("token"))
+    async with httpx.AsyncClient(transport=httpx.MockTransport(world.answer)) as http:
+        monitor = Monitor(world, settings, http, redis)
+        checks = monitor.evidence.checks
+        await checks.put("notes", AnalysisBody.model_validate({"metrics": [METRIC]}))
+        for _ in range(4):
+            await monitor.second(canary=(50, 0), stable=(100, 0))
+            await checks.step()
+            await settled()
+            world.time += timedelta(seconds=9)
+        await checks.close()
+
+    [abort] = world.aborts
+    assert abort["reason"] == "analysis: own metric rate: 0.5 is below 0.95, 3 times in a row"
+    assert (abort["evidence"]["rule"], "own_check" in abort["evidence"]["seen"]) == ("analysis", True)

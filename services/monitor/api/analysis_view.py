@@ -168,6 +168,11 @@ def milliseconds(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f} ms" if value < 100 else f"{value:.0f} ms"
 
 
+def evidence_of(capital: float) -> str:
+    """Formats the evidence for a harm for people; above 1 000, its size says nothing more."""
+    return "over 1000" if capital > 1000 else f"{capital:.3g}"
+
+
 def errors_of(counts: Mapping[Track, StepCounts], track: Track) -> str:
     """Formats a track's errors for people: `12 of 130 (9.2 %)`."""
     figures = counts.get(track, StepCounts())
@@ -181,6 +186,7 @@ WORDS: Mapping[str, Any] = {
     "check_states": STATES,
     "verdict_states": VERDICT_STATES,
     "amount": amount,
+    "evidence_of": evidence_of,
     "milliseconds": milliseconds,
     "errors_of": errors_of,
 }

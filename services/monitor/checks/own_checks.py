@@ -177,7 +177,9 @@ class OwnChecks:
 
     def _start(self, rollout: RolloutView, release: str, key: str, call: OutsideCall) -> None:
         async def check() -> None:
-            before = self._states[release][key]
+            before = self._states.get(release, {}).get(key)
+            if before is None:  # the settings were changed since
+                return
             after = await self._made(before, call, rollout)
             if self._states.get(release, {}).get(key) is before:  # else it was changed or removed meanwhile
                 self._states[release][key] = after

@@ -80,13 +80,14 @@ class EvidenceRecorder:
         kept.series.add(window, record.verdict, analysis.judge.le_ms)
 
     def on_rollout(self, rollout: RolloutView) -> None:
-        """Records which steps of the open rollout have ended, and why its present step goes on although its time is
-        over. It may be called with the same rollout any number of times.
+        """Records that the rollout is open, which of its steps have ended, and why its present step goes on although
+        its time is over. It may be called with the same rollout any number of times.
         """
-        if rollout.release is None or rollout.state not in CURRENT or not rollout.steps:
+        if rollout.release is None or rollout.state not in CURRENT:
             return
         known = self._kept.get(rollout.release)
-        last, ended = (known.record.last_gate, known.record.ended_steps) if known else (None, 0)
+        record = (known or self._of(rollout.app, rollout.release, rollout.opened_at or self._clock())).record
+        last, ended = record.last_gate, record.ended_steps
         for step in range(ended, len(rollout.ended_steps)):
             end = rollout.ended_steps[step]
             self._add_gate(rollout, step, end.at, end.reason, end.verdict, goes_on=False)
