@@ -39,7 +39,7 @@ check test-unit: JOBS := 3# they wait for little, and each worker imports all an
 check: lint ## before a commit, in half a minute: ruff, mypy, the layout, the quick unit tests
 	$(PYTEST) -q -m "not slow" $(UNIT)
 
-test-unit: $(VENV)/dev ## every unit test and the layout, in some 80 s: no engine, no Envoy, no network, no root
+test-unit: $(VENV)/dev ## every unit test and the layout, in about a minute: no engine, no Envoy, no network, no root
 	$(PYTEST) $(UNIT)
 
 test: $(VENV)/dev ## before a push, in five minutes: unit, integration, a smoke test of each promise; no Docker, no root

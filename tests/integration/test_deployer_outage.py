@@ -111,7 +111,7 @@ async def test_killed_again_and_again_the_service_brings_the_release_to_its_end(
         await asyncio.to_thread(wait_for_port, port)
         return service
 
-    async with httpx.AsyncClient(base_url=url, headers=headers) as client:
+    async with httpx.AsyncClient(verify=False, base_url=url, headers=headers) as client:
         for build, lived_s in enumerate((0.02, 0.3, 0.5), start=1):
             service = await life()
             path = "/apps/notes/environments/production/releases"

@@ -259,7 +259,7 @@ async def test_no_value_is_anywhere_but_in_the_apps_environment(
     headers = {"Authorization": "Bearer secret-token"}
     try:
         await asyncio.to_thread(wait_for_port, port)
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers) as client:
+        async with httpx.AsyncClient(verify=False, base_url=f"http://127.0.0.1:{port}", headers=headers) as client:
 
             async def ask(method: str, path: str, body: Any = None) -> Any:
                 answer = await client.request(method, path, json=body)

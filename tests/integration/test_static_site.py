@@ -46,7 +46,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     port = free_port()
     server = subprocess.Popen(["sh", "-c", command.value], cwd=folder, env={**ENVIRONMENT, "PORT": str(port)})
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+        with httpx.Client(verify=False, base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
             deadline = time.monotonic() + 60
             while not _answers(client):
                 assert server.poll() is None and time.monotonic() < deadline

@@ -94,7 +94,7 @@ GALLERY = [
     GalleryApp("nginx", both(PAGE), soak_on=["process"]),
     GalleryApp("apache", both(PAGE), soak_on=BOTH),
     GalleryApp("lighttpd", both(PAGE), soak_on=BOTH),
-    GalleryApp("caddy", both(PAGE), soak_on=["process"]),
+    GalleryApp("caddy", both(PAGE)),
     GalleryApp("haproxy", image("hello from haproxy"), soak_on=["docker"]),
     GalleryApp("go", image("hello from go"), soak_on=BOTH),
     GalleryApp(

@@ -210,7 +210,7 @@ async def url(app: Any) -> AsyncIterator[str]:
 
 
 def management(url: str) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {TOKEN}"})
+    return httpx.AsyncClient(verify=False, base_url=url, headers={"Authorization": f"Bearer {TOKEN}"})
 
 
 async def test_streams_tell_a_change_of_their_environment(url: str) -> None:
@@ -239,7 +239,7 @@ async def test_streams_tell_a_change_of_their_environment(url: str) -> None:
 
 
 async def test_the_address_that_all_flags_come_with_is_a_stream_and_nothing_else(url: str) -> None:
-    async with httpx.AsyncClient(base_url=url) as app, management(url) as api:
+    async with httpx.AsyncClient(verify=False, base_url=url) as app, management(url) as api:
         answer = await app.post(ALL, headers={"X-API-Key": app_token(TOKEN, CANARY)})
         [stream] = answer.json()["eventStreams"]
         assert stream["type"] == "sse" and stream["url"].startswith(f"{url}/ofrep/v1/stream?")

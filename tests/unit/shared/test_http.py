@@ -28,7 +28,7 @@ async def test_the_registry_says_where_a_service_is_and_the_call_carries_the_tok
     registry = Registry(redis)
     record = ServiceRecord(name="deployer", id="1", url="http://elsewhere:9", version="1", started_at=now())
     await registry.announce(record)
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(verify=False) as http:
         with respx.mock:
             route = respx.get("http://elsewhere:9/stats").respond(json={"items": []})
             assert await ServiceClient("deployer", settings, registry, http).get("/stats") == {"items": []}
@@ -36,7 +36,7 @@ async def test_the_registry_says_where_a_service_is_and_the_call_carries_the_tok
 
 
 async def test_an_empty_registry_leaves_the_address_of_the_settings(settings: SharedSettings, redis: Redis) -> None:
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(verify=False) as http:
         with respx.mock:
             respx.get("http://127.0.0.1:4001/stats").respond(json=1)
             assert await ServiceClient("deployer", settings, Registry(redis), http).get("/stats") == 1
@@ -54,7 +54,7 @@ async def test_an_empty_registry_leaves_the_address_of_the_settings(settings: Sh
 async def test_only_what_may_arrive_twice_is_sent_twice(
     settings: SharedSettings, redis: Redis, method: str, repeatable: bool | None, fault: Exception, tries: int
 ) -> None:
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(verify=False) as http:
         client = ServiceClient("deployer", settings, Registry(redis), http)
         with respx.mock:
             route = respx.route(path="/x").mock(side_effect=fault)
@@ -65,7 +65,7 @@ async def test_only_what_may_arrive_twice_is_sent_twice(
 
 async def test_the_other_sides_problem_is_raised_as_it_was_described(settings: SharedSettings, redis: Redis) -> None:
     document = {"type": "about:blank", "title": "Conflict", "status": 409, "detail": "not passed", "build": "notes-1"}
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(verify=False) as http:
         client = ServiceClient("deployer", settings, Registry(redis), http)
         with respx.mock:
             respx.post("http://127.0.0.1:4001/x").respond(409, json=document)

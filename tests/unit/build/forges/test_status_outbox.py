@@ -62,7 +62,7 @@ class World:
 
 @pytest.fixture
 async def world(redis: Redis, tmp_path: Path) -> AsyncIterator[World]:
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with httpx.AsyncClient(verify=False, trust_env=False) as http:
         world = World(redis, tmp_path, http)
         yield world
         await world.tasks.close()

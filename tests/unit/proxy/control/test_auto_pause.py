@@ -155,7 +155,7 @@ def deployer() -> Iterator[Deployer]:
 @pytest.fixture
 async def client(tmp_path: Path, deployer: Deployer) -> AsyncIterator[ServiceClient]:
     settings = SharedSettings(home=tmp_path, deployer_port=deployer.port)
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(verify=False) as http:
         yield ServiceClient("deployer", settings, EmptyRegistry(), http)
 
 

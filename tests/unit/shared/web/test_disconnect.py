@@ -56,7 +56,7 @@ async def served(work: Work) -> AsyncIterator[httpx.AsyncClient]:
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))
         serving = asyncio.create_task(server.serve([listener]))
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+        async with httpx.AsyncClient(verify=False, base_url=url, trust_env=False) as client:
             yield client
         server.should_exit = True
         await asyncio.wait_for(serving, WAIT_S)

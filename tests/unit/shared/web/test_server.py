@@ -28,7 +28,7 @@ async def test_it_answers_with_the_date_and_ends_at_a_signal_without_waiting_for
         listener.bind(("127.0.0.1", 0))
         server = QuietServer(uvicorn.Config(app, log_config=None, lifespan="off"), tick_s=NEVER_S)
         serving = asyncio.create_task(server._serve([listener]))
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(verify=False, trust_env=False) as client:
             answer = await client.get(f"http://127.0.0.1:{listener.getsockname()[1]}/", timeout=WAIT_S)
         assert (answer.json(), "date" in answer.headers) == ("got", True)
         assert not serving.done()
