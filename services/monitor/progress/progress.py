@@ -41,13 +41,6 @@ class Analyses(Protocol):
         ...
 
 
-class NoAnalyses:
-    """Has no analysis, so that no step ends by itself."""
-
-    def of(self, app: str) -> RolloutAnalysis | None:
-        return None
-
-
 async def no_checks(app: str, release: str, step: int) -> Sequence[GateCheck]:
     return ()
 
