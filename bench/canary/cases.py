@@ -131,8 +131,9 @@ HARMS = [
     ),
     SimulatedCase("10/s, +5 % errors from 400 s on", _harmed(10, 0.05, from_s=LATE_S), Promise.ABORTED, from_s=LATE_S),
     SimulatedCase(
-        "100/s, +1 % errors from 400 s on", _harmed(100, 0.01, from_s=LATE_S), Promise.ABORTED, from_s=LATE_S
+        "100/s, +2 % errors from 400 s on", _harmed(100, 0.02, from_s=LATE_S), Promise.ABORTED, from_s=LATE_S
     ),
+    SimulatedCase("100/s, +1 % errors from 400 s on", _harmed(100, 0.01, from_s=LATE_S), Promise.NONE, from_s=LATE_S),
     SimulatedCase(
         "10/s, latency x 2 from 400 s on",
         _harmed(10, slower=2.0, from_s=LATE_S),

@@ -1,8 +1,7 @@
 """Makes windows of a rollout for tests."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from random import Random
 
 from services.monitor.analysis.judge import Judge
 from services.monitor.analysis.window import JudgedWindow, TrackWindow
@@ -63,23 +62,3 @@ class Rollout:
 
     def healthy(self, count: int, canary: int = 7, stable: int = 14) -> "Rollout":
         return self.windows(count, (canary, 0), (stable, 0))
-
-
-def spread(windows: Iterable[JudgedWindow], random: Random, slower: int = 0) -> Iterable[JudgedWindow]:
-    """Returns the windows with latencies that are spread over buckets, the canary's higher by `slower` buckets."""
-    for window in windows:
-        tracks = {}
-        for track, figures in window.tracks.items():
-            latency = [0] * len(LE_MS)
-            for _ in range(figures.requests):
-                bucket = round(random.gauss(QUICK, 3)) + (slower if track is Track.CANARY else 0)
-                latency[min(max(bucket, 0), len(LE_MS) - 1)] += 1
-            tracks[track] = TrackWindow(
-                figures.requests,
-                figures.errors,
-                figures.client_errors,
-                tuple(latency),
-                figures.failing_visitors,
-                figures.visitors,
-            )
-        yield JudgedWindow(window.at_s, window.seconds, window.step, window.weight, tracks)
