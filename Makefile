@@ -11,7 +11,7 @@ UNIT   := tests/unit tests/test_architecture.py
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo local repair-redis up down logs check test test-unit test-all soak lint fmt bench bench-proxy bench-deploy bench-idle bench-build bench-flags bench-scale bench-overload bench-canary docs lock clean
+.PHONY: help demo local repair-redis up down logs check test test-unit test-all soak lint fmt bench bench-proxy bench-deploy bench-idle bench-build bench-flags bench-scale bench-overload bench-canary bench-abort docs lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -92,6 +92,9 @@ bench-scale: $(VENV)/dev ## what 1, 10, 100 and 400 live apps cost, and whether 
 
 bench-canary: $(VENV)/dev ## the canary's judge on simulated traffic next to Flagger's rule: false aborts, missed harm, time (20 min)
 	$(BIN)/python -m bench.canary
+
+bench-abort: $(VENV)/dev ## bad canaries on a real stack: until they have no visitors; how long an abort takes (15 min)
+	$(BIN)/python -m bench.abort
 
 docs: $(VENV)/dev $(DOCS)/installed ## the reference pages from the code, and the site in site/
 	@$(BIN)/python -m docs.generate
