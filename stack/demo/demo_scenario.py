@@ -47,7 +47,7 @@ class DemoScenario:
             ("a commit with a failing test", self.failing_test),
             ("mail about it", lambda: self._mailed("the build", "test_that_fails")),
             ("a canary that answers 500", self.bad_canary),
-            ("mail about it", lambda: self._mailed("the abort", "aborted", "5xx")),
+            ("mail about it", lambda: self._mailed("the abort", "aborted", "to the canary failed")),
             ("a promotion", self.promotion),
             ("memory runs full", self.memory),
         ]

@@ -312,7 +312,7 @@ async def test_every_operation_wants_the_token_and_is_described(http: httpx.Asyn
         for method, operation in item.items()
         if path.startswith(("/instances", "/releases", "/alerts", "/rules"))
     }
-    assert len(own) == 8
+    assert len(own) == 9
     for (method, path), operation in own.items():
         assert operation["summary"] and operation["description"]
         assert (await http.request(method, path, headers={"Authorization": "Bearer wrong"})).status_code == 401

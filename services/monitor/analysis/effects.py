@@ -24,6 +24,10 @@ class Quantile:
     def slow_down(self) -> float:
         return self.canary_ms / self.stable_ms - 1
 
+    def harm(self, least_ms: float) -> float:
+        """Returns the slow-down; at most 0 if it is one of less than `least_ms`."""
+        return self.slow_down if self.canary_ms - self.stable_ms >= least_ms else min(self.slow_down, 0.0)
+
 
 @dataclass(frozen=True)
 class Effect:
@@ -45,12 +49,12 @@ def quantiles(section: Section, buckets: Buckets) -> list[Quantile]:
     return found
 
 
-def effects(sections: Sections, buckets: Buckets) -> dict[LaneName, Effect | None]:
+def effects(sections: Sections, buckets: Buckets, least_ms: float) -> dict[LaneName, Effect | None]:
     """Returns the harm that each lane is about: the whole rollout's or half of the newest, whichever is larger; of the
-    gross ones also the latest. None if too little is known.
+    gross ones also the latest. None if too little is known. A slow-down of less than `least_ms` is none.
     """
     errors = [_errors(each) for each in (sections.whole, sections.newest, sections.latest)]
-    latency = [_slow_down(each, buckets) for each in (sections.whole, sections.newest, sections.latest)]
+    latency = [slow_down(each, buckets, least_ms) for each in (sections.whole, sections.newest, sections.latest)]
     client = [_client_errors(each) for each in (sections.whole, sections.newest)]
     return {
         "errors": _largest(*errors[:2]),
@@ -72,9 +76,10 @@ def _client_errors(section: Section) -> Effect | None:
     return None if difference is None else Effect(difference, section)
 
 
-def _slow_down(section: Section, buckets: Buckets) -> Effect | None:
-    worst = max(quantiles(section, buckets), key=lambda each: each.slow_down, default=None)
-    return Effect(worst.slow_down, section, worst) if worst else None
+def slow_down(section: Section, buckets: Buckets, least_ms: float) -> Effect | None:
+    """Returns the largest harm of a quantile; None if no quantile is known."""
+    worst = max(quantiles(section, buckets), key=lambda each: each.harm(least_ms), default=None)
+    return Effect(worst.harm(least_ms), section, worst) if worst else None
 
 
 def _outage(section: Section) -> Effect:

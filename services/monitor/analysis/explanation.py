@@ -1,5 +1,7 @@
 """Says a verdict in a sentence for people."""
 
+from collections.abc import Mapping
+
 from services.monitor.analysis.effects import Effect
 from services.monitor.analysis.lanes.margins import LaneName, Margins
 from services.monitor.analysis.sections import Sections
@@ -33,18 +35,27 @@ def failed_because(lane: LaneName, effect: Effect) -> str:
     )
 
 
-def passed_because(total: PairSums, errors: float | None, latency: float | None) -> str:
+def passed_because(total: PairSums, margins: Margins, errors: float | None, latency: float | None) -> str:
     """Returns the sentence of a canary that passed. `errors` and `latency` are the upper bounds of its harm."""
+    slower = f"{_percent(latency)} or {_ms(margins.least_ms)} slower"
     return (
         f"no harm in {_requests(total.canary.requests)} to the canary: with a confidence of 95 % at most "
-        f"{_points(errors)} more errors than production, and at most {_percent(latency)} slower"
+        f"{_points(errors)} more errors than production, and at most {slower}"
     )
 
 
-def open_because(state: JudgeState, margins: Margins, sections: Sections, bounds: dict[LaneName, float | None]) -> str:
-    """Returns the sentence of a canary that neither passed nor failed."""
+def open_because(
+    state: JudgeState,
+    margins: Margins,
+    sections: Sections,
+    bounds: Mapping[LaneName, float | None],
+    against: Mapping[LaneName, float],
+) -> str:
+    """Returns the sentence of a canary that neither passed nor failed. `against` is the capital of each lane whose harm
+    is large enough to abort.
+    """
     total = sections.whole.total
-    certain = [name for name, lane in state.lanes.items() if lane.capital >= margins.certainty]
+    certain = [name for name, capital in against.items() if capital >= margins.certainty]
     for name in certain:
         if not state.visitors.enough(name, margins, sections.whole, sections.newest):
             failing, seen = state.visitors.failing[Track.CANARY].total, state.visitors.seen[Track.CANARY].total
@@ -52,9 +63,9 @@ def open_because(state: JudgeState, margins: Margins, sections: Sections, bounds
                 f"errors: {_of(total.canary.errors, total.canary.requests)} to the canary failed, but all are those of "
                 f"{failing} of its {seen} visitors: it may be them and not the canary"
             )
-    suspect = max(state.lanes, key=lambda name: state.lanes[name].capital)
-    if state.lanes[suspect].capital >= margins.doubt:
-        return f"{suspect}: there are signs of harm, which are not certain yet or too small to abort"
+    suspect = max(against, key=lambda name: against[name])
+    if against[suspect] >= margins.doubt:
+        return f"{suspect}: there are signs of harm, which are not certain yet"
     if total.canary.requests < margins.passes_from:
         return f"{_requests(total.canary.requests)} to the canary so far; it takes {margins.passes_from} to pass"
     errors, latency = bounds["errors"], bounds["latency"]

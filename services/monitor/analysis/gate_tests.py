@@ -5,7 +5,7 @@ test that is done once finds harm that they could not be certain of.
 import math
 
 from services.monitor.analysis.comparison import binomial_tail
-from services.monitor.analysis.effects import Effect, quantiles
+from services.monitor.analysis.effects import Effect, slow_down
 from services.monitor.analysis.lanes.histogram import Buckets
 from services.monitor.analysis.lanes.margins import LaneName, Margins
 from services.monitor.analysis.sections import whole
@@ -28,7 +28,7 @@ def failed_test(state: JudgeState, margins: Margins, buckets: Buckets) -> tuple[
             return "errors", Effect(difference, section)
     section = whole(state.strata, without=state.strata.worst_for_latency())
     z = section.tests.ranks.z() / math.sqrt(state.visitors.design_effect)
-    worst = max(quantiles(section, buckets), key=lambda each: each.slow_down, default=None)
-    if worst and worst.slow_down >= margins.latency.harm and z >= LEAST_Z:
-        return "latency", Effect(worst.slow_down, section, worst)
+    slower = slow_down(section, buckets, margins.least_ms)
+    if slower and slower.value >= margins.latency.harm and z >= LEAST_Z:
+        return "latency", slower
     return None

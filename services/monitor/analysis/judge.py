@@ -160,7 +160,7 @@ class Judge:
         certain = [name for name, lane in state.lanes.items() if lane.capital >= margins.certainty]
         if certain:
             sections = Sections.of(state.strata)
-            found = effects(sections, self._buckets)
+            found = effects(sections, self._buckets, margins.least_ms)
             for name in certain:
                 effect = found[name]
                 enough = state.visitors.enough(name, margins, sections.whole, sections.newest)

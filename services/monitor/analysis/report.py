@@ -1,13 +1,14 @@
 """Makes the verdict from what a judge knows."""
 
 import math
+from collections.abc import Mapping
 
 from services.monitor.analysis.bounds import share_bound, slow_down_bound
 from services.monitor.analysis.effects import Effect, effects, quantiles
 from services.monitor.analysis.explanation import failed_because, open_because, passed_because
 from services.monitor.analysis.lanes.histogram import Buckets
 from services.monitor.analysis.lanes.margins import LaneName, Margins
-from services.monitor.analysis.sections import Section, Sections
+from services.monitor.analysis.sections import ReweightedLatency, Section, Sections
 from services.monitor.analysis.state import JudgeState
 from services.monitor.analysis.verdict import CanaryVerdict, Harm
 from shared.models import Track
@@ -25,21 +26,22 @@ def report(
     """Returns the verdict: `fail` with the harm in `failure`; else `pass` if harm is ruled out."""
     sections = Sections.of(state.strata)
     whole = sections.whole
-    found, bounds = effects(sections, buckets), _bounds(whole, buckets, state.visitors.design_effect)
+    found = effects(sections, buckets, margins.least_ms)
+    bounds = _bounds(whole, buckets, margins, state.visitors.design_effect)
     if failure:
         found[failure[0]] = failure[1]
     harms = [_harm(name, margins, found[name], bounds[name], lane.capital) for name, lane in state.lanes.items()]
-    capital = max(lane.capital for lane in state.lanes.values())
+    against = _doubts(state, margins, found)
     total = whole.total
     if failure:
         result, reason = VerdictResult.FAIL, failed_because(*failure)
-    elif _passes(total.canary.requests, capital, bounds, margins):
-        result, reason = VerdictResult.PASS, passed_because(total, bounds["errors"], bounds["latency"])
+    elif _passes(total.canary.requests, against, bounds, margins):
+        result, reason = VerdictResult.PASS, passed_because(total, margins, bounds["errors"], bounds["latency"])
     else:
-        result, reason = VerdictResult.INCONCLUSIVE, open_because(state, margins, sections, bounds)
+        result, reason = VerdictResult.INCONCLUSIVE, open_because(state, margins, sections, bounds, against)
     return CanaryVerdict(
         result=result,
-        score=0 if failure else _score(capital, bounds, margins),
+        score=0 if failure else _score(against, bounds, margins),
         reason=reason,
         harms=harms,
         seconds=state.at_s,
@@ -52,9 +54,17 @@ def report(
     )
 
 
-def _bounds(section: Section, buckets: Buckets, design_effect: float) -> dict[LaneName, float | None]:
+def _doubts(state: JudgeState, margins: Margins, found: Mapping[LaneName, Effect | None]) -> dict[LaneName, float]:
+    """Returns the capital of each lane; 0 if the harm is too small to abort, however certain it is."""
+    return {
+        name: 0.0 if effect and effect.value < margins.of(name).harm else state.lanes[name].capital
+        for name, effect in found.items()
+    }
+
+
+def _bounds(section: Section, buckets: Buckets, margins: Margins, design_effect: float) -> dict[LaneName, float | None]:
     errors, client, latency = section.errors, section.client_errors, section.latency
-    slow_downs = [slow_down_bound(latency, share, buckets, design_effect) if latency else None for share in BOUNDED_AT]
+    slow_downs = [_slow_down_bound(latency, share, buckets, margins, design_effect) for share in BOUNDED_AT]
     slow_down = None if None in slow_downs else max(each for each in slow_downs if each is not None)
     more_errors = share_bound(errors) if errors else None
     return {
@@ -65,6 +75,17 @@ def _bounds(section: Section, buckets: Buckets, design_effect: float) -> dict[La
         "latency": slow_down,
         "gross latency": slow_down,
     }
+
+
+def _slow_down_bound(
+    latency: ReweightedLatency | None, share: float, buckets: Buckets, margins: Margins, design_effect: float
+) -> float | None:
+    """Returns the bound at a quantile. A slow-down of at most `least_ms` counts as one with which the canary passes."""
+    bound = slow_down_bound(latency, share, buckets, design_effect) if latency else None
+    stable = buckets.quantile(latency.stable, share) if latency else None
+    if bound is not None and stable is not None and bound * stable <= margins.least_ms:
+        return min(bound, margins.passes_below_latency)
+    return bound
 
 
 def _harm(name: LaneName, margins: Margins, effect: Effect | None, bound: float | None, capital: float) -> Harm:
@@ -78,23 +99,25 @@ def _harm(name: LaneName, margins: Margins, effect: Effect | None, bound: float 
     )
 
 
-def _passes(requests: int, capital: float, bounds: dict[LaneName, float | None], margins: Margins) -> bool:
+def _passes(
+    requests: int, against: Mapping[LaneName, float], bounds: dict[LaneName, float | None], margins: Margins
+) -> bool:
     errors, latency = bounds["errors"], bounds["latency"]
-    if errors is None or latency is None or requests < margins.passes_from or capital >= margins.doubt:
+    if errors is None or latency is None or requests < margins.passes_from or max(against.values()) >= margins.doubt:
         return False
     return errors <= margins.passes_below_errors and latency <= margins.passes_below_latency
 
 
-def _score(capital: float, bounds: dict[LaneName, float | None], margins: Margins) -> int:
+def _score(against: Mapping[LaneName, float], bounds: dict[LaneName, float | None], margins: Margins) -> int:
     """Returns 100 for a canary whose harm is ruled out, 50 while nothing is known, and less the more evidence there is
     against it.
     """
-    against = min(math.log(max(capital, 1.0)) / math.log(margins.certainty), ALMOST)
+    known = min(math.log(max(1.0, *against.values())) / math.log(margins.certainty), ALMOST)
     ruled_out = min(
         _ruled_out(bounds["errors"], margins.passes_below_errors),
         _ruled_out(bounds["latency"], margins.passes_below_latency),
     )
-    return round((1 - against) * (50 + 50 * ruled_out))
+    return round((1 - known) * (50 + 50 * ruled_out))
 
 
 def _ruled_out(bound: float | None, allowed: float) -> float:

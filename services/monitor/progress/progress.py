@@ -41,17 +41,6 @@ class Analyses(Protocol):
         ...
 
 
-class NoAnalyses:
-    """Has no analysis, so that no step ends by itself."""
-
-    def of(self, app: str) -> RolloutAnalysis | None:
-        return None
-
-
-async def no_checks(app: str, release: str, step: int) -> Sequence[GateCheck]:
-    return ()
-
-
 class Progress:
     """Asks the analysis about each step whose time is over, and tells the proxy to end or hold it. `rollouts` returns
     app → its rollout, as last read from the proxy. A step that is held is asked about every 10 s. It stores nothing:

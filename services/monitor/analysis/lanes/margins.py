@@ -37,6 +37,10 @@ class Margins:
     latency: LaneMargins = LaneMargins(handicap=0.03, harm=0.1, growth=5, growth_s=20)
     gross_latency: LaneMargins = LaneMargins(handicap=0.3, harm=0.3, growth=10, growth_s=2, memory_s=120)
 
+    least_ms: float = 10.0
+    """Smallest slow-down that counts, in ms. An app that answers in 1 ms takes 20 % more or less by where it runs, and
+    no visitor notices."""
+
     certainty: float = 100.0
     """Capital at which a lane fails the canary: chance reaches it with a probability of at most 1 in 100."""
     visitors: int = 3
@@ -50,7 +54,7 @@ class Margins:
     passes_from: int = 100
     """Requests of the canary without which it does not pass."""
     doubt: float = 10.0
-    """Capital of a lane from which on a canary does not pass."""
+    """Capital of a lane from which on a canary does not pass, if the harm would abort it."""
 
     def of(self, lane: LaneName) -> LaneMargins:
         """Returns the margins of a lane."""
