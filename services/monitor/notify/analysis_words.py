@@ -36,9 +36,9 @@ def found(verdict: CanaryVerdict, opened_at: datetime | None) -> list[str]:
     begun = f", since {opened_at:%Y-%m-%d %H:%M:%S} UTC" if opened_at else ""
     sentences = [f"The canary had visitors for {lasted(verdict.seconds)}{begun}."]
     sentences += [f"{_seen(verdict, Track.CANARY, 'The canary')}; {_seen(verdict, Track.STABLE, 'production')}."]
-    harms = [_harm(harm) for harm in verdict.harms if harm.effect is not None and harm.effect >= harm.margin]
-    if harms:
-        sentences.append("Measured over the same seconds: " + "; ".join(harms) + ".")
+    harms = {(harm.effect, harm.unit): harm for harm in reversed(verdict.harms) if (harm.effect or 0.0) >= harm.margin}
+    if harms:  # one that counts by several margins is said once, by the first
+        sentences.append("Measured over the same seconds: " + "; ".join(map(_harm, reversed(harms.values()))) + ".")
     if medians := _latency(verdict):
         sentences.append(medians)
     return sentences
