@@ -11,5 +11,6 @@ flags                                 `make bench-flags`: a switched flag by Red
 idle                                  `make bench-idle`: start to ready, memory and CPU of the idle stack
 overload                              `make bench-overload`: idle apps beside programs that want all of the CPU
 canary/                               `make bench-canary`: the canary's judge and Flagger's rule on simulated traffic
+abort/                                `make bench-abort`: bad canaries on a real stack, and the time of an abort
 scale/                                `make bench-scale`: a stack, and each service's own classes, with 1 to 400 apps
 """

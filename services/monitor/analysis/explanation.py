@@ -7,6 +7,7 @@ from services.monitor.analysis.lanes.margins import LaneName, Margins
 from services.monitor.analysis.sections import Sections
 from services.monitor.analysis.state import JudgeState
 from services.monitor.analysis.strata import PairSums
+from services.monitor.analysis.verdict import two_digits
 from shared.models import Track
 
 
@@ -96,7 +97,7 @@ def _share(part: int, of: int) -> str:
 
 
 def _points(share: float | None) -> str:
-    return f"{100 * max(share or 0.0, 0.0):.2g} points"
+    return f"{two_digits(100 * max(share or 0.0, 0.0))} points"
 
 
 def _percent(share: float | None) -> str:

@@ -45,3 +45,8 @@ class CanaryVerdict(View):
         description="`p50`, `p90` and `p99` by track, without those for which there are too few requests. Production's "
         "are as if its requests were spread over the steps as the canary's are."
     )
+
+
+def two_digits(value: float) -> str:
+    """Formats a figure for people: `0.42`, `9.2`, `12`, `100`."""
+    return f"{value:.2g}" if abs(value) < 10 else f"{value:.0f}"

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from services.monitor.analysis.verdict import CanaryVerdict
+from services.monitor.analysis.verdict import CanaryVerdict, two_digits
 from services.monitor.checks.check_state import CheckResult, CheckState
 from services.monitor.evidence.analysis_record import (
     AnalysisRecord,
@@ -157,10 +157,10 @@ def title_of(record: VerdictRecord) -> str:
 
 
 def amount(value: float | None, unit: str) -> str:
-    """Formats a harm for people: `0.42 points`, `12 %`, or `-` for None."""
+    """Formats a harm for people: `0.42 points`, `12 %`, or `-` for None. There are no more than 100 points."""
     if value is None:
         return "-"
-    return f"{value:.2g} {unit}" if abs(value) < 10 else f"{value:.0f} {unit}"
+    return f"{two_digits(min(value, 100.0) if unit == 'points' else value)} {unit}"
 
 
 def milliseconds(value: float | None) -> str:
@@ -177,7 +177,7 @@ def errors_of(counts: Mapping[Track, StepCounts], track: Track) -> str:
     """Formats a track's errors for people: `12 of 130 (9.2 %)`."""
     figures = counts.get(track, StepCounts())
     share = percent_of(figures.errors, figures.requests)
-    return f"{figures.errors} of {figures.requests}" + ("" if share is None else f" ({share:.2g} %)")
+    return f"{figures.errors} of {figures.requests}" + ("" if share is None else f" ({two_digits(share)} %)")
 
 
 WORDS: Mapping[str, Any] = {

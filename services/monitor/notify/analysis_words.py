@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from services.monitor.analysis.verdict import CanaryVerdict, Harm
+from services.monitor.analysis.verdict import CanaryVerdict, Harm, two_digits
 from shared.models import Track
 
 
@@ -36,9 +36,9 @@ def found(verdict: CanaryVerdict, opened_at: datetime | None) -> list[str]:
     begun = f", since {opened_at:%Y-%m-%d %H:%M:%S} UTC" if opened_at else ""
     sentences = [f"The canary had visitors for {lasted(verdict.seconds)}{begun}."]
     sentences += [f"{_seen(verdict, Track.CANARY, 'The canary')}; {_seen(verdict, Track.STABLE, 'production')}."]
-    harms = [_harm(harm) for harm in verdict.harms if harm.effect is not None and harm.effect >= harm.margin]
-    if harms:
-        sentences.append("Measured over the same seconds: " + "; ".join(harms) + ".")
+    harms = {(harm.effect, harm.unit): harm for harm in reversed(verdict.harms) if (harm.effect or 0.0) >= harm.margin}
+    if harms:  # one that counts by several margins is said once, by the first
+        sentences.append("Measured over the same seconds: " + "; ".join(map(_harm, reversed(harms.values()))) + ".")
     if medians := _latency(verdict):
         sentences.append(medians)
     return sentences
@@ -56,15 +56,17 @@ def lasted(seconds: float) -> str:
 def _seen(verdict: CanaryVerdict, track: Track, name: str) -> str:
     requests, errors = verdict.requests.get(track, 0), verdict.errors.get(track, 0)
     visitors, failing = verdict.visitors.get(track, 0), verdict.failing_visitors.get(track, 0)
-    share = f" ({100 * errors / requests:.2g} %)" if requests and errors else ""
+    share = f" ({two_digits(100 * errors / requests)} %)" if requests and errors else ""
     of_them = f", {failing} of whom met one" if errors else ""
     return f"{name} failed {errors} of {requests} requests{share} of {visitors} visitors{of_them}"
 
 
 def _harm(harm: Harm) -> str:
-    at_most = f", at most {harm.bound:.2g}" if harm.bound is not None else ""
+    bound = min(harm.bound, 100.0) if harm.bound is not None and harm.unit == "points" else harm.bound
+    at_most = f", at most {two_digits(bound)}" if bound is not None else ""
     than = "more than production" if harm.unit == "points" else "slower than production"
-    return f"{harm.name} {harm.effect:.2g} {harm.unit} {than}{at_most} (from {harm.margin:g} on it is too much)"
+    measured = f"{harm.name} {two_digits(harm.effect or 0.0)} {harm.unit}"
+    return f"{measured} {than}{at_most} (from {harm.margin:g} on it is too much)"
 
 
 def _latency(verdict: CanaryVerdict) -> str:

@@ -19,26 +19,41 @@ LABELS = {
     "ran_s": "The rollout ran for",
     "seconds": "Measured over",
 }
-HIDDEN = frozenset({"traffic"})  # shown in a table of its own
+HIDDEN = frozenset({"traffic", "verdict", "step", "recognised"})  # in a table, or on the page of the analysis
+COUNTS = {"errors_by_kind": "Errors of {}", "left_out": "Left out"}
 SHARES = frozenset({"error_share", "memory", "memory_at_cap"})
 UNITS = {"latency": " times stable's", "latency_ms": " ms", "cpu": " % of a core", "no_samples": " s"}
 
 
 def facts(evidence: Mapping[str, Any]) -> list[Fact]:
     """Returns the evidence of an abort as labelled lines for a page, in its order; nested entries are flattened, and
-    `traffic` is left out. The entry `metric` determines the unit of `value` and `threshold`. For other entries, the end
-    of the name does: `_ms`, `_s`, `_at`, `_share`.
+    what the page or that of the analysis shows elsewhere is left out. The entry `metric` determines the unit of `value`
+    and `threshold`; the analysis has neither. For other entries, the end of the name does: `_ms`, `_s`, `_at`,
+    `_share`.
     """
     metric = evidence.get("metric")
+    hidden = HIDDEN | ({"metric", "value", "threshold"} if metric == "analysis" else set())
     found: list[Fact] = []
     for name, value in evidence.items():
-        if name in HIDDEN or value in (None, "", {}, []):
+        if name in hidden or value in (None, "", {}, []) or (name, value) == ("sampled_one_in", 1):
             continue
-        if isinstance(value, Mapping):
+        if name in COUNTS and isinstance(value, Mapping):
+            found += _counts(COUNTS[name], value)
+        elif isinstance(value, Mapping):
             found += facts(value)
         else:
             found.append(Fact(_label(name), _text(name, value, metric)))
     return found
+
+
+def _counts(label: str, counts: Mapping[str, Any]) -> list[Fact]:
+    """Returns a line for each group of counts that is not empty, or one line if there are no groups."""
+    groups = counts if all(isinstance(each, Mapping) for each in counts.values()) else {"": counts}
+    return [
+        Fact(label.format(group), ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in each.items()))
+        for group, each in groups.items()
+        if each
+    ]
 
 
 def share(value: float | None) -> str:

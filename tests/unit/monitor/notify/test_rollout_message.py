@@ -57,6 +57,13 @@ def test_an_aborted_canary_is_told_with_figures_visitors_and_the_page_and_not_as
     )
 
 
+def test_a_harm_of_all_requests_is_said_once_and_without_an_exponent() -> None:
+    found = verdict(harms=[harm(capital=140, effect=100.0, bound=102.4), harm("outage", 20, effect=100.0, margin=25)])
+    message = composed("rollout.aborted", f"analysis: {found.reason}", evidence=evidence(found), weight=33)
+    assert "errors 100 points more than production, at most 100 (from 0.5 on" in message.text
+    assert "outage" not in message.text
+
+
 def test_a_canary_that_an_own_metric_ends_is_told_with_the_value_and_its_bound() -> None:
     reason = "analysis: own metric rate: 0.91 is below 0.95, 3 times in a row"
     message = composed("rollout.aborted", reason, evidence=evidence(verdict(), own_check=reason), weight=33)

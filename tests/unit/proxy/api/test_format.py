@@ -40,6 +40,28 @@ def test_evidence_as_a_person_reads_it() -> None:
     ]
 
 
+def test_what_an_analysis_measured_is_one_line_for_each_track() -> None:
+    seen = {
+        "verdict": {"result": "fail", "harms": [{"name": "errors", "capital": 120.0}], "requests": {"canary": 5}},
+        "step": 0,
+        "errors_by_kind": {"stable": {}, "canary": {"status": 5, "gave_up": 1}},
+        "weight": 33,
+        "left_out": {"forced": 25},
+        "sampled_one_in": 1,
+        "recognised": 4,
+        "hang_limit_ms": 3000.0,
+    }
+    words = {"rule": "analysis", "metric": "analysis", "value": 1.0, "threshold": 1.0, "words": "errors: 5 of 5"}
+    assert facts({**words, "seen": seen}) == [
+        Fact("Rule", "analysis"),
+        Fact("What was seen", "errors: 5 of 5"),
+        Fact("Errors of canary", "status 5, gave up 1"),
+        Fact("Weight", "33 %"),
+        Fact("Left out", "forced 25"),
+        Fact("Hang limit", "3000 ms"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("metric", "text"), [("latency", "2.5 times stable's"), ("cpu", "2.5 % of a core"), ("new", "2.5"), (None, "2.5")]
 )
