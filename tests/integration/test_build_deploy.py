@@ -175,7 +175,9 @@ async def test_a_newer_build_is_released_after_the_older_one_was_requested(platf
     older = await passed(platform)
     newer = await passed(platform, 2)
     running = asyncio.create_task(platform.run(newer))
-    while b"waits until the release of notes-1 is requested" not in platform.context.logs.read(newer.id, 0):
+    while b"waits until notes-1, which is older, has requested its release" not in platform.context.logs.read(
+        newer.id, 0
+    ):
         await asyncio.sleep(0.01)
     assert not deployer.looked.is_set()
     await platform.store.update(older.id, lambda stored: stored.model_copy(update={"release": "notes-r0"}))

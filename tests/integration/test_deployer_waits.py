@@ -54,7 +54,7 @@ async def test_an_ill_instance_of_the_old_release_does_not_hold_up_the_new_one(
 async def test_the_clock_stands_while_the_proxy_is_away(deployer: Deployer, outside: Outside) -> None:
     outside.works = False
     await deployer.release(outside.build(1))
-    said = await reason(deployer, "notes-r1", "clock")
+    said = await reason(deployer, "notes-r1", "does not count")
     assert said == "waits for the proxy: Envoy has not confirmed; this time does not count"
     async with asyncio.timeout(20):
         while (wait := (await deployer.call("GET", "/releases/notes-r1"))["wait"])["away_s"] < 3:

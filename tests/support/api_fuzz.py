@@ -13,7 +13,7 @@ from schemathesis.engine import Status, events, from_schema
 from schemathesis.python.asgi import shutdown_lifespans
 
 SEED = int(os.environ.get("E2E_SEED", "1"))
-CASES = int(os.environ.get("E2E_CASES", "600"))  # 20 000 in `make soak`
+CASES = int(os.environ.get("E2E_CASES", "2000"))  # 20 000 in `make soak`
 MOST_TOLD = 1500  # characters of an answer
 MOST_PASSES = 4
 ONLY_FUZZING = {name: {"enabled": False} for name in ("examples", "coverage", "stateful")}

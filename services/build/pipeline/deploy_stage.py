@@ -60,7 +60,7 @@ class DeployStage:
         except Unfinished as error:
             return (
                 BuildState.ERROR,
-                f"{error}; the release goes on once all services are ready (`GET /ready`)",
+                f"{error}; it goes on by itself once all services are ready (`GET /ready`)",
             )
         return await self._end_of(release)
 
