@@ -65,7 +65,7 @@ def main() -> int:
             rounds = [turns[start : start + len(apps)] for start in range(0, len(turns), len(apps))]
             times = [each for turn in rounds for each in pool.map(_until_left(KINDS[kind], options.rate), turn)]
             print(_line(kind, times), flush=True)
-        return _aborts(apps[0], options.aborts) if options.aborts else 0
+        return _aborts(stack, apps[0], options.aborts) if options.aborts else 0
 
 
 def _live(stack: LocalStack, name: str, folder: Path) -> Deployable:
@@ -102,16 +102,18 @@ def _line(kind: str, times: list[Bad]) -> str:
     return f"{kind:14}{len(times):>7}{figures}  {times[-1].reason}"
 
 
-def _aborts(app: Deployable, count: int) -> int:
+def _aborts(stack: LocalStack, app: Deployable, count: int) -> int:
     """Prints how long calls took, and when the last visitor of the canary came. Returns 1 if that was too late."""
     calls, lasts = [], []
     for _ in range(count):
         _deliver(app, "")
         release = app.rollout()["release"]
-        with Visitors(app.public, app.host, rate=ABORT_RATE) as visitors:
+        path, body = f"/apps/{app.app}/rollout", {"release": release, "reason": "bench"}
+        with Visitors(app.public, app.host, rate=ABORT_RATE) as visitors, stack.api("proxy") as proxy:
             time.sleep(AFTERWARDS_S)
+            proxy.get(path)  # the connection is open
             called = time.monotonic()
-            app.rollout("abort", release=release, reason="bench")
+            proxy.post(f"{path}/abort", json=body).raise_for_status()
             calls.append((time.monotonic() - called) * 1000)
             time.sleep(AFTERWARDS_S)
         sent = [visit.sent for visit in visitors.visits if visit.by_canary]
