@@ -28,7 +28,10 @@ OBJECTS = {
     "network": ("network", "ls", "--format", "{{.Name}}"),
     "volume": ("volume", "ls", "--format", "{{.Name}}"),
 }
-FILES = "find /var/lib/slipway -path '*{name}*'; grep --recursive --files-with-matches {name} /var/lib/slipway/envoy"
+FILES = (
+    "find /var/lib/slipway -path '*{name}*';"
+    " grep --recursive --exclude='access.log*' --files-with-matches {name} /var/lib/slipway/envoy"
+)
 
 
 @pytest.fixture
@@ -48,7 +51,9 @@ def objects(stack: ComposeStack, name: str) -> list[str]:
 
 
 def files(stack: ComposeStack, name: str) -> list[str]:
-    """Files with the app's name in the services' volumes, and those of Envoy and the proxy that hold it."""
+    """Files with the app's name in the services' volumes, and those of Envoy and the proxy that hold it. The access
+    log keeps its lines.
+    """
     command = f"({FILES.format(name=name)}) 2>/dev/null || true"
     return [
         f"{service} {each}"

@@ -32,10 +32,11 @@ def path_of(app: Deployable, environment: Environment) -> str:
 
 
 def files(stack: LocalStack, name: str) -> list[str]:
-    """Files with the app's name, and those of Envoy and the proxy that hold it."""
+    """Files with the app's name, and those of Envoy and the proxy that hold it. The access log keeps its lines."""
     home = stack.settings.home
     named = [path for path in home.rglob(f"*{name}*") if "volumes" not in path.parts]
-    inside = [path for path in (home / "envoy").rglob("*") if path.is_file() and name.encode() in path.read_bytes()]
+    held = [path for path in (home / "envoy").rglob("*") if path.is_file() and not path.name.startswith("access.log")]
+    inside = [path for path in held if name.encode() in path.read_bytes()]
     return [str(path.relative_to(home)) for path in {*named, *inside}]
 
 

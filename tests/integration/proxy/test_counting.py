@@ -43,7 +43,7 @@ async def until_counted(stack: Stack, requests: int) -> dict[str, Any]:
     async def counted() -> bool:
         return bool((await judged(stack))["tracks"]["canary"]["requests"] == requests)
 
-    await until(counted)
+    await until(counted, 30)
     found: dict[str, Any] = (await judged(stack))["tracks"]["canary"]
     return found
 
