@@ -1,19 +1,29 @@
 """TCP ports of this machine for the parts that a test starts."""
 
 import contextlib
+import itertools
+import os
+import random
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "gw4").removeprefix("gw")
+OWN = range(4_000 + int(WORKER) % 5 * 1_200, 5_200 + int(WORKER) % 5 * 1_200)
+_next = itertools.cycle(random.sample(OWN, len(OWN)))
+
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody has at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port of 127.0.0.1 that nobody has at this moment, and that no other worker, stack or outgoing connection
+    takes before it is used.
+    """
+    for port in itertools.islice(_next, len(OWN)):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise OSError(f"no TCP port from {OWN[0]} to {OWN[-1]} is free")
 
 
 def wait_for_port(port: int, timeout_s: float = 30.0) -> None:
