@@ -13,8 +13,9 @@ OF_MONITOR = ("monitor:policies", "monitor:scaling", "monitor:alerts", "monitor:
 
 
 def keys(database: "sync_redis.Redis", name: str) -> list[str]:
-    """Keys with the app's name, and entries of keys that all apps share; streams and queued messages apart. The client
-    decodes answers."""
+    """Keys with the app's name, and entries of keys that all apps share; streams, queued messages and alerts about the
+    platform apart, whose reasons may name a file. The client decodes answers.
+    """
     found: list[str] = [key for key in database.scan_iter(f"*{name}*")]
     for key in (*SHARED, *OF_MONITOR):
         kind = database.type(key)
@@ -22,7 +23,7 @@ def keys(database: "sync_redis.Redis", name: str) -> list[str]:
             str(kind), lambda key: database.zrange(key, 0, -1)
         )(key)
         texts = entries.items() if isinstance(entries, dict) else entries
-        found += [f"{key} {each}" for each in texts if name in str(each)]
+        found += [f"{key} {each}" for each in texts if name in str(each) and ":platform" not in str(each)]
     return found
 
 
