@@ -1,4 +1,4 @@
-"""What people reported of canaries, tried on an app of its own each, all at the same time: what is judged, and in which
+"""Tries what people reported of canaries, each on an app of its own, all at the same time: what is judged, and in which
 words. A request is the only one of its visitor. Case run/37, a stall of the machine, is in test_told.
 """
 

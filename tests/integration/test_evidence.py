@@ -1,4 +1,4 @@
-"""What the canary analysis finds is kept for 30 days on real Redis, over restarts and outages, and shown."""
+"""Tests that what the canary analysis finds is kept for 30 days on real Redis, over restarts and outages, and shown."""
 
 import json
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""Builds what is answered, and shown as a page, about the analysis of a rollout. Pure."""
+"""Formats figures and results of the analysis for its page."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -190,4 +190,4 @@ WORDS: Mapping[str, Any] = {
     "milliseconds": milliseconds,
     "errors_of": errors_of,
 }
-"""What the page says figures and results with."""
+"""Words in which the page states figures and results."""

@@ -1,4 +1,4 @@
-"""What the proxy counts from the access log of a real Envoy."""
+"""Tests what the proxy counts from the access log of a real Envoy."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""What Envoy sends again after a failed try, and what it does not, through a real Envoy."""
+"""Tests what Envoy sends again after a failed try, and what it does not, through a real Envoy."""
 
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -26,7 +26,7 @@ def instances(count: int, name: str = "stable") -> list[RawApp]:
 
 
 def times(apps: list[RawApp], path: str) -> list[int]:
-    """How often each instance got the path; those that did not are left out."""
+    """Returns how often each instance got the path; those that did not are left out."""
     return [count for app in apps if (count := app.paths.count(path))]
 
 

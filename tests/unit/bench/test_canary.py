@@ -1,4 +1,4 @@
-"""What `make bench-canary` simulates, and what it makes of it."""
+"""Tests what `make bench-canary` simulates, and what it makes of it."""
 
 from dataclasses import replace
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""What others' servers answer is read with limits: whatever they do is a value, a yes, a no or an error."""
+"""Tests that what others' servers answer is read with limits: whatever they do is a value, a yes, a no or an error."""
 
 import http.server
 import threading
