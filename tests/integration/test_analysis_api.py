@@ -1,6 +1,5 @@
 """The analysis of a rollout is answered as JSON and as a page; the secrets of own metrics and hooks are never shown."""
 
-import contextlib
 import re
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -26,6 +25,7 @@ from shared.config import SharedSettings
 from shared.models import Event
 from shared.proxy_models import VerdictResult
 from tests.support.monitor.analysed import AT, SetClock, analysis, harm, judged, rollout, verdict, window
+from tests.support.monitor.service import started
 from tests.support.ports import free_port
 from tests.unit.monitor.checks.test_check_state import METRIC as OWN_METRIC
 
@@ -45,16 +45,6 @@ def app(tmp_path: Path, redis_server: str, redis: Redis) -> FastAPI:
     settings = Settings(home=tmp_path, token=SecretStr("token"), redis_url=redis_server)
     settings.deployer_port, settings.proxy_port = free_port(), free_port()
     return build_app(settings)
-
-
-@contextlib.asynccontextmanager
-async def started(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
-    headers = {"Authorization": "Bearer token"}
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://monitor", headers=headers) as client,
-    ):
-        yield client
 
 
 @pytest.fixture

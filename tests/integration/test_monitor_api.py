@@ -1,7 +1,6 @@
 """The monitor's REST, and the whole service beside a deployer and a proxy that are not there."""
 
 import asyncio
-import contextlib
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from services.monitor.samples.traffic_sample import ReleaseSample, TrafficSample
 from services.monitor.scaling.policy_store import PolicyStore
 from shared.models import Environment, InstanceState
 from tests.support.monitor.scaled import change
+from tests.support.monitor.service import started
 from tests.support.paging import refused, walked
 from tests.support.ports import free_port
 
@@ -69,17 +69,6 @@ def app(tmp_path: Path, redis_server: str, redis: Redis) -> FastAPI:
     settings = Settings(home=tmp_path, token=SecretStr("token"), redis_url=redis_server)
     settings.deployer_port, settings.proxy_port = free_port(), free_port()
     return build_app(settings)
-
-
-@contextlib.asynccontextmanager
-async def started(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the monitor, which reads what is stored when it starts."""
-    headers = {"Authorization": "Bearer token"}
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://monitor", headers=headers) as client,
-    ):
-        yield client
 
 
 @pytest.fixture

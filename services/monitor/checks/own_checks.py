@@ -27,6 +27,7 @@ from services.monitor.checks.check_state import (
 )
 from services.monitor.checks.check_store import CheckStore
 from services.monitor.progress.gate import GateCheck
+from services.monitor.samples.sample import is_of_app
 from shared.errors import Unavailable
 from shared.models import Environment, Event
 from shared.proxy_models import RolloutView, VerdictResult, VerdictSummary
@@ -113,14 +114,14 @@ class OwnChecks:
         await self._store.forget(app)
         if self._settings is not None:
             self._settings.pop(app, None)
-        self._states = {release: states for release, states in self._states.items() if not _is_of(release, app)}
+        self._states = {release: states for release, states in self._states.items() if not is_of_app(release, app)}
 
     def _forget_changed(self, app: str, before: AnalysisSettings | None, after: AnalysisSettings | None) -> None:
         earlier = _calls(before)
         same = {key for key, call in _calls(after).items() if earlier.get(key) == call}
         fresh = new_states(after) if after else {}
         for release, states in self._states.items():
-            if _is_of(release, app):
+            if is_of_app(release, app):
                 self._states[release] = {
                     key: states.get(key, new) if key in same else new for key, new in fresh.items()
                 }
@@ -252,7 +253,3 @@ def _calls(settings: AnalysisSettings | None) -> dict[str, OutsideCall]:
     metrics = {key_of(CheckKind.METRIC, each.name): each for each in settings.metrics}
     hooks = [each for each in settings.hooks if each.when is not HookTime.AFTER]
     return {**metrics, **{key_of(CheckKind(each.when), each.name): each for each in hooks}}
-
-
-def _is_of(release: str, app: str) -> bool:
-    return release.rpartition("-r")[0] == app

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from services.monitor.alerts.canary_analyses import CanaryAnalysis
+from services.monitor.alerts.proxy_figures import CURRENT
 from services.monitor.analysis.verdict import CanaryVerdict
 from services.monitor.analysis.window import JudgedWindow
 from services.monitor.checks.check_state import CheckState
@@ -17,14 +18,13 @@ from services.monitor.evidence.analysis_record import AnalysisRecord, Occasion, 
 from services.monitor.evidence.evidence_store import EvidenceStore
 from services.monitor.evidence.series import Series, SeriesPoint
 from shared.models import Environment, Event
-from shared.proxy_models import RolloutState, RolloutView, VerdictResult, VerdictSummary
+from shared.proxy_models import RolloutView, VerdictResult, VerdictSummary
 from shared.store import RedisError
 
 WRITE_EVERY = timedelta(seconds=30)  # a verdict that something follows from is written at once
-VERDICT_EVERY = timedelta(seconds=9.5)  # windows come every 2 s, a little early or late
+VERDICT_EVERY = timedelta(seconds=9.5)  # windows come every 0.5 s, a little early or late
 HELD_FOR = timedelta(minutes=1)  # a step that is held for less needs nobody
 IDLE = timedelta(hours=1)  # without news, a rollout is dropped from memory; what is stored stays
-CURRENT = frozenset({RolloutState.PROGRESSING, RolloutState.PAUSED})
 ENDS = {"rollout.aborted": Occasion.ABORTED, "rollout.promoted": Occasion.PROMOTED}
 HELD_EVENT = "analysis.inconclusive"
 

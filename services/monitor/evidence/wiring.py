@@ -7,13 +7,14 @@ from datetime import datetime
 from types import TracebackType
 from typing import Self
 
+from services.monitor.alerts.proxy_figures import CURRENT
 from services.monitor.checks.after_hooks import AfterHooks
 from services.monitor.checks.check_client import CheckClient
 from services.monitor.checks.check_store import CheckStore
 from services.monitor.checks.own_checks import OwnChecks
 from services.monitor.evidence.analysis_metrics import AnalysisCollector
 from services.monitor.evidence.evidence_store import EvidenceStore
-from services.monitor.evidence.recorder import CURRENT, EvidenceRecorder
+from services.monitor.evidence.recorder import EvidenceRecorder
 from shared.models import Event
 from shared.proxy_models import RolloutView
 from shared.runtime.loops import Loop

@@ -46,11 +46,8 @@ def paused(subject: Subject) -> Message | None:
     # Proxies of earlier versions do not say it.
     if (event.model_extra or {}).get("resumes_by_itself", not event.reason.startswith(PROMOTION)):
         return None
-    return compose(
-        f"{subject.target}: {event.id} is paused: {event.reason}",
-        [event.reason, "The canary keeps its visitors. Resume the rollout, promote it, or abort it."],
-        subject.facts(*_steps(event), _page(subject)),
-        f"{subject.links.proxy}/apps/{event.app}/rollout",
+    return _of_steps(
+        subject, "is paused", "The canary keeps its visitors. Resume the rollout, promote it, or abort it."
     )
 
 
@@ -60,11 +57,8 @@ def progressing(subject: Subject) -> Message | None:
     fields = event.model_extra or {}
     if fields.get("passed") is not True or fields.get("promote") == "automatic":
         return None
-    return compose(
-        f"{subject.target}: {event.id} has passed and waits for its promotion: {event.reason}",
-        [event.reason, "The canary keeps its visitors. Promote it, or abort it."],
-        subject.facts(*_steps(event), _page(subject)),
-        f"{subject.links.proxy}/apps/{event.app}/rollout",
+    return _of_steps(
+        subject, "has passed and waits for its promotion", "The canary keeps its visitors. Promote it, or abort it."
     )
 
 
@@ -74,11 +68,10 @@ def promoted(subject: Subject) -> Message | None:
     fields = event.model_extra or {}
     if fields.get("promote") != "automatic" or fields.get("step") != fields.get("steps"):
         return None
-    return compose(
-        f"{subject.target}: {event.id} was promoted to production: {event.reason}",
-        [event.reason, "All steps of its rollout had ended, and its manifest says that it is then promoted."],
-        subject.facts(*_steps(event), _page(subject)),
-        f"{subject.links.proxy}/apps/{event.app}/rollout",
+    return _of_steps(
+        subject,
+        "was promoted to production",
+        "All steps of its rollout had ended, and its manifest says that it is then promoted.",
     )
 
 
@@ -109,6 +102,17 @@ def unanswered(subject: Subject) -> Message | None:
         f"{subject.target}: {event.reason}",
         [f"{event.reason}, {TRIES} times in a row. That says nothing about the canary, and aborts nothing. {effect}"],
         subject.facts(_page(subject)),
+        f"{subject.links.proxy}/apps/{event.app}/rollout",
+    )
+
+
+def _of_steps(subject: Subject, what: str, effect: str) -> Message:
+    """Returns the message that a rollout has come to `what`; `effect` says what follows from that."""
+    event = subject.event
+    return compose(
+        f"{subject.target}: {event.id} {what}: {event.reason}",
+        [event.reason, effect],
+        subject.facts(*_steps(event), _page(subject)),
         f"{subject.links.proxy}/apps/{event.app}/rollout",
     )
 

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from services.monitor.analysis.lanes.margins import Margins
 from shared.models import Track
 from shared.proxy_models import RolloutState, RolloutView, VerdictResult, VerdictSummary
 
-LEAST_REQUESTS = 100  # requests to the canary below which the analysis passes no last step
-FRESH = timedelta(seconds=10)  # figures come every 2 s
+LEAST_REQUESTS = Margins().passes_from
+FRESH = timedelta(seconds=10)  # figures come every 0.5 s
 UNKNOWN_SCORE = 50
 
 
