@@ -44,6 +44,7 @@ from tests.support.proxy.proxy_stack import running_stack
 
 pytestmark = [
     pytest.mark.anyio,
+    pytest.mark.timeout(900),  # 45 s of one core for each document, most of them to make the cases
     pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisWarning"),  # large cases, and a service's `random`
 ]
 TOKEN = "secret-token"
