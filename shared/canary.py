@@ -34,9 +34,9 @@ def _within_bounds(seconds: int) -> int:
     return seconds
 
 
-_Written = Annotated[str, Field(pattern=r"^\s*\d{1,6}[smhd]\s*$")] | int
+WrittenDuration = Annotated[str, Field(pattern=r"^\s*\d{1,6}[smhd]\s*$")] | int
 Duration = Annotated[
-    int, BeforeValidator(parse_duration, json_schema_input_type=_Written), AfterValidator(_within_bounds)
+    int, BeforeValidator(parse_duration, json_schema_input_type=WrittenDuration), AfterValidator(_within_bounds)
 ]
 
 

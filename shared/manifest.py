@@ -5,10 +5,10 @@ manifest from the commit; the deployer gets it with the build.
 import re
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
-from shared.canary import Canary
+from shared.canary import Canary, WrittenDuration, parse_duration
 from shared.manifest_step import Reports, Service, Stage, Step, Strict, repeated
 
 __all__ = ["Manifest", "Reports", "Service", "Stage", "Step"]
@@ -114,6 +114,22 @@ def health_check(health: str) -> HealthCheck:
     return HealthCheck(health, 400) if health else HealthCheck("/", 500)
 
 
+SHORTEST_DRAIN_S, DRAIN_S, LONGEST_DRAIN_S = 1, 30, 1800
+
+
+def _drain_within_bounds(seconds: int) -> int:
+    if not SHORTEST_DRAIN_S <= seconds <= LONGEST_DRAIN_S:
+        raise ValueError(f"is {seconds} s; an instance drains for 1s to 30m, write it like 30s or 5m")
+    return seconds
+
+
+Drain = Annotated[
+    int,
+    BeforeValidator(parse_duration, json_schema_input_type=WrittenDuration),
+    AfterValidator(_drain_within_bounds),
+]
+
+
 class Run(Strict):
     command: str | None = Field(None, description="Command that starts the app: `sh -c` runs it with $PORT set.")
     command_from: SkipJsonSchema[str | None] = None
@@ -132,6 +148,10 @@ class Run(Strict):
     )
     ready_within: int = Field(
         60, ge=1, le=1800, description="Seconds within which a new instance must be ready, and get visitors."
+    )
+    drain: Drain = Field(
+        DRAIN_S,
+        description="Time, from 1s to 30m, that a leaving instance has to end its requests before it gets SIGTERM.",
     )
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, Strict, StringConstraints, model_validator
 
-from shared.manifest import Manifest
+from shared.manifest import DRAIN_S, Manifest
 
 Item = TypeVar("Item")
 AppName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$", max_length=39)]
@@ -99,6 +99,7 @@ class InstanceRecord(View):
     state: InstanceState
     memory_limit: int
     updated_at: datetime
+    drain_s: int = Field(DRAIN_S, description="Seconds that it has to end its requests: `run.drain` of its release.")
 
 
 class Event(View):
@@ -246,6 +247,7 @@ class ReleaseView(View):
     down_s: float | None = Field(
         None, description="Seconds in which stop-first left no instance in the route; null: unknown."
     )
+    cut_requests: int = Field(0, description="Requests that `run.drain` was too short for, see `reason`.")
 
 
 class RetireRequest(Model):

@@ -25,6 +25,7 @@ class RouteState(StrEnum):
 class InstanceRoute(View):
     route: RouteState
     active: int = Field(0, description="Number of requests in flight from Envoy to the instance.")
+    cut: int = Field(0, description="Number of requests that were in flight when its time to drain was over.")
 
 
 class SyncResult(View):

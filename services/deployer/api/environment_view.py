@@ -8,7 +8,7 @@ from services.deployer.drivers.driver import Driver
 from services.deployer.reconcile.prober import Prober
 from services.deployer.releases.environment import EnvironmentId, EnvironmentState, Override, desired
 from services.deployer.releases.instance import ENDED, Instance, registry_record
-from services.deployer.releases.release import view
+from services.deployer.releases.release import Release, view
 from services.deployer.store import Store
 from shared.clock import now
 from shared.errors import NotFound
@@ -69,7 +69,11 @@ async def environment_view(store: Store, environment_id: EnvironmentId) -> Envir
         since=stored.override.lifecycle.since,
         problem=stored.override.problem or (ranked[0].problem if ranked else None),
         release=view(ranked[0], now()) if ranked else None,
-        instances=[_detail(instance) for instance in stored.instances.values() if instance.state not in ENDED],
+        instances=[
+            _detail(instance, stored.releases[instance.release])
+            for instance in stored.instances.values()
+            if instance.state not in ENDED
+        ],
     )
 
 
@@ -80,8 +84,8 @@ def _desired(override: Override, resources: Resources) -> DesiredDetail:
     return DesiredDetail(**desired(override, resources).model_dump(), secrets=secrets)
 
 
-def _detail(instance: Instance) -> InstanceDetail:
-    record = registry_record(instance).model_dump()
+def _detail(instance: Instance, release: Release) -> InstanceDetail:
+    record = registry_record(instance, release.manifest.run.drain).model_dump()
     return InstanceDetail(**record, reason=instance.reason, memory_refusal=instance.memory_refusal)
 
 

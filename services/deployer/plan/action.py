@@ -25,6 +25,8 @@ class MoveInstance:
     reason: str
     fault: bool = False
     """True if the move is a failure that counts against the release: it fails, or is rolled back."""
+    cut: int = 0
+    """Number of the instance's requests that were ended when its time to drain was over."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from services.deployer.plan import action
 from services.deployer.plan.action import Change
+from services.deployer.plan.draining import replaced_by
 from services.deployer.plan.observe import World
 from services.deployer.plan.stop_first import is_stop_first
 from services.deployer.releases import instance as instances
@@ -226,6 +227,9 @@ class _Application:
         if change.fault and release.failure is None:
             release = release.model_copy(update={"failure": self._failures[changed.id]})
             self._put_release(release)
+        if change.cut:
+            told = self._release(replaced_by(release, self._world.releases.values()) or release.id)
+            self._put_release(releases.with_cut(told, change.cut, release.manifest.run.drain))
         self._commit.events.append(_instance_event(changed, release, self._now))
 
     def _move_release(self, change: action.MoveRelease) -> None:

@@ -9,7 +9,7 @@ from services.deployer.plan.action import Change, MoveInstance, RaiseMemory, Rec
 from services.deployer.releases.environment import Override, desired
 from services.deployer.releases.instance import RUNNING, Instance
 from services.deployer.releases.out_of_memory import kill_reason, memory_after_kill
-from services.deployer.releases.release import Release
+from services.deployer.releases.release import Release, cut_words
 from shared.host.exit_words import exit_words
 from shared.models import InstanceState, ReleaseState
 from shared.proxy_models import RouteState
@@ -76,6 +76,10 @@ class World:
     routes: Mapping[str, RouteState] | None = None
     """Instance id → the state of its route in the proxy's last answer; None if the registry has changed since that
     answer.
+    """
+    cut: Mapping[str, int] = field(default_factory=dict)
+    """Instance id → the number of requests that it still answered when its time to drain was over, as the proxy
+    says.
     """
     checked: Mapping[str, str] = field(default_factory=dict)
     """Release id → result of `Check`: the reason why its instances cannot be started, empty if they can."""
@@ -151,8 +155,16 @@ def _of_one(world: World, instance: Instance, limits: ObservationLimits, now: da
             yield MoveInstance(instance.id, state, reason, fault)
     elif instance.id in world.stopped and instance.ended_at is None:
         if instance.state is S.DRAINING:
-            yield MoveInstance(instance.id, S.STOPPED, instance.reason)
+            yield _stopped(world, instance)
         yield RecordEnd(instance.id)
+
+
+def _stopped(world: World, instance: Instance) -> MoveInstance:
+    """Returns the change that an instance which has drained is stopped, with the requests that were ended by that."""
+    reason, cut = instance.reason, world.cut.get(instance.id, 0)
+    if cut:
+        reason += f"; {cut_words(cut, world.releases[instance.release].manifest.run.drain)}"
+    return MoveInstance(instance.id, S.STOPPED, reason, cut=cut)
 
 
 def _new_state(

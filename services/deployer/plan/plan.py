@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 
 from services.deployer.plan.action import AddInstance, Change, DropInstance, MoveInstance, MoveRelease, Switch, Wait
+from services.deployer.plan.draining import drain, draining
 from services.deployer.plan.lifecycle import drop_instances, end_instances, end_releases, is_outdated, record_stopped
 from services.deployer.plan.observe import ObservationLimits, World, observe
 from services.deployer.plan.plan_work import is_settled
@@ -53,15 +54,15 @@ def decide(world: World, limits: ObservationLimits, now: datetime) -> list[Chang
         record_downtime(world),
     ]
     if starting is not None:
-        deciders += [_fill_starting(world, starting, now), _switch_over(world, starting, live)]
+        deciders += [_fill_starting(world, starting, now), _switch_over(world, starting, live, now)]
     if live is not None and (starting is None or not (starting.switched_at or starting.drain_old_at)):
         due = to_replace(world, limits, now)
         fresh = [i for i in _running(world, live) if i not in due and _is_as_ordered(world, live, i)]
         have = [*fresh, *_postponed(world, live, fresh, due)]
         if live.rebuild is None:
-            deciders += [_add_missing(world, live, have, now), _maintain_live(world, live, fresh, due)]
+            deciders += [_add_missing(world, live, have, now), _maintain_live(world, live, fresh, due, now)]
         else:  # none can be added, so what runs serves on as it is
-            deciders.append(_maintain_live(world, live, _running(world, live), []))
+            deciders.append(_maintain_live(world, live, _running(world, live), [], now))
     if starting is not None:
         deciders.append(_explain_wait(world, starting))
     deciders.append(_drop_ended(world))
@@ -189,7 +190,7 @@ def _add_missing(world: World, release: Release, have: list[Instance], now: date
         yield AddInstance(release.id, replaces=instance.id)
 
 
-def _switch_over(world: World, starting: Release, live: Release | None) -> Iterator[Change]:
+def _switch_over(world: World, starting: Release, live: Release | None, now: datetime) -> Iterator[Change]:
     mine = _running(world, starting)
     wanted = desired(world.override, starting.manifest.resources).replicas
     fresh = [instance for instance in mine if instance.state is S.STARTING]
@@ -204,7 +205,7 @@ def _switch_over(world: World, starting: Release, live: Release | None) -> Itera
     leaving = [instance for instance in others if instance.state in RUNNING]
     if leaving:
         ready = sum(instance.state is S.READY for instance in mine)
-        yield from _drain(leaving, ready - _draining(world), f"replaced by {starting.id}")
+        yield from drain(leaving, ready - draining(world, now), f"replaced by {starting.id}")
     elif all(world.route(i.id) in (RouteState.DRAINING, RouteState.ABSENT) for i in others if i.state is S.DRAINING):
         yield MoveRelease(starting.id, ReleaseState.LIVE, "its instances are in the route, the old ones out of it")
         if live is not None:
@@ -227,7 +228,9 @@ def _postponed(world: World, live: Release, fresh: list[Instance], due: list[Ins
     return due[allowed:][: max(0, missing - allowed)]
 
 
-def _maintain_live(world: World, live: Release, fresh: list[Instance], due: list[Instance]) -> Iterator[Change]:
+def _maintain_live(
+    world: World, live: Release, fresh: list[Instance], due: list[Instance], now: datetime
+) -> Iterator[Change]:
     """Yields the next changes of the live release's instances. Started instances become ready. Surplus ones drain.
     Those in `due`, which must be replaced, drain once there is a replacement for them.
     """
@@ -242,7 +245,7 @@ def _maintain_live(world: World, live: Release, fresh: list[Instance], due: list
             fresh, key=lambda i: (i.state is S.READY, i.state is S.UNHEALTHY, -i.created_at.timestamp())
         )
         surplus = worst_first[: len(fresh) - wanted]
-        yield from _drain(surplus, (ready - _draining(world)) // 2, f"{wanted} instances are wanted")
+        yield from drain(surplus, (ready - draining(world, now)) // 2, f"{wanted} instances are wanted")
         return
     outdated = [instance for instance in _running(world, live) if instance not in fresh]
     if live.manifest.volumes:
@@ -250,7 +253,7 @@ def _maintain_live(world: World, live: Release, fresh: list[Instance], due: list
         yield from (take_out(instance, "makes room for another instance") for instance in leaving)
         return
     in_route = [i for i in fresh if i.state is S.READY and world.route(i.id) is RouteState.ROUTABLE]
-    room = ready - _draining(world)
+    room = ready - draining(world, now)
     if len(in_route) >= wanted:
         leaving = outdated
     elif any(instance.state in (S.READY, S.STARTING) for instance in (*fresh, *due)):
@@ -258,21 +261,7 @@ def _maintain_live(world: World, live: Release, fresh: list[Instance], due: list
     else:  # no instance is well, neither this one nor a replacement
         leaving = due[: max(0, len(fresh) + len(due) - wanted)]
         room = len(leaving)
-    yield from _drain(leaving, room, "another instance took its place")
-
-
-def _draining(world: World) -> int:
-    return sum(instance.state is S.DRAINING for instance in world.instances.values())
-
-
-def _drain(leaving: list[Instance], room: int, reason: str) -> Iterator[Change]:
-    """Yields the changes that take instances out of the route: starting ones at once, of all others at most `room`, so
-    that enough instances stay ready.
-    """
-    in_route = [instance for instance in leaving if instance.state is not S.STARTING]
-    for instance in leaving:
-        if instance.state is S.STARTING or instance in in_route[: max(0, room)]:
-            yield take_out(instance, reason)
+    yield from drain(leaving, room, "another instance took its place")
 
 
 def _drop_ended(world: World) -> Iterator[Change]:

@@ -15,7 +15,7 @@ def to_put(world: World, entries: Sequence[InstanceRecord]) -> list[InstanceReco
     """
     published = {entry.id: entry for entry in entries}
     wanted = [
-        registry_record(instance)
+        registry_record(instance, world.releases[instance.release].manifest.run.drain)
         for instance in world.instances.values()
         if instance.state is not InstanceState.STARTING and (instance.state not in ENDED or instance.id in published)
     ]

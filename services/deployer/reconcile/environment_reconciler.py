@@ -152,6 +152,7 @@ class EnvironmentReconciler:
             stopped=frozenset(self._executor.stopped),
             health=self._context.prober.health(),
             routes=self._executor.routes,
+            cut=self._executor.cut,
             checked=self._executor.checked,
             away=self._executor.away,
             cpu_waited_s=self._cpu_waited_s(stored),

@@ -23,8 +23,15 @@ from services.deployer.drivers.driver import (
 from services.deployer.failures.failure_evidence import unforeseen
 from services.deployer.plan import action
 from services.deployer.plan.action import Work
-from services.deployer.plan.observe import WAITS_FOR_PROXY, World, routes_but
-from services.deployer.reconcile.proxy_client import NotYet, Proxy, ProxyRefused
+from services.deployer.plan.observe import World
+from services.deployer.reconcile.proxy_client import (
+    NotYet,
+    Proxy,
+    ProxyRefused,
+    SyncAnswer,
+    sync_answer,
+    sync_pause_s,
+)
 from services.deployer.releases.environment import AppFacts, EnvironmentId, desired, sync_body
 from services.deployer.releases.instance import Instance
 from services.deployer.releases.release import ENDED, Release, leading
@@ -57,7 +64,7 @@ class WorkContext:
     follow_rebuild: Callable[[str], Awaitable[None]]
     """Function that has the artifact of the live release with the given id rebuilt, or looks how far that is."""
     poll_s: float = 0.05
-    """Seconds between two syncs of the proxy while it answers."""
+    """Least seconds between two syncs of the proxy while it answers."""
     rebuild_look_s: float = 5.0
     """Seconds between two looks at a rebuild."""
     memory_retry_s: float = 30.0
@@ -85,6 +92,7 @@ class WorkExecutor:
         self.unusable: dict[str, str] = {}
         self.stopped: set[str] = set()
         self.routes: Mapping[str, RouteState] | None = None
+        self.cut: dict[str, int] = {}
         self.checked: dict[str, str] = {}
         self.waits_for = ""
         self.proxy_is_away = False
@@ -99,10 +107,12 @@ class WorkExecutor:
         self._on_resized = on_resized
         self._tasks = KeyedTasks(str(environment_id), wake)
         self._registry_version = 0
+        self._changed_at = time.monotonic()
 
     def registry_changed(self) -> None:
         """Discards the proxy's last answer and cancels a running sync: both are of an older state of the registry."""
         self._registry_version += 1
+        self._changed_at = time.monotonic()
         self._tasks.cancel(SYNC)
         self.routes, self.refused = None, ""
 
@@ -115,6 +125,7 @@ class WorkExecutor:
 
     def forget(self, instance_id: str) -> None:
         self.stopped.discard(instance_id)
+        self.cut.pop(instance_id, None)
         self.start_errors.pop(instance_id, None)
         self.fixed_memory.discard(instance_id)
         self._memory_refused.pop(instance_id, None)
@@ -149,7 +160,8 @@ class WorkExecutor:
                 case action.SetMemory(instance_id, memory):
                     self._tasks.start(("memory", instance_id), partial(self._set_memory, instance_id, memory))
                 case action.SyncProxy():
-                    pause_s = RETRY_S if self.waits_for else self._context.poll_s
+                    since_s = time.monotonic() - self._changed_at
+                    pause_s = RETRY_S if self.waits_for else sync_pause_s(self._context.poll_s, since_s)
                     self._tasks.start(SYNC, partial(self._sync, world), pause_s=pause_s)
                 case action.OpenRollout(release_id):
                     request = rollout_request(world.releases[release_id], world.override)
@@ -239,26 +251,16 @@ class WorkExecutor:
             self._memory_refused.pop(instance_id, None)
 
     async def _sync(self, world: World) -> None:
-        version = self._registry_version
-        waits_for = refused = ""
-        routes: Mapping[str, RouteState] | None = None
-        body, is_away = None, False
+        version, answer = self._registry_version, SyncAnswer()
         try:
-            body = await self._sync_body(world)
-            routes = await self._context.proxy.sync(self._environment_id.app, body) if body else None
-        except NotYet as problem:
-            waits_for, is_away = f"{WAITS_FOR_PROXY}{problem}", not problem.unhealthy
-            routes = routes_but(problem.unhealthy, world)
-        except ProxyRefused as problem:
-            refused = waits_for = f"the proxy refuses the route: {problem}"
-            # The proxy never refuses an app's own default host, once the app has a route.
-            if problem.is_conflict and body is not None and len(body["hosts"]) == 1:
-                routes = {}
+            if body := await self._sync_body(world):
+                answer = await sync_answer(self._context.proxy, self._environment_id.app, body, world)
         except RedisError as error:
-            waits_for, is_away = f"waits for Redis: {redis_words(error)}", True
+            answer = SyncAnswer(waits_for=f"waits for Redis: {redis_words(error)}", is_away=True)
+        self.cut |= answer.cut
         if version == self._registry_version:
-            self.routes, self.waits_for, self.refused = routes, waits_for, refused
-            self.proxy_is_away = is_away
+            self.routes, self.waits_for, self.refused = answer.routes, answer.waits_for, answer.refused
+            self.proxy_is_away = answer.is_away
 
     async def _sync_body(self, world: World) -> dict[str, Any] | None:
         """Returns the body of a sync request for the proxy; None if the environment has no release. It names the hosts

@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.deployer.releases.environment import EnvironmentId
+from shared.manifest import DRAIN_S
 from shared.models import Environment, InstanceRecord, InstanceState
 from shared.runtime.backoff import backoff_s
 from shared.state import Table, transition
@@ -109,8 +110,8 @@ def may_restart_at(failed: Instance, memory: int) -> datetime:
     return failed.changed_at + timedelta(seconds=delay_s)
 
 
-def registry_record(instance: Instance) -> InstanceRecord:
-    """Returns the entry of the instance for the registry."""
+def registry_record(instance: Instance, drain_s: int = DRAIN_S) -> InstanceRecord:
+    """Returns the entry of the instance for the registry. `drain_s` is `run.drain` of its release."""
     return InstanceRecord(
         id=instance.id,
         release=instance.release,
@@ -119,4 +120,5 @@ def registry_record(instance: Instance) -> InstanceRecord:
         state=instance.state,
         memory_limit=instance.memory,
         updated_at=max(instance.changed_at, instance.memory_at or instance.changed_at),
+        drain_s=drain_s,
     )

@@ -95,6 +95,13 @@ class Release(BaseModel):
     rebuild: Rebuild | None = None
     """Rebuild of the release's artifact, from which no instance can be started; None if one can, as far as is known."""
 
+    cut_requests: int = 0
+    """Number of requests that were ended because they lasted longer than the time that instances have to drain; see
+    `ReleaseView`.
+    """
+    cut_after_s: int = 0
+    """Time to drain of the instance that was last cut off, in seconds."""
+
     @property
     def environment_id(self) -> EnvironmentId:
         return EnvironmentId(self.app, self.environment)
@@ -146,8 +153,20 @@ def view(release: Release, now: datetime, *, unchanged: bool = False) -> Release
             away_s=away_s(release, now),
             is_held=release.away_since is not None,
         )
-    more = {"unchanged": unchanged, "wait": wait, "problem": release.problem}
+    more: dict[str, Any] = {"unchanged": unchanged, "wait": wait, "problem": release.problem}
+    if release.cut_requests:
+        more["reason"] = f"{release.reason}; {cut_words(release.cut_requests, release.cut_after_s)}"
     return ReleaseDetail.model_validate({**release.model_dump(), **more})
+
+
+def with_cut(release: Release, requests: int, drain_s: int) -> Release:
+    """Returns the release with further requests that were ended when the `drain_s` seconds to drain were over."""
+    return release.model_copy(update={"cut_requests": release.cut_requests + requests, "cut_after_s": drain_s})
+
+
+def cut_words(requests: int, drain_s: int) -> str:
+    """Returns how many requests were ended when the `drain_s` seconds to drain were over, in words for people."""
+    return f"{requests} request{'s were' if requests > 1 else ' was'} ended after {drain_s} s (`run.drain`)"
 
 
 def waited_s(release: Release, now: datetime) -> float:

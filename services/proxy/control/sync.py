@@ -15,6 +15,7 @@ from services.proxy.envoy.clusters import cluster_name
 from services.proxy.envoy.limits import FileLimit
 from services.proxy.routes.route import (
     Route,
+    cut_requests,
     instance_route,
     observe,
     without_drained,
@@ -30,6 +31,8 @@ SETTLE_S = 0.01
 IDLE_READINGS = 3
 POLL_S = 0.005
 ALL_EVERY = 30
+LONG_S = 10  # what still drains then are long requests, whose end is noticed less often
+LONG_EVERY = 10
 HOST_NAME = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*")
 
 Records = dict[Track, list[InstanceRecord]]
@@ -51,7 +54,7 @@ class RegistrySync:
         self._domain = domain
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._position = ""
-        self._steps = 0
+        self._steps = self._drain_steps = 0
         self._unread: set[str] = set()
         """Apps whose instances may have changed since they were read."""
 
@@ -122,13 +125,19 @@ class RegistrySync:
             self._drop_replaced()
 
     async def drain_step(self) -> None:
-        """Removes endpoints that have drained. It needs no Redis."""
+        """Removes endpoints that have drained. It needs no Redis. Of an app whose endpoints have all drained for 10 s,
+        only each tenth call does so.
+        """
+        self._drain_steps += 1
+        now = self._control.now()
 
         async def drain_app(app: str) -> None:
             await self._control.confirm(app, CONFIRM_S)
             await self._remove_drained(app)
 
-        await for_each([route.app for route in self._control.routes.busy() if route.draining()], drain_app)
+        is_each = self._drain_steps % LONG_EVERY == 0
+        routes = [route for route in self._control.routes.busy() if is_each or route.has_begun_to_drain(LONG_S, now)]
+        await for_each([route.app for route in routes if route.draining()], drain_app)
 
     async def _read(self, app: str) -> Records:
         try:
@@ -148,7 +157,9 @@ class RegistrySync:
         now = self._control.now()
         aborted = self._control.aborted
         endpoints = {track: observe(route.endpoints[track], records[track], aborted, request, now) for track in Track}
-        route = route.model_copy(update={"endpoints": endpoints})
+        recorded = {record.id for entries in records.values() for record in entries}
+        cut = {each: requests for each, requests in route.cut.items() if each in recorded}
+        route = route.model_copy(update={"endpoints": endpoints, "cut": cut})
         if route.ready(Track.STABLE) and not self._control.routes.has_catch_all:
             route = route.model_copy(update={"catch_all": True})
         self._control.put(route)
@@ -174,11 +185,12 @@ class RegistrySync:
             readings.append(await self._control.admin.clusters(app))
         route = self._control.route(app)
         now = self._control.now()
-        endpoints = {
-            track: without_drained(route.endpoints[track], draining, _most_active(readings, app, track), now)
-            for track in Track
-        }
-        self._control.put(route.model_copy(update={"endpoints": endpoints}))
+        endpoints, cut = {}, dict(route.cut)
+        for track in Track:
+            active = _most_active(readings, app, track)
+            endpoints[track] = without_drained(route.endpoints[track], draining, active, now)
+            cut |= cut_requests(route.endpoints[track], endpoints[track], active)
+        self._control.put(route.model_copy(update={"endpoints": endpoints, "cut": cut}))
         return endpoints != route.endpoints
 
     def _hosts(self, app: str, asked: list[str]) -> list[str]:
@@ -202,7 +214,9 @@ class RegistrySync:
             for key in sorted({*known, *(record.id for record in records[track])}):
                 endpoint = known.get(key)
                 in_flight = active.get(endpoint.address, 0) if endpoint else 0
-                instances[key] = InstanceRoute(route=instance_route(endpoint), active=in_flight)
+                instances[key] = InstanceRoute(
+                    route=instance_route(endpoint), active=in_flight, cut=route.cut.get(key, 0)
+                )
         return SyncResult(version=self._control.version(app), instances=instances)
 
 

@@ -1,7 +1,7 @@
 """Defines the route of one app: host names, endpoints of each track, rollout. Pure: `now` is an argument."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from datetime import datetime
 from enum import StrEnum
 
@@ -10,10 +10,9 @@ from pydantic import Field
 from services.proxy.routes.rollout import Rollout
 from shared.canary import DEFAULT_WEIGHT
 from shared.clock import lasts
+from shared.manifest import DRAIN_S
 from shared.models import Event, InstanceRecord, InstanceState, RetireRequest, Track, View, release_number
 from shared.proxy_models import RouteState, SyncRequest
-
-DRAIN_S = 30.0
 
 
 class EndpointState(StrEnum):
@@ -37,6 +36,7 @@ class Endpoint(View):
     since: datetime = Field(description="Time of the last change of `state`.")
     health: str | None = Field(None, description="`run.health` of its release; null until a `sync` has given it.")
     health_host: str = Field("", description="`Host` of its health checks; empty: its address.")
+    drain_s: int = Field(DRAIN_S, description="Seconds after which it leaves although it still answers requests.")
     recorded: bool = Field(True, description="The registry has an entry of the instance.")
 
 
@@ -64,6 +64,9 @@ class Route(View):
     catch_all: bool = Field(False, description="The app also gets requests for unknown host names.")
     clusters: bool = Field(False, description="Envoy has loaded the app's clusters, so Envoy's routes may name them.")
     endpoints: dict[Track, Endpoints] = Field({track: {} for track in Track})
+    cut: dict[str, int] = Field(
+        {}, description="Instance that has drained → requests that it still answered when its time was over."
+    )
     enabled: bool = True
     weight: int = DEFAULT_WEIGHT
     rollout: Rollout | None = None
@@ -98,8 +101,15 @@ class Route(View):
 
     def draining(self) -> frozenset[str]:
         """Returns the ids of the draining endpoints of both tracks."""
+        return frozenset(endpoint.id for endpoint in self._draining())
+
+    def has_begun_to_drain(self, seconds: float, now: datetime) -> bool:
+        """Returns True if an endpoint began to drain within the last `seconds`."""
+        return any(lasts(endpoint.since, seconds, now) for endpoint in self._draining())
+
+    def _draining(self) -> Iterator[Endpoint]:
         endpoints = (endpoint for track in Track for endpoint in self.endpoints[track].values())
-        return frozenset(endpoint.id for endpoint in endpoints if endpoint.state is EndpointState.DRAINING)
+        return (endpoint for endpoint in endpoints if endpoint.state is EndpointState.DRAINING)
 
     def split_weight(self) -> int:
         """Returns the percentage of new visitors that get the canary now; 0 if visitors are not split at present."""
@@ -162,6 +172,7 @@ def observe(
             since=old.since if old and old.state is state else now,
             health=check.health if check else None,
             health_host=check.health_host if check else "",
+            drain_s=record.drain_s,
         )
     return drain_aborted(result, aborted, known, now)
 
@@ -193,18 +204,24 @@ def drain_aborted(endpoints: Endpoints, aborted: Set[str], known: Endpoints, now
 def without_drained(
     endpoints: Endpoints, draining: frozenset[str], active: Mapping[str, int], now: datetime
 ) -> Endpoints:
-    """Returns the endpoints without those that have drained: they have no request in flight, or began to drain 30 s
-    ago. Only endpoints whose ids are in `draining` are removed; Envoy must have accepted them as draining before
-    `active` was read. `active` holds address → highest number of requests in flight over several readings; an address
-    that is missing counts as busy.
+    """Returns the endpoints without those that have drained: they have no request in flight, or began to drain
+    `drain_s` seconds ago. Only endpoints whose ids are in `draining` are removed; Envoy must have accepted them as
+    draining before `active` was read. `active` holds address → highest number of requests in flight over several
+    readings; an address that is missing counts as busy.
     """
 
     def stays(endpoint: Endpoint) -> bool:
         if endpoint.state is not EndpointState.DRAINING or endpoint.id not in draining:
             return True
-        return active.get(endpoint.address) != 0 and lasts(endpoint.since, DRAIN_S, now)
+        return active.get(endpoint.address) != 0 and lasts(endpoint.since, endpoint.drain_s, now)
 
     return {key: endpoint for key, endpoint in endpoints.items() if stays(endpoint)}
+
+
+def cut_requests(before: Endpoints, after: Endpoints, active: Mapping[str, int]) -> dict[str, int]:
+    """Returns instance id → number of requests in flight, for those that have left since `before` with any."""
+    gone = (before[key] for key in before.keys() - after.keys())
+    return {endpoint.id: active[endpoint.address] for endpoint in gone if active.get(endpoint.address)}
 
 
 def without_replaced(endpoints: Endpoints, claimed: Callable[[str], bool]) -> Endpoints:

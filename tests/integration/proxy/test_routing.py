@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
+from functools import partial
 
 import httpx
 import pytest
@@ -10,6 +11,7 @@ from redis.asyncio import Redis
 
 from shared.models import Track
 from tests.support.proxy.proxy_stack import Stack, until
+from tests.support.proxy.raw_app import RawApp, raw_apps
 
 pytestmark = pytest.mark.anyio
 
@@ -45,7 +47,7 @@ async def test_a_synced_release_is_served_on_both_ports_and_the_canary_port_says
     app = stack.app("stable")
     await stack.put(app)
     result = await stack.sync()
-    assert result["instances"] == {"notes-r1-stable": {"route": "routable", "active": 0}}
+    assert result["instances"] == {"notes-r1-stable": {"route": "routable", "active": 0, "cut": 0}}
     answer = await http.get("/")
     assert (answer.text, answer.headers.get_list("x-slipway-track")) == ("stable", ["stable"])
     assert (await http.get(stack.url("production"))).text == "stable"
@@ -116,7 +118,7 @@ async def test_a_draining_instance_ends_its_requests_and_gets_no_more(stack: Sta
     await stack.put(new, release="notes-r2")
     await stack.put(old, "draining")
     result = await stack.sync()
-    assert result["instances"]["notes-r1-old"] == {"route": "draining", "active": 1}
+    assert result["instances"]["notes-r1-old"] == {"route": "draining", "active": 1, "cut": 0}
     assert {answer.text for answer in await visit(http, 20)} == {"new"}
     assert (await slow).text == "old"
 
@@ -125,6 +127,31 @@ async def test_a_draining_instance_ends_its_requests_and_gets_no_more(stack: Sta
 
     await until(absent)
     assert old.hits == 1
+
+
+async def test_a_request_that_lasts_longer_than_the_time_to_drain_is_counted_as_cut_off(
+    stack: Stack, http: httpx.AsyncClient
+) -> None:
+    old, new = RawApp("old"), stack.app("new")
+    async with raw_apps(old):
+        put = partial(stack.put_address, old.address, "notes-r1-1", release="notes-r1", of="notes", drain_s=1)
+        await put("ready")
+        await stack.sync()
+        hanging = [asyncio.create_task(http.get("/hang")) for _ in range(2)]
+        await until(lambda: len(old.paths) == 2)
+        await stack.put(new, release="notes-r2")
+        await put("draining")
+        assert (await stack.sync())["instances"]["notes-r1-1"] == {"route": "draining", "active": 2, "cut": 0}
+
+        async def absent() -> bool:
+            return bool((await stack.sync())["instances"]["notes-r1-1"]["route"] == "absent")
+
+        await until(absent)
+        assert (await stack.sync())["instances"]["notes-r1-1"]["cut"] == 2, "as long as it has an entry"
+        await stack.registry.delete_instance("notes", Track.STABLE, "notes-r1-1")
+        assert "notes-r1-1" not in (await stack.sync())["instances"]
+        for task in hanging:
+            task.cancel()
 
 
 async def test_an_idle_draining_instance_is_absent_in_the_same_call(stack: Stack) -> None:
@@ -209,7 +236,7 @@ async def test_an_app_whose_name_begins_like_anothers_is_confirmed_for_itself(
     await stack.sync()
     await stack.put(stack.app("second"), release="notes-2-r1", of="notes-2")
     result = await stack.sync("notes-2")
-    assert result["instances"] == {"notes-2-r1-second": {"route": "routable", "active": 0}}
+    assert result["instances"] == {"notes-2-r1-second": {"route": "routable", "active": 0, "cut": 0}}
     assert (await http.get("/", headers={"host": "notes-2.localhost"})).text == "second"
     assert (await http.get("/", headers={"host": "notes.localhost"})).text == "first"
     figures = (await stack.api.get("/traffic")).json()["items"]

@@ -42,7 +42,7 @@ from shared.models import (
     ReleaseFailure,
     ReleaseState,
 )
-from shared.proxy_models import RolloutRequest, RouteState
+from shared.proxy_models import InstanceRoute, RolloutRequest, RouteState
 from shared.registry import Registry
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
@@ -306,7 +306,7 @@ class FakeDriver:
 class FakeProxy:
     """Routes as the registry says; a draining instance leaves at the second look. `violations`: where a release broke
     what none may break (an assertion here would end in a background job, and be logged, not seen). `stop_first`: it may
-    have more draining than ready.
+    have more draining than ready. `cut`: how many requests an instance that has left still had.
     """
 
     def __init__(self, registry: Registry, driver: FakeDriver) -> None:
@@ -315,18 +315,23 @@ class FakeProxy:
         self.removed: list[str] = []
         self.violations: list[str] = []
         self.stop_first = False
+        self.cut: dict[str, int] = {}
         self._registry = registry
         self._in_route: set[str] = set()
         self._drained: set[str] = set()
         driver.on_stop = self._before_stop
 
-    async def sync(self, app: str, body: Mapping[str, Any]) -> dict[str, RouteState]:
+    async def sync(self, app: str, body: Mapping[str, Any]) -> dict[str, InstanceRoute]:
         answer: dict[str, RouteState] = {}
         for environment in Environment:
             records = await self._registry.instances(app, TRACK_OF[environment])
             answer |= {record.id: self._route(record) for record in records}
             self._count([record.state for record in records if answer[record.id] is not RouteState.ABSENT])
-        return answer
+        gone = {each for each, state in answer.items() if state is RouteState.ABSENT}
+        return {
+            each: InstanceRoute(route=state, cut=self.cut.get(each, 0) if each in gone else 0)
+            for each, state in answer.items()
+        }
 
     async def open_rollout(self, app: str, request: RolloutRequest) -> None:
         self.rollouts.append(request.release)

@@ -261,6 +261,7 @@ class Stack:
         release: str,
         track: Track = Track.STABLE,
         of: str,
+        drain_s: int = 30,
     ) -> None:
         """Writes the entry of an instance at that address."""
         record = InstanceRecord(
@@ -271,6 +272,7 @@ class Stack:
             state=InstanceState(state),
             memory_limit=2**26,
             updated_at=now(),
+            drain_s=drain_s,
         )
         await self.registry.put_instance(of, track, record)
 

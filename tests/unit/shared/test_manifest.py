@@ -34,6 +34,9 @@ def test_sizes_are_binary(text: str, size: int) -> None:
             "B is in environment too; give it in one of them",
         ),
         ({"run": {"health": "up"}}, "health"),
+        ({"run": {"drain": "0s"}}, "is 0 s; an instance drains for 1s to 30m, write it like 30s or 5m"),
+        ({"run": {"drain": "31m"}}, "is 1860 s; an instance drains for 1s to 30m"),
+        ({"run": {"drain": "half an hour"}}, "is not a duration; write it like 30s"),
         ({"run": {"health": "tcp:"}}, "health"),
         ({"run": {"health": "/up\n"}}, "health"),
         ({"run": {"health_host": "notes.localhost:3456"}}, "health_host"),
@@ -56,6 +59,11 @@ def test_what_is_not_said_has_the_documented_defaults() -> None:
     manifest = Manifest.model_validate({"app": "notes"})
     assert (manifest.resources.memory, manifest.resources.max_memory) == (64 * 2**20, 512 * 2**20)
     assert (manifest.canary.weight, manifest.run.health, manifest.resources.replicas) == (33, "", 1)
+
+
+@pytest.mark.parametrize(("run", "seconds"), [({}, 30), ({"drain": "5m"}, 300), ({"drain": 90}, 90)])
+def test_the_time_to_drain_is_a_duration(run: dict[str, Any], seconds: int) -> None:
+    assert Manifest.model_validate({"app": "notes", "run": run}).run.drain == seconds
 
 
 @pytest.mark.parametrize("path", ["data", "/", "/data/", "//data", "/a//b", "/a/../b", "/a/.", "/a b", "/a:ro", ""])

@@ -175,19 +175,6 @@ def test_the_order_after_the_switch_is_drain_then_live_then_stop() -> None:
     assert plan(stopped, LIMITS, NOW) == [MoveInstance("notes-r1-1", S.STOPPED, "a reason"), RecordEnd("notes-r1-1")]
 
 
-def test_never_more_draining_than_ready() -> None:
-    """A third release is ready while an instance of the first still drains: the second's may not leave yet."""
-    newest = a_release(3, R.STARTING, switched_at=T0)
-    first, second = a_release(1, R.RETIRED), a_release(2)
-    instances = [an_instance(first, 1, S.DRAINING), an_instance(second, 1), an_instance(newest, 1)]
-    routes = {
-        "notes-r1-1": RouteState.DRAINING,
-        "notes-r2-1": RouteState.ROUTABLE,
-        "notes-r3-1": RouteState.ROUTABLE,
-    }
-    assert acts(a_world([first, second, newest], instances, routes=routes), NOW) == []
-
-
 def test_what_a_release_waits_for_is_said_once() -> None:
     world = a_world([OLD, NEW], [an_instance(OLD, 1), an_instance(NEW, 1)], routes=None, waits_for="no proxy")
     assert plan(world, LIMITS, NOW) == [Wait("notes-r2", "no proxy")]

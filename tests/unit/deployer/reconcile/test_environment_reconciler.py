@@ -23,7 +23,7 @@ from services.deployer.store import Store
 from shared.clock import now
 from shared.manifest import MIB
 from shared.models import InstanceState, ReleaseState
-from shared.proxy_models import RouteState
+from shared.proxy_models import InstanceRoute
 from shared.runtime.keyed_tasks import RETRY_S
 from tests.support.deployer.fakes import (
     a_manifest,
@@ -55,6 +55,22 @@ async def test_releases_follow_each_other(redis: Redis) -> None:
     assert await world.entries() == {"notes-r2-1": InstanceState.READY}
     types = [event.type for event in await stored_events(redis) if event.id == "notes-r2"]
     assert types == ["release.starting", "release.live"]
+
+
+async def test_a_release_tells_the_requests_that_the_proxy_saw_cut_off(redis: Redis) -> None:
+    world = World(redis)
+    world.proxy.cut = {"notes-r1-1": 3}
+    for number in (1, 2):
+        await world.release(number)
+        assert await world.live_until(is_done(number), Fuse(float("inf")))
+
+    async def has_ended(world: World) -> bool:
+        return world.driver.stopped == ["notes-r1-1"] and list(await world.entries()) == ["notes-r2-1"]
+
+    assert await world.live_until(has_ended, Fuse(float("inf")))
+    first, second = [await world.store.release(f"notes-r{number}") for number in (1, 2)]
+    assert first is not None and second is not None
+    assert (first.cut_requests, second.cut_requests, second.cut_after_s) == (0, 3, 30)
 
 
 async def test_an_environment_at_rest_has_a_step_seldom_and_reads_only_its_own_statuses(redis: Redis) -> None:
@@ -94,7 +110,7 @@ async def test_work_that_pauses_makes_its_environment_due_when_it_can_go_on(redi
     await world.release(1)
     assert await world.live_until(is_done(1), Fuse(float("inf")))
 
-    async def sync(app: str, body: Mapping[str, Any]) -> dict[str, RouteState]:
+    async def sync(app: str, body: Mapping[str, Any]) -> dict[str, InstanceRoute]:
         raise NotYet("it does not answer")
 
     world.proxy.sync = sync  # type: ignore[method-assign]
@@ -128,7 +144,7 @@ async def test_an_instance_whose_route_is_refused_is_ended(redis: Redis, has_roo
     world = World(redis)
     inner = world.proxy.sync
 
-    async def sync(app: str, body: Mapping[str, Any]) -> dict[str, RouteState]:
+    async def sync(app: str, body: Mapping[str, Any]) -> dict[str, InstanceRoute]:
         if "taken.example" in body["hosts"] or not has_room:
             raise ProxyRefused("host taken.example belongs to app other")
         return await inner(app, body)

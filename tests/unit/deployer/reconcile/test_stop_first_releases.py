@@ -8,7 +8,7 @@ import pytest
 from redis.asyncio import Redis
 
 from shared.models import Environment, InstanceState, ReleaseState
-from shared.proxy_models import RouteState
+from shared.proxy_models import InstanceRoute
 from tests.support.deployer.fakes import a_release, with_volume
 from tests.support.deployer.mortal import NEVER, Fuse, World, has_states, is_done, with_one_live
 
@@ -39,7 +39,7 @@ async def test_the_proxy_is_asked_about_the_release_before_the_old_one_leaves(re
     asked: list[list[InstanceState]] = []
     inner = world.proxy.sync
 
-    async def sync(app: str, body: Mapping[str, Any]) -> dict[str, RouteState]:
+    async def sync(app: str, body: Mapping[str, Any]) -> dict[str, InstanceRoute]:
         if "new.example" in body["hosts"]:
             asked.append(list((await world.entries()).values()))
         return await inner(app, body)

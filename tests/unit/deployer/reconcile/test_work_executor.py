@@ -9,13 +9,13 @@ import pytest
 
 from services.deployer.drivers.driver import InstanceSpec, InstanceStatus
 from services.deployer.plan.action import Check, SetMemory, StartInstance, StopInstance, SyncProxy
-from services.deployer.reconcile.proxy_client import NotYet, ProxyRefused
+from services.deployer.reconcile.proxy_client import NotYet, ProxyRefused, sync_pause_s
 from services.deployer.reconcile.work_executor import WorkContext, WorkExecutor
 from services.deployer.releases.environment import AppFacts, EnvironmentId
 from services.deployer.store import Store
 from shared.manifest import MIB
 from shared.models import Environment, InstanceState, ReleaseState
-from shared.proxy_models import RouteState
+from shared.proxy_models import InstanceRoute, RouteState
 from tests.support.deployer.fakes import FakeDriver, FakeProxy, a_release, a_world, an_instance
 
 pytestmark = pytest.mark.anyio
@@ -34,7 +34,7 @@ class SlowProxy(FakeProxy):
         self.stubborn = False
         self.answer: Callable[[], dict[str, RouteState]] = lambda: ROUTABLE
 
-    async def sync(self, app: str, body: Mapping[str, Any]) -> dict[str, RouteState]:
+    async def sync(self, app: str, body: Mapping[str, Any]) -> dict[str, InstanceRoute]:
         self.calls += 1
         answer, go_on = self.answer, self.go_on
         try:
@@ -43,7 +43,7 @@ class SlowProxy(FakeProxy):
             if not self.stubborn:
                 raise
             await go_on.wait()
-        return answer()
+        return {instance_id: InstanceRoute(route=route) for instance_id, route in answer().items()}
 
 
 @pytest.fixture
@@ -115,6 +115,11 @@ async def test_an_answer_about_an_older_registry_is_not_taken(
     proxy.go_on.set()
     await asyncio.sleep(0.01)
     assert (proxy.calls, executor.routes) == (1, None)
+
+
+@pytest.mark.parametrize(("since_s", "pause_s"), [(0.1, 0.05), (1, 0.05), (10, 0.5), (20, 1.0), (1800, 1.0)])
+def test_the_longer_instances_drain_the_rarer_the_proxy_is_asked(since_s: float, pause_s: float) -> None:
+    assert sync_pause_s(0.05, since_s) == pause_s
 
 
 async def test_after_a_change_the_proxy_is_asked_again_without_waiting_for_the_last_answer(

@@ -4,6 +4,7 @@ import pytest
 
 from services.proxy.routes.route import (
     EndpointState,
+    cut_requests,
     instance_route,
     observe,
     without_drained,
@@ -84,6 +85,22 @@ def test_a_draining_endpoint_leaves_when_idle_or_after_30_s(active: dict[str, in
     after = without_drained(known, frozenset({"notes-r1-1"}), active, NOW + timedelta(seconds=seconds))
     assert ("notes-r1-1" in after) is stays
     assert "notes-r2-1" in after
+
+
+@pytest.mark.parametrize(("seconds", "stays"), [(299, True), (300, False)])
+def test_an_endpoint_drains_for_as_long_as_its_own_release_says(seconds: int, stays: bool) -> None:
+    known = observe({}, [record("notes-r1-1").model_copy(update={"drain_s": 300})], NOBODY, UP, NOW)
+    draining = record("notes-r1-1", InstanceState.DRAINING).model_copy(update={"drain_s": 300})
+    known = observe(known, [draining], NOBODY, None, NOW)
+    busy = {"127.0.0.1:20000": 3}
+    after = without_drained(known, frozenset(known), busy, NOW + timedelta(seconds=seconds))
+    assert ("notes-r1-1" in after) is stays
+    assert cut_requests(known, after, busy) == ({} if stays else {"notes-r1-1": 3})
+
+
+@pytest.mark.parametrize("active", [{}, {"127.0.0.1:20000": 0}])
+def test_an_endpoint_that_leaves_without_a_request_cuts_none(active: dict[str, int]) -> None:
+    assert cut_requests({"notes-r1-1": endpoint("notes-r1-1", DRAINING)}, {}, active) == {}
 
 
 def test_what_envoy_was_not_told_to_drain_stays() -> None:
