@@ -18,13 +18,13 @@ from services.proxy.control.deployer_tasks import DeployerTasks
 from services.proxy.control.disk_state import AbortedReleases, Snapshot
 from services.proxy.control.envoy_loops import EnvoyWatch, TrafficReader
 from services.proxy.control.envoy_upgrade import EnvoyUpgrade
+from services.proxy.control.keeper_socket import keeper_fault
 from services.proxy.control.rollout_service import RolloutService
 from services.proxy.control.sync import RegistrySync
 from services.proxy.counting.log_reader import AccessLogReader
 from services.proxy.counting.request_counts import RequestCounts
 from services.proxy.envoy.admin import EnvoyAdmin, admin_client
 from services.proxy.envoy.files import EnvoyFiles, PressureFile, admin_socket, envoy_folder, prepare
-from services.proxy.envoy.keeper_socket import keeper_fault
 from services.proxy.envoy.limits import read_file_limit
 from services.proxy.metrics import TrafficCollector
 from services.proxy.routes.route_store import RouteStore

@@ -11,9 +11,9 @@ import httpx
 import psutil
 import pytest
 
+from services.proxy.control.keeper_socket import keeper_fault
 from services.proxy.envoy.admin import EnvoyAdmin, admin_client, version_stat
 from services.proxy.envoy.files import EnvoyFiles, admin_socket, envoy_folder
-from services.proxy.envoy.keeper_socket import keeper_fault
 from services.proxy.routes.route import Route
 from shared.models import Track
 from tests.support.ports import free_port
