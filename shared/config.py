@@ -74,6 +74,16 @@ class SharedSettings(BaseSettings):
         description="The free space in MiB below which the disk of `<home>` counts as full: services are not ready, "
         "and pushes are refused.",
     )
+    request_log_mb: int = Field(
+        128,
+        ge=0,
+        description="The largest size in MiB of the log of visitors' requests, `<home>/envoy/requests.log`, with its "
+        "older parts. With 0, there is none.",
+    )
+    request_log_queries: bool = Field(
+        False,
+        description="Whether the log of visitors' requests has the queries of addresses, in which secrets may be.",
+    )
     build_port: int = Field(3000, description="The port of the service build.")
     deployer_port: int = Field(3001, description="The port of the service deployer.")
     monitor_port: int = Field(3002, description="The port of the service monitor.")

@@ -1,4 +1,4 @@
-"""Keeps Envoy's access log short while the proxy service, which else does so, is down."""
+"""Keeps Envoy's access logs short while the proxy service, which else does so, is down."""
 
 import asyncio
 import logging
@@ -7,7 +7,7 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-LOGS = "access.log*"
+LOGS = ("access.log*", "requests.log*")
 LONGEST = 128 * 2**20
 EVERY_S = 10.0
 
@@ -23,7 +23,7 @@ def shorten(folder: Path, longest: int = LONGEST) -> None:
     """Empties each of Envoy's access logs in `folder` that has more than `longest` bytes. Envoy goes on at its
     beginning, because it appends.
     """
-    for path in folder.glob(LOGS):
+    for path in (found for logs in LOGS for found in folder.glob(logs)):
         try:
             if path.stat().st_size > longest:
                 os.truncate(path, 0)

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 
 from services.proxy.api.page_views import ProxyPages
 from services.proxy.api.pages import pages_router
+from services.proxy.api.requests import requests_router
 from services.proxy.api.rest import router, traffic_router
 from services.proxy.config import Settings
 from services.proxy.control.auto_pause import AutoPause, answers
@@ -23,13 +24,14 @@ from services.proxy.control.rollout_service import RolloutService
 from services.proxy.control.sync import RegistrySync
 from services.proxy.counting.log_reader import AccessLogReader
 from services.proxy.counting.request_counts import RequestCounts
+from services.proxy.counting.visitor_log import VisitorLog
 from services.proxy.envoy.admin import EnvoyAdmin, admin_client
 from services.proxy.envoy.files import EnvoyFiles, PressureFile, admin_socket, envoy_folder, prepare
 from services.proxy.envoy.limits import read_file_limit
 from services.proxy.metrics import TrafficCollector
 from services.proxy.routes.route_store import RouteStore
 from shared.clock import now
-from shared.host.machine import inotify_warning
+from shared.host.machine import MIB, inotify_warning
 from shared.http import ServiceClient
 from shared.registry import Registry
 from shared.runtime.loops import Loop
@@ -73,6 +75,7 @@ def build_app(settings: Settings) -> FastAPI:
     watch = EnvoyWatch(control, ports=settings.envoy_ports)
     access_log = AccessLogReader(folder, control.admin.reopen_logs)
     reader = TrafficReader(control, counts, access_log, PressureFile(folder, limit.visitors).tell)
+    request_log = VisitorLog(folder, control.admin.reopen_logs, settings.request_log_mb * MIB)
     deployer = ServiceClient("deployer", settings, registry, http)
     deployer_tasks = DeployerTasks(control, deployer)
     rollouts = RolloutService(control, deployer_tasks.check_promotion)
@@ -85,6 +88,7 @@ def build_app(settings: Settings) -> FastAPI:
         Loop("envoy", watch.step, every_s=2.0),
         Loop("upgrade", EnvoyUpgrade(control.admin, folder).step, every_s=2.0),
         Loop("traffic", reader.keep_current, every_s=1.0),
+        Loop("requests", request_log.rotate, every_s=5.0),
         Loop("pauses", AutoPause(control, partial(answers, deployer)).step, every_s=1.0),
     ]
 
@@ -103,6 +107,7 @@ def build_app(settings: Settings) -> FastAPI:
         routers=[
             router(sync, rollouts, reader, pages),
             traffic_router(reader, rollouts),
+            requests_router(control, request_log, pages),
             pages_router(rollouts, pages),
         ],
         loops=loops,

@@ -7,6 +7,7 @@ from services.proxy.api import format
 from services.proxy.control.control_plane import ControlPlane
 from services.proxy.control.envoy_loops import TrafficReader
 from services.proxy.counting.request_counts import RequestCounts
+from services.proxy.counting.visitor_log import LoggedRequest, RequestOrder
 from services.proxy.routes.rollout_evidence import TrafficFigures, figures
 from services.proxy.routes.route import Route
 from shared.config import SharedSettings
@@ -71,6 +72,12 @@ class ProxyPages:
             same=key == shown,
             problem=problem,
             format=format,
+        )
+
+    def requests(self, app: str, hostname: str | None, found: list[LoggedRequest], order: RequestOrder) -> str:
+        """Renders a list of the app's requests."""
+        return self._templates.render(
+            "requests.html", here=HERE, hostname=hostname, app=app, requests=found, order=order, format=format
         )
 
     def _figures(self, route: Route) -> TrafficFigures:

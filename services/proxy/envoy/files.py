@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from services.proxy.envoy.access_log import create_access_log
+from services.proxy.envoy.access_log import REQUEST_LOG, create_access_log, create_log
 from services.proxy.envoy.bootstrap import bootstrap
 from services.proxy.envoy.clusters import eds_file
 from services.proxy.envoy.configuration import SHARED_FILES, Configuration, in_writing_order
@@ -43,6 +43,8 @@ def prepare(settings: SharedSettings) -> Path:
     (folder / "eds").mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
     create_access_log(folder)
+    if settings.request_log_mb:
+        create_log(folder / REQUEST_LOG)
     for name in SHARED_FILES:
         if not (folder / name).exists():
             replace(folder / name, Configuration().document(name)[1])

@@ -26,11 +26,11 @@ def _listener(settings: SharedSettings, name: str, port: int, folder: Path, visi
     return {
         "name": name,
         "address": {"socket_address": {"address": settings.host, "port_value": port}},
-        **filter_chains(name, visitors, _connection_manager(name, folder)),
+        **filter_chains(name, visitors, _connection_manager(settings, name, folder)),
     }
 
 
-def _connection_manager(name: str, folder: Path) -> Json:
+def _connection_manager(settings: SharedSettings, name: str, folder: Path) -> Json:
     return {
         "@type": "type.googleapis.com/envoy.extensions.filters.network."
         "http_connection_manager.v3.HttpConnectionManager",
@@ -44,7 +44,7 @@ def _connection_manager(name: str, folder: Path) -> Json:
         "stream_idle_timeout": "3600s",  # the default, 5 min, would end quiet event streams
         "request_headers_timeout": "30s",
         "request_timeout": "3600s",  # until the request is whole, or its answer begins: one of drops would never end
-        **access_log(folder),
+        **access_log(settings, folder),
         "http_filters": [
             http_filter(),
             {
