@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from services.keeper.log_limit import shorten
 from services.proxy.counting.log_reader import AccessLogReader
-from services.proxy.envoy.access_log import ACCESS_LOG, create_access_log
+from services.proxy.envoy.access_log import ACCESS_LOG, REQUEST_LOG, create_access_log
 from shared.errors import Unavailable
 
 pytestmark = pytest.mark.anyio
@@ -146,6 +146,15 @@ async def test_a_log_that_the_keeper_emptied_is_read_from_its_beginning(log: Log
     assert log.writer.path.stat().st_size == 0
     log.writer.write("new\n")
     assert await log.read() == ["new"]
+
+
+@pytest.mark.parametrize("name", [ACCESS_LOG, f"{ACCESS_LOG}.1", REQUEST_LOG, f"{REQUEST_LOG}.3"])
+def test_the_keeper_empties_each_log_of_envoy_that_is_too_long(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("12345678")
+    shorten(tmp_path, longest=8)
+    assert (tmp_path / name).read_text() == "12345678"
+    shorten(tmp_path, longest=7)
+    assert (tmp_path / name).read_text() == ""
 
 
 async def test_a_log_that_cannot_be_read_is_no_data(tmp_path: Path) -> None:
