@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 
 from services.proxy.envoy.access_log import REQUEST_LOG, create_log
 from shared.errors import Unavailable
-from shared.models import Track, View
+from shared.models import View
 
 PARTS = 4
 BLOCK = 2**18
@@ -44,7 +44,6 @@ class LoggedRequest(View):
     scheme: str | None = None
     host: str | None = None
     path: str | None = Field(None, description="Without its query, unless `SLIPWAY_REQUEST_LOG_QUERIES` is set.")
-    protocol: str | None = None
     status: int | None = Field(None, description="0: it ended before an answer began.")
     first_byte_ms: int | None = Field(
         None, description="Milliseconds from the arrival of the whole request to the beginning of the answer."
@@ -55,10 +54,7 @@ class LoggedRequest(View):
     client: str | None = Field(None, description="Address of the visitor.")
     user_agent: str | None = None
     request_id: str | None = Field(None, description="The app gets it as the header `x-request-id`.")
-    track: Track | None = Field(None, description="Track of the instance that Envoy tried last.")
-    release: str | None = None
-    instance: str | None = None
-    attempts: int | None = Field(None, description="How often Envoy sent it.")
+    instance: str | None = Field(None, description="The instance that Envoy tried last, `<release>-<number>`.")
     flags: Annotated[str | None, BeforeValidator(_none_for_dash)] = Field(
         None, description="How it failed, in Envoy's response flags; null if it did not."
     )

@@ -50,7 +50,6 @@ _REQUEST_OPERATORS = {
     "method": "%REQ(:METHOD):20%",
     "scheme": "%REQ(X-FORWARDED-PROTO):10%",
     "host": "%REQ(:AUTHORITY):255%",
-    "protocol": "%PROTOCOL%",
     "status": "%RESPONSE_CODE%",
     "first_byte_ms": "%COMMON_DURATION(DS_RX_END:US_RX_BEG:ms)%",
     "duration_ms": "%DURATION%",
@@ -59,10 +58,7 @@ _REQUEST_OPERATORS = {
     "client": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
     "user_agent": "%REQ(USER-AGENT):200%",
     "request_id": "%REQ(X-REQUEST-ID):64%",
-    "track": "%UPSTREAM_METADATA(slipway:track)%",  # of the instance that Envoy tried last
-    "release": "%UPSTREAM_METADATA(slipway:release)%",
-    "instance": "%UPSTREAM_METADATA(slipway:instance)%",
-    "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
+    "instance": "%UPSTREAM_METADATA(slipway:instance)%",  # the one that Envoy tried last; its id names the release
     "flags": "%RESPONSE_FLAGS%",
     "details": "%RESPONSE_CODE_DETAILS%",
 }
