@@ -27,16 +27,16 @@ _BINARY_BYTES = 8000  # git treats a file as binary if a NUL is among its first 
 
 
 class Analysis:
-    """Runs the analysis tools. Of the mapping `environment`, the tools get the variable PATH alone."""
+    """Runs lizard and detect-secrets. Of the variables in `environment`, these tools get PATH alone."""
 
     def __init__(self, environment: dict[str, str]) -> None:
         self._environment = {"PATH": environment.get("PATH", ""), "LC_ALL": "C.UTF-8"}
 
     async def measure(self, source: Path, exclusions: Exclusions, gates: Gates | None = None) -> dict[str, Measure]:
-        """Analyses the files in the folder `source` and returns gate → measure. It changes or deletes some of the
-        files, so `source` must be a copy. Functions of excluded files do not count. Functions above a default
-        threshold, or above a stricter one of `gates`, are findings. If a tool fails, its measures have no figure; if a
-        text file exceeds 10 MiB, no measure has one. The measure holds the reason.
+        """Analyses the files in the folder `source`; returns name of a gate → its measure (a figure with findings). It
+        changes or deletes some of the files, so `source` must be a copy. Functions of excluded files do not count. A
+        function above the gate's default threshold, or above that in `gates` if it is stricter, is a finding. If a tool
+        fails, its measures hold the reason in place of a figure; if a text file exceeds 10 MiB, all measures do.
         """
         too_large = await asyncio.to_thread(_made_plain, source)
         if too_large is not None:
@@ -75,8 +75,8 @@ class Analysis:
 
 
 def _left_out(source: Path, exclusions: Exclusions) -> dict[str, tuple[str, str]]:
-    """Returns the path of each excluded file below `source` → the pattern that excludes it, and who set that
-    pattern.
+    """Returns, for each excluded file below `source`, path → (what excludes it, who set that). What excludes a file is
+    a folder, a file name or a pattern.
     """
     paths = (
         os.path.relpath(os.path.join(folder, name), source) for folder, _, files in os.walk(source) for name in files

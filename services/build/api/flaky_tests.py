@@ -1,4 +1,4 @@
-"""Serves the flaky tests of an app: lists them, starts a quarantine and ends it."""
+"""Serves the flaky tests of an app: lists them, and starts and ends their quarantines."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta

@@ -35,7 +35,7 @@ def step_excused(build: Build, name: str, reason: str) -> Build:
 
 
 def step_ignored(build: Build, name: str) -> Build:
-    """Returns the build with the step and its rerun marked as ignored, so that their failure does not count."""
+    """Returns the build with the step and its rerun marked as ignored, so that their failures do not fail the build."""
     return _with_step(_with_step(build, name, ignored=True), again(name), ignored=True)
 
 

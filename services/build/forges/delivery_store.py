@@ -133,7 +133,7 @@ class DeliveryStore:
 
 
 def _batches(items: Sequence[Item]) -> Iterator[list[Item]]:
-    """Yields the items in lists of 50, so that the event loop is not blocked by long reads and writes."""
+    """Yields the items in lists of at most 50, so that the event loop is not blocked by long reads and writes."""
     for start in range(0, len(items), BATCH):
         yield list(items[start : start + BATCH])
 

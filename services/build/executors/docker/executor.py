@@ -73,7 +73,7 @@ class _Ready:
 
 class DockerExecutor:
     """Runs steps in containers. `variables` locate the engine (`DOCKER_HOST`); `environment` holds the variables that
-    every step gets; `stack` is the label of this platform's objects, since other platforms may use the same engine."""
+    every step gets; `stack`, the name of this Slipway, is a label of its objects, as others may use the same engine."""
 
     builds_images = True
 

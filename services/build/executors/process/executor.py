@@ -50,7 +50,9 @@ _PASSED_ON_SUFFIX = "_PROXY"
 
 
 def passed_on(environ: Mapping[str, str]) -> dict[str, str]:
-    """Returns those variables of the platform's environment that steps get. The platform's token is not among them."""
+    """Returns those variables of `environ`, the platform's environment, that steps get. The platform's token is not
+    among them.
+    """
     return {
         name: value
         for name, value in environ.items()
@@ -61,9 +63,9 @@ def passed_on(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 class ProcessExecutor:
-    """Runs steps as processes in the checkout, which becomes the artifact. `environment` is the result of `passed_on`;
-    the folder `home` holds the checkouts, and in `cache` a folder for each app. A process that ignores SIGTERM is
-    killed after `grace_s` seconds.
+    """Runs steps as processes in the checkout, which becomes the artifact. `environment` is the result of `passed_on`.
+    The folder `home` holds the checkouts and, in its folder `cache`, a folder of caches for each app. A process that
+    ignores SIGTERM is killed after `grace_s` seconds.
     """
 
     builds_images = False
@@ -226,8 +228,8 @@ class ProcessExecutor:
                 await uncancelled(self._end(trees, environment[STEP]))
 
     async def _end(self, trees: Sequence[ProcessTree], step: str) -> None:
-        """Ends the processes of the trees. If a step has killed the first process of its tree, finds the remaining ones
-        by a variable in their environment, whose value is `step`, and ends them.
+        """Ends the processes in `trees`. If a step has killed the first process of its tree, finds the remaining ones
+        by the variable with the value `step` in their environment, and ends them.
         """
         await asyncio.gather(*(tree.close() for tree in trees))
         if any(tree.lost for tree in trees):
