@@ -85,9 +85,9 @@ def _left_out(source: Path, exclusions: Exclusions) -> dict[str, tuple[str, str]
 
 
 def _made_plain(source: Path) -> Path | None:
-    """Prepares the files below `source` for the tools; returns the path of a text file above 10 MiB, or None. It
-    deletes links and large binary files. It replaces bytes that are not UTF-8, values that only look like secrets, and
-    comments that tell a tool to skip code.
+    """Prepares the files below `source` for the analysis tools; returns the path of a text file above 10 MiB, or None.
+    It deletes links and large binary files. It replaces bytes that are not UTF-8, values that only look like secrets,
+    and comments that tell a tool to skip code.
     """
     for folder, folders, files in os.walk(source):
         for name in [*folders, *files]:
@@ -100,7 +100,9 @@ def _made_plain(source: Path) -> Path | None:
 
 
 def _file_made_plain(path: Path) -> bool:
-    """Prepares one file for the tools; returns False if it is a text above 10 MiB."""
+    """Prepares one file for the analysis tools: deletes it if it is binary and above 10 MiB, else replaces what would
+    mislead the tools. Returns False, without a change, if it is a text above 10 MiB.
+    """
     large = path.stat().st_size > LARGEST_TEXT_BYTES
     with path.open("rb") as file:
         data = before = file.read(_BINARY_BYTES if large else -1)

@@ -100,8 +100,7 @@ def _tokens(path: str, source: str) -> Iterator[Token]:
 
 
 def _matches(tokens: list[Token]) -> dict[int, int]:
-    """Returns position → position of the partner, for each bracket in `tokens` that has a partner, opening or closing.
-    """
+    """Returns, for each bracket in `tokens` that has a partner, its position → the position of its partner."""
     matches, stack = {}, list[int]()
     for at, token in enumerate(tokens):
         if token.text in OPEN:

@@ -109,7 +109,7 @@ def reports_router(store: BuildStore, reports: ReportFiles, repositories: Reposi
             str | None, Query(alias="with", max_length=80, description="Id of another build of the app.")
         ] = None,
     ) -> Any:
-        """Compares the build with another build of its app, by default with the last one of its branch before it that
+        """Compares the build with another build of its app, by default with the last earlier build of its branch that
         ended in success, failure or error.
         """
         before = await store.build(other) if other else await judged_before(store, build)

@@ -211,8 +211,8 @@ def build_router(
         line: Annotated[int, Query(ge=1, le=10**9, description="Line of the log that the page shows.")] = 1,
     ) -> Response:
         """Returns the log as plain text, as far as it is written, from byte `from` on. The answer is 410 if retention
-        has deleted the log. If `Accept` begins with `text/html`, it is a page of 1000 numbered lines: `?line=120#L120`
-        links to a line.
+        has deleted the log. If `Accept` begins with `text/html`, the answer is a page of 1000 numbered lines:
+        `?line=120#L120` links to a line.
         """
         if build.expired.log is not None:
             raise Problem(

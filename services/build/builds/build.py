@@ -210,7 +210,9 @@ def started(build: Build, now: datetime) -> Build:
 
 
 def ended(build: Build, state: BuildState, reason: str, now: datetime, *, recovered: bool = False) -> Build:
-    """Returns the build in its final `state`. Raises IllegalTransition if it has ended already."""
+    """Returns the build in its final `state`. `recovered` is True if the branch's last judged build before it did not
+    succeed; the build records that only if it succeeds itself. Raises IllegalTransition if it has ended already.
+    """
     state = transition(TRANSITIONS, build.state, state)
     return with_changes(build, state=state, reason=reason, finished_at=now, recovered=recovered and state is S.SUCCESS)
 

@@ -135,8 +135,8 @@ def _outcomes(tests: Sequence[TestRun]) -> dict[str, bool]:
 
 
 def _beyond(these: Sequence[RecordedFinding], those: Sequence[RecordedFinding]) -> list[RecordedFinding]:
-    """Returns the findings of `these` that are missing in `those` or occur there fewer times. Two findings are equal if
-    they have the same rule, file and message.
+    """Returns the findings of `these` that `those` lack; of a finding that occurs more often in `these`, the additional
+    occurrences. Two findings are equal if they have the same rule, file and message.
     """
     left = Counter((each.rule, each.file, each.message) for each in those)
     beyond = []

@@ -79,8 +79,8 @@ class BuildRecorder:
         )
 
     async def patiently(self, call: Callable[[], Awaitable[Answer]]) -> Answer:
-        """Returns the result of `call`, which is repeated while Redis is unreachable. Raises Stopped if `stop` is set
-        in the meantime.
+        """Returns the result of `call`, which is repeated while Redis is unreachable. Raises Stopped if the recorder's
+        `stop` is set in the meantime.
         """
         lines: WaitLines | None = None
         while True:

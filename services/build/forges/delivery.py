@@ -1,6 +1,6 @@
 """Defines a delivery: one call of a forge's webhook, its states and its outcome. Pure. A delivery is stored as
-`received` before the forge gets its answer. Afterwards one fetch serves all waiting deliveries of an app. It builds the
-head of each branch, which may be newer than the delivered commit.
+`received` before the forge gets its answer. Afterwards one fetch of the app's source serves all deliveries of the app
+that wait. Then the head of each branch is built, which may be newer than the delivered commit.
 """
 
 import math

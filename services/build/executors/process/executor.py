@@ -81,9 +81,9 @@ class ProcessExecutor:
         self._fresh: dict[str, frozenset[str]] = {}  # build → content of its `.venv` before its steps
 
     async def prepare(self, workspace: Workspace, output: Output, stop: Stop) -> Outcome:
-        """Creates `.venv`, in which pip and setuptools are links to read-only copies that all builds share (decision
-        29), as a copy of the `.venv` of an earlier build (decision 46). A `.venv` that is part of the commit is removed
-        first, as its links could lead writes elsewhere.
+        """Creates `.venv` as a copy of one that an earlier build made (decision 46), or else by virtualenv. pip and
+        setuptools in it are links to read-only copies that all builds share (decision 29). A `.venv` that is part of
+        the commit is removed first, as its links could lead writes elsewhere.
         """
         venv = workspace.folder / VENV
         await self._in_thread(remove, venv)
@@ -259,8 +259,8 @@ class ProcessExecutor:
         }
 
     async def _end_marked(self, mark: str, value: str) -> int:
-        """Ends every process whose environment has `mark` set to `value`: by SIGTERM, then SIGKILL after the grace
-        period. Returns their number once all are gone."""
+        """Ends every process in whose environment the variable `mark` has the value `value`: by SIGTERM, then SIGKILL
+        after the grace period. Returns the number of these processes once all are gone."""
         seen: set[int] = set()
         deadline = time.monotonic() + self._grace_s
         wait_s = 0.01
