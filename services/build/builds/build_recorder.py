@@ -24,7 +24,7 @@ Answer = TypeVar("Answer")
 
 class BuildRecorder:
     """Stores the changes of one build. While Redis is unreachable, it tries again and passes lines about the wait to
-    `say`, for the build's log; once `stop` is set, it raises Stopped.
+    `say`, for the build's log. If `stop` is set during such a wait, it raises Stopped.
     """
 
     def __init__(
