@@ -1,4 +1,6 @@
-"""Connects git's hooks with the service by a unix socket: a hook reports a push and gets text for the pusher."""
+"""Connects git's hooks with the service by a unix socket: a hook reports a push, and gets text that it prints for the
+pusher.
+"""
 
 import asyncio
 import contextlib
@@ -57,7 +59,8 @@ def install_hooks(folder: Path) -> None:
 
 class PushSocket:
     """Listens on the unix socket for git's hooks. A hook sends its report and gets the text that `judge` (for
-    pre-receive) or `report` (for post-receive) yields. The last byte of the answer is COMPLETE or REFUSED.
+    pre-receive) or `report` (for post-receive) yields. The last byte of the answer is REFUSED if `judge` raises
+    PushRefused, else COMPLETE.
     """
 
     def __init__(self, path: Path, report: ReportPush, judge: JudgePush) -> None:

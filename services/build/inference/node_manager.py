@@ -21,7 +21,9 @@ class Manager:
 
     name: str
     shown: str
+    """Manager with its version and the file that chose it, for messages: `pnpm-lock.yaml: pnpm 9`."""
     install: str
+    """Command that installs all packages."""
     install_for_running: str
     """Command that installs the packages that the running app needs, without those for development."""
     prune: str

@@ -90,8 +90,8 @@ async def wait_until_done(end: "asyncio.Future[Any]", deadline: float, timeout_s
 
 
 async def uncancelled(work: Awaitable[Any]) -> None:
-    """Waits for `work` even when this task is cancelled. Afterwards raises CancelledError if it was, or the exception
-    of `work`.
+    """Waits for `work` even when this task is cancelled. Afterwards raises the exception of `work`, or CancelledError
+    if this task was cancelled.
     """
     task, cancelled = asyncio.ensure_future(work), False
     while not task.done():

@@ -17,7 +17,7 @@ class AppState:
     """
 
     refs: RefStamp | None
-    """Stamp of the repository's branches; None if it could not be read."""
+    """Stamp that identifies the state of the repository's branches; None if it could not be read."""
     record: str | None
     """Record of the app as it is stored; None if there is none."""
 
