@@ -126,11 +126,11 @@ def weigh(
     at_most: int,
     now: datetime,
 ) -> Suite:
-    """Returns the verdict on the tests of a step. A failure is excused if its test is in quarantine, or passed in the
-    other run of this build. `runs` holds the one or two runs of the step in this build; `earlier` holds those of the
-    same step and commit in other builds; `known` holds test → quarantine. If more than `at_most` tests outside a
-    quarantine both failed and passed, the cause is probably something else, and none of these is excused or put into
-    quarantine.
+    """Returns the verdict on the tests of a step. A failure is excused if its test is in quarantine, since it was found
+    flaky lately, or passed in the other run of this build. `runs` holds the one or two runs of the step in this build;
+    `earlier` holds those of the same step and commit in other builds; `known` holds test → quarantine. If more than
+    `at_most` tests outside a quarantine both failed and passed, the cause is probably something else, and none of these
+    is excused or put into quarantine.
     """
     failed = frozenset[str]().union(*(run.failed for run in runs))
     passed = frozenset[str]().union(*(run.passed for run in runs))
@@ -160,10 +160,10 @@ def weigh(
 def quarantined(
     flipped: Collection[str], known: Mapping[str, Quarantine], build: str, step: str, now: datetime
 ) -> list[Quarantine]:
-    """Returns quarantines for the tests in `flipped`, which both failed and passed on one commit, last in `build`.
-    `known` holds test → its quarantine so far. The new one lasts 14 days from now, or until the end of the one so far
-    if that is later. If that has not ended and a person has set it for all steps, the new one is for all steps too and
-    keeps its reason.
+    """Returns the records by which the tests in `flipped` are in quarantine, so that their failures do not count: they
+    both failed and passed on one commit, last in `build`. `known` holds test → its record so far. A quarantine lasts 14
+    days from now, or until the end in the record so far if that is later. If that has not ended and a person has set it
+    for all steps, the new one is for all steps too and keeps its reason.
     """
     records = []
     for test in sorted(flipped):

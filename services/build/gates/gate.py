@@ -1,4 +1,4 @@
-"""Judges figures by thresholds. A gate without a readable figure fails. Pure."""
+"""Judges a build's figures, such as its test coverage, by thresholds. A gate without a readable figure fails. Pure."""
 
 from collections.abc import Callable, Mapping, Sequence
 from decimal import ROUND_DOWN, Decimal, localcontext

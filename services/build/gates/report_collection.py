@@ -1,4 +1,4 @@
-"""Reads the reports that a step writes, whose paths its manifest names, and adds up the reports of a build."""
+"""Reads the reports that a step writes to the paths in the manifest, and adds up the reports of a build."""
 
 import contextlib
 import posixpath
@@ -33,7 +33,7 @@ class Reported:
     unreadable: dict[str, str] = field(default_factory=dict)
     """Gate → reason why a report that the gate needs was refused."""
     working: Sequence[str] = ()
-    """Folders in which the step's commands work: its reports may name files relative to them."""
+    """Folders in which the step's commands work, since file names in the step's reports may be relative to them."""
 
     def read(
         self,

@@ -43,9 +43,9 @@ JudgePush = Callable[[IncomingPush], AsyncGenerator[bytes, None]]
 
 def install_hooks(folder: Path) -> None:
     """Writes the hooks `pre-receive` and `post-receive` to `folder`, for git's setting `core.hooksPath`. They run a
-    copy of the script, so that their command line does not contain the name of this package; otherwise a `pkill` by
-    that name, meant for the service, would end them too. In a repository without a pre-receive gate, `pre-receive`
-    accepts everything.
+    copy of `hooks/receive.py`, so that their command line does not contain the name of this package; otherwise a
+    `pkill` by that name, meant for the service, would end them too. In a repository without a pre-receive gate,
+    `pre-receive` accepts everything.
     """
     folder.mkdir(parents=True, exist_ok=True)
     script = folder / "receive.py"

@@ -27,7 +27,7 @@ class Wanted:
     """True if the file names a single version, not a range. It is often merely the version that its author uses."""
 
     def allows(self, version: str) -> bool:
-        """Returns True if the version is allowed."""
+        """Returns True if one of `alternatives` allows the version."""
         return any(each.contains(version, prereleases=True) for each in self.alternatives)
 
 

@@ -84,8 +84,9 @@ class DeployStage:
         return await self._end_of(release)
 
     async def _let_older_first(self) -> None:
-        """Waits until each older build of the branch that is being deployed has requested its release. The deployer
-        treats the release that was requested last as the newest, so this build's request has to come after theirs.
+        """Waits until every older build of the same branch that is also being deployed has requested its release. The
+        deployer treats the release that was requested last as the newest, so this build's request has to come after
+        theirs.
         """
         build, stop = self._recorder.build, self._recorder.stop
         while True:

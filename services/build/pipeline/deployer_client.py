@@ -41,8 +41,8 @@ class DeployerClient:
     """Asks the deployer, the service that runs releases, to release a build, and follows or cancels that release. Each
     method may be repeated, since the deployer makes one release for a build. A method that has the parameters `waiting`
     and `stop` tries again while the deployer does not answer. It then calls `waiting` every second with the reason, and
-    raises Unreachable after 10 minutes. It raises Stopped once `stop` is set, and ReleaseRefused if the deployer
-    refuses.
+    raises Unreachable after 10 minutes. It raises Stopped once `stop` is set, as when the build is cancelled, and
+    ReleaseRefused if the deployer refuses.
     """
 
     def __init__(self, deployer: ServiceClient, *, patience_s: float = PATIENCE_S, poll_s: float = POLL_S) -> None:
@@ -54,7 +54,8 @@ class DeployerClient:
         """Asks the deployer to release `build` to the build's environment, and returns the release: a new one, the one
         of this build that is already starting, or the live release if that has the same commit and artifact. While the
         deployer does not answer, tries again and calls `waiting` with the reason and the time so far. Raises Stopped
-        once `stop` is set, Unreachable after 10 minutes, and ReleaseRefused if the deployer refuses.
+        once `stop` is set, as when the build is cancelled, Unreachable after 10 minutes, and ReleaseRefused if the
+        deployer refuses.
         """
         path = f"/apps/{build.app}/environments/{build.environment}/releases"
         body = {"build": build.id}

@@ -21,9 +21,9 @@ class RetentionPolicy:
     exists.
     """
     artifacts: int
-    """Number of newest builds of an app with an artifact, on any branch, that keep it at any age."""
+    """Number of an app's newest builds with an artifact, on any branch, that keep it at any age."""
     records: int
-    """Number of newest builds of an app, on any branch, that keep their record; older builds also lose their logs."""
+    """Number of an app's newest builds, on any branch, that keep their record; older builds also lose their logs."""
 
 
 @dataclass(frozen=True)

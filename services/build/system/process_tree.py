@@ -72,8 +72,8 @@ class ProcessTree:
 
     async def wait(self, deadline: float, timeout_s: float, stop: Stop) -> str:
         """Waits until the command has ended, but only until `deadline` (monotonic clock) or until `stop` is set.
-        Returns an empty string if it has ended, else the reason for not waiting longer, which names `timeout_s`. It
-        does not end the command.
+        Returns an empty string if it has ended, else the reason for not waiting longer, with `timeout_s` as the limit.
+        It does not end the command.
         """
         end = asyncio.ensure_future(self.exit_code())
         try:

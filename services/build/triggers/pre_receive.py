@@ -1,4 +1,6 @@
-"""Accepts a push to a gated branch only after a build of the pushed commit has passed (decision 14)."""
+"""Accepts a push to a gated branch (a branch of production, if the app has `gate: push`) only after a build of the
+pushed commit has passed (decision 14).
+"""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""Decides of which apps git must read the branches again: those whose branches may have changed since they were last
+"""Decides for which apps git must read the branches again: those whose branches may have changed since they were last
 read. Pure.
 """
 
