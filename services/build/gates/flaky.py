@@ -26,7 +26,7 @@ NOT_SO_BEFORE = ", but not in an earlier build of this commit"
 
 
 class Quarantine(View):
-    """Records that a test of an app is flaky. Before the time `until`, gates list its failures and do not count them.
+    """Records that a test of an app is flaky. Before the time `until`, gates list its failures but do not count them.
     """
 
     test: str
@@ -180,8 +180,7 @@ def quarantined(
 
 
 def forgotten(known: Mapping[str, Quarantine], now: datetime) -> list[str]:
-    """Returns the tests in `known` whose quarantine ended more than 90 days ago, so that their records can be removed.
-    """
+    """Returns the tests in `known` whose quarantine ended over 90 days ago, so that their records can be removed."""
     return [test for test, record in known.items() if record.until + REMEMBERED < now]
 
 

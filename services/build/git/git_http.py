@@ -200,7 +200,8 @@ class GitHttp:
 
 
 def _shortage(error: OSError) -> Problem:
-    """Returns a problem that says what the machine has run out of, and logs it. Raises `error` if it has another cause.
+    """Returns a problem that says what the machine has run out of, and logs it. Raises `error` if it means something
+    else.
     """
     if (problem := shortage(error)) is None:
         raise error
