@@ -26,8 +26,7 @@ NOT_SO_BEFORE = ", but not in an earlier build of this commit"
 
 
 class Quarantine(View):
-    """Records that a test of an app is flaky. Before the time `until`, gates list its failures but do not count them.
-    """
+    """Records that a test of an app is flaky. Before `until`, gates list its failures but do not count them."""
 
     test: str
     step: str | None = Field(None, description="Step in which it is quarantined; null: every step.")
