@@ -48,6 +48,7 @@ class StepEnd:
     failure: str
     """Reason of the failure; empty if the step succeeded or its failure is ignored."""
     reported: Reported
+    """Parsed reports of the step's last run."""
     suite: Suite | None
     """Verdict on the step's tests; None if the step wrote no test report."""
     ignored: str = ""
@@ -57,8 +58,9 @@ class StepEnd:
 
 
 class StepRunner:
-    """Runs the steps of one build. `committed` holds the blob ids of the commit's files. `reruns` is False if a gate
-    has failed before the steps: running failed tests again could then not save the build.
+    """Runs the steps of one build. `committed` holds the blob ids of the commit's files; a report must not be a copy of
+    one. `limits` are those for flaky tests. `reruns` is False if a gate has failed before the steps: running failed
+    tests again could then not save the build.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Reads a report, after checks that its step wrote it in this build."""
+"""Finds and reads the reports of a step, after checks that the step wrote them in this build."""
 
 import hashlib
 import os
