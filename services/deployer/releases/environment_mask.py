@@ -1,4 +1,4 @@
-"""Creates the mask that hides an environment's secrets in texts that leave the deployer. Pure."""
+"""Creates the mask that hides an environment's secrets in texts that leave the deployer, such as logs. Pure."""
 
 from urllib.parse import urlsplit
 

@@ -87,8 +87,8 @@ def resized(instance: Instance, memory: int, now: datetime) -> Instance:
 
 
 def crashes_in_a_row(failed: Instance) -> int:
-    """Returns the number of crashes in a row, with this one; 1 if the instance failed a minute or more after it was
-    ready.
+    """Returns how many instances have crashed one after the other, each as the replacement of the one before, up to and
+    including `failed`. If `failed` ended a minute or more after it had become ready, counting begins again, at 1.
     """
     was_well = failed.ready_at is not None and (failed.changed_at - failed.ready_at).total_seconds() >= WELL_AFTER_S
     return 1 if was_well else failed.crashes + 1
@@ -101,7 +101,8 @@ def is_helped_by(failed: Instance, memory: int) -> bool:
 
 def may_restart_at(failed: Instance, memory: int) -> datetime:
     """Returns the time from which an instance with `memory` bytes may replace `failed`. The back-off begins at 0.5 s
-    and doubles with each crash in a row, up to 30 s. There is none if more memory helps (`is_helped_by`).
+    and doubles with each further crash in a row, up to 30 s. There is none if `failed` was killed at its memory limit
+    and the new instance may use more.
     """
     if is_helped_by(failed, memory):
         return failed.changed_at

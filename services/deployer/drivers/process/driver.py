@@ -50,10 +50,9 @@ KILL_S = 5.0
 
 
 class ProcessDriver:
-    """Implements `Driver` for artifacts that are folders. Apps get some variables of `platform_environment`
-    (`inherited_environment`). Each new instance gets a control group of its own below `groups`. If `groups` is None,
-    `enforce` kills instances that exceed their memory limit. A running instance keeps the kind of limit with which it
-    was started."""
+    """Implements `Driver` for artifacts that are folders. Apps get a few variables of `platform_environment`, such as
+    PATH. Each new instance gets a control group of its own below `groups`. If `groups` is None, `enforce` kills
+    instances that exceed their memory limit. A running instance keeps the kind of limit with which it was started."""
 
     def __init__(self, home: Path, platform_environment: Mapping[str, str], groups: Path | None = None) -> None:
         self._root = instances_root(home)
