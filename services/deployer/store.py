@@ -128,10 +128,10 @@ class Store:
         return await self._releases([str(each) for each in ids])
 
     async def prune(self, environment_ids: Sequence[EnvironmentId], *, releases: int, records: int) -> None:
-        """Deletes the records of ended releases, except the newest `records` of each environment and some older ones
-        that are still needed: those whose artifacts are kept (`releases` says for how many of the newest), those with
-        instances, and the target of a rollback. One call deletes at most 100 of an environment and about 1000 in all,
-        so callers repeat it.
+        """Deletes the records of ended releases, except the newest `records` of each environment and older ones that
+        are still needed, such as those with instances, the target of a rollback, and those whose artifacts are kept
+        (`releases` is how many of the newest keep theirs). One call deletes at most 100 of an environment and about
+        1000 in all, so callers repeat it.
         """
         async with self._redis.pipeline(transaction=False) as pipe:
             for environment_id in environment_ids:

@@ -13,8 +13,7 @@ EVERY_S = 10.0
 
 
 async def keep_short(folder: Path, longest: int = LONGEST) -> None:
-    """Empties Envoy's access logs in `folder` that have more than `longest` bytes, every 10 s, until it is cancelled.
-    """
+    """Empties Envoy's access logs in `folder` that have more than `longest` bytes, every 10 s, until it is cancelled."""
     while True:
         shorten(folder, longest)
         await asyncio.sleep(EVERY_S)

@@ -19,8 +19,7 @@ class DriverError(Exception):
 
 
 class UnknownInstance(DriverError):
-    """Reports that the engine does not know an instance: it was never started, or its record was removed by `forget`.
-    """
+    """Reports that the engine does not know an instance: it was never started, or `forget` has removed its record."""
 
 
 class Unsupported(DriverError):

@@ -127,8 +127,7 @@ class CreditClock:
 
 @dataclass(frozen=True)
 class RaiseMemory:
-    """Raises the memory limit of the environment's instances, because an instance of `release` was killed at its limit.
-    """
+    """Raises the memory limit of the environment's instances, because one of `release` was killed at its limit."""
 
     release: str
     memory: int

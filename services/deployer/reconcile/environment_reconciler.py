@@ -42,8 +42,7 @@ ROUNDS = 50
 
 @dataclass(frozen=True)
 class ReconcileContext:
-    """Holds what the reconcilers of all environments share, besides what their background work needs (`WorkContext`).
-    """
+    """Holds what the reconcilers of all environments share, besides what background work needs (`WorkContext`)."""
 
     registry: Registry
     prober: Prober
@@ -133,8 +132,7 @@ class EnvironmentReconciler:
         self.due_at = min(self.due_at, time.monotonic() + wait_s, self._executor.next_try_at())
 
     def sync_again(self) -> None:
-        """Makes the next step send the app's host names to the proxy again, and ask for the states of the app's routes.
-        """
+        """Makes the next step send the app's host names to the proxy again, and ask for the states of its routes."""
         self._executor.registry_changed()
 
     async def close(self) -> None:
@@ -248,7 +246,7 @@ class EnvironmentReconciler:
             await self._context.registry.delete_instance(self.environment_id.app, self._track, instance_id)
 
     def _log_problem(self, problem: str) -> None:
-        """Logs why no instance can be started now (empty: no problem), unless it has just been logged."""
+        """Logs why no instance can be started (`problem`; empty if one can), unless it was logged last."""
         if problem and problem != self._problem:
             log.error("%s: %s", self.environment_id, problem)
         self._problem = problem

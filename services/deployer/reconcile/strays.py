@@ -67,7 +67,7 @@ class Strays:
 
 
 def is_stray(running: RunningInstance, recorded: Instance | None, releases: Mapping[str, Release]) -> bool:
-    """Returns True if `running` is no process or container of the instance `recorded`, which has the same id (None:
+    """Returns True if `running` is a copy, or does not belong to the instance `recorded`, which has the same id (None:
     there is none). Returns False if that instance is starting: the driver's `start` then replaces whatever runs under
     the id.
     """

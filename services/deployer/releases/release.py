@@ -202,10 +202,10 @@ def kept(releases: Sequence[Release], count: int) -> list[Release]:
 
 
 def expired(releases: Sequence[Release], records: int, count: int, in_use: Collection[str]) -> list[Release]:
-    """Returns the releases whose records retention deletes. It keeps the newest `records`, those that have not ended,
-    the newest `count` that were live, those with instances (`in_use` holds their ids), the target of a rollback, and
-    the newest one with a rollout, which may be active. `releases` holds those of one environment, newest first; `count`
-    is how many of the newest keep their artifacts.
+    """Returns the releases whose records retention deletes. It keeps the newest `records`, those whose artifacts are
+    kept (not ended, the newest `count`, and the newest `count` that were live), those with instances (`in_use` holds
+    their ids), the target of a rollback, and the newest one with a rollout, which may be active. `releases` holds those
+    of one environment, newest first.
     """
     live = next((release for release in releases if release.state is S.LIVE), None)
     with_rollout = next((release for release in releases if release.rollout_opened), None)
