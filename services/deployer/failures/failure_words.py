@@ -1,4 +1,4 @@
-"""Words the reason of an instance's failure, and picks the lines of its output that matter. Pure."""
+"""Puts the reason of an instance's failure into words, and picks the lines of its output that matter. Pure."""
 
 import re
 from collections.abc import Sequence

@@ -15,7 +15,8 @@ class AddInstance:
 
     release: str
     replaces: str | None = None
-    """Id of the failed instance that it replaces; the new one continues its restart count."""
+    """Id of the failed instance that the new one replaces, and whose restart count it continues; None if there is none.
+    """
 
 
 @dataclass(frozen=True)

@@ -233,10 +233,10 @@ def _max_memory(world: World, instance: Instance) -> int:
 
 
 def routes_but(unhealthy: Collection[str], world: World) -> dict[str, RouteState] | None:
-    """Returns instance id → state of its route, made up from the proxy's answer that only the instances `unhealthy`
-    keep the route from being complete. These count as absent and all other ready instances as routable, so that an
-    unhealthy instance does not delay a release. Draining instances count as still having requests. Returns None if
-    `unhealthy` is empty.
+    """Returns instance id → state of its route, derived from the proxy's answer that nothing is missing but the health
+    of the instances `unhealthy`. These count as absent and all other ready instances as routable, so that an unhealthy
+    instance does not delay a release. Draining instances count as still having requests. Returns None if `unhealthy` is
+    empty.
     """
     if not unhealthy:
         return None

@@ -94,8 +94,8 @@ def _start_newest(world: World, starting: Release | None) -> Iterator[Change]:
 
 def _may_be_superseded(world: World, starting: Release) -> bool:
     """Returns True if a newer release may replace this starting one: it is no automatic rollback, which production
-    needs at once, and as far as is known the proxy routes to none of its instances. (One that does get visitors is
-    drained before it is stopped.)
+    needs at once, and as far as is known the proxy routes to none of its instances. (An instance that does get visitors
+    is drained before it is stopped.)
     """
     routes = {world.route(instance.id) for instance in world.of(starting)}
     return starting.switched_at is None and starting.replaces_faulty is None and RouteState.ROUTABLE not in routes

@@ -25,7 +25,8 @@ def is_stop_first(release: Release, live: Release | None) -> bool:
 
 
 def blockers(world: World, release: Release) -> list[Instance]:
-    """Returns the instances that must have ended before an instance of the release may be started. A failed instance is
+    """Returns the instances that must have ended before an instance of the release may be started: if the release has
+    volumes, those with volumes; if it is a starting stop-first release, all of other releases. A failed instance is
     among them until all its processes have ended.
     """
 

@@ -186,8 +186,8 @@ class EnvironmentReconciler:
                 await self._commit(changes, world)
 
     async def _give_time_back(self, statuses: Mapping[str, InstanceStatus]) -> None:
-        """Takes time off the wait of a starting release: the time in which Redis did not answer, or in which no
-        deployer ran.
+        """Subtracts from the waiting time of a starting release the time in which Redis did not answer or no deployer
+        ran.
         """
         if self._has_looked and self._redis_away_since is None:
             return

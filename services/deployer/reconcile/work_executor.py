@@ -67,7 +67,7 @@ class WorkContext:
 
 
 class WorkExecutor:
-    """Runs each item of background work, never twice at the same time. Three callbacks store results:
+    """Runs items of background work, none of them twice at the same time. Three callbacks store results:
     `on_opened(release, refusal)` and `on_aborted(release)` the proxy's answer about a rollout, `on_resized(instance,
     memory, refusal)` the result of changing a memory limit (in bytes). An empty `refusal` means success. `wake` is
     called after each item, so that the environment is planned again."""

@@ -9,7 +9,7 @@ from shared.security.secret_mask import mask_of
 
 
 def environment_mask(override: Override, facts: AppFacts, environment: Environment) -> Mask:
-    """Returns the mask for the environment's secrets, the password in REDIS_URL, FLAGS_TOKEN, and the passwords in
+    """Returns a mask that hides the environment's secrets, the password in REDIS_URL, FLAGS_TOKEN, and the passwords in
     variables that hold URLs.
     """
     secrets = [secret.value.get_secret_value() for secret in override.secrets.values()]

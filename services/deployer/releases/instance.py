@@ -59,7 +59,9 @@ class Instance(BaseModel):
     restarts: int = 0
     """Number of failed instances before this one, each of which was replaced by the next."""
     crashes: int = 0
-    """Number of instances before this one that crashed in a row, from which the back-off follows."""
+    """Number of instances before this one that crashed one after the other, each as the replacement of the one before;
+    the back-off follows from it.
+    """
     oom_kills: int = 0
     """Number of kills at the memory limit: of the instances before this one and, once it has failed, of itself."""
     oom_killed: bool = False
@@ -95,7 +97,9 @@ def crashes_in_a_row(failed: Instance) -> int:
 
 
 def is_helped_by(failed: Instance, memory: int) -> bool:
-    """Returns True if `failed` was killed at its memory limit and `memory` (bytes) is more than that limit."""
+    """Returns True if more memory may help: `failed` was killed at its memory limit, and `memory` (bytes) is above that
+    limit.
+    """
     return failed.oom_killed and memory > failed.memory
 
 

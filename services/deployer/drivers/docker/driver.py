@@ -1,4 +1,4 @@
-"""Runs instances as containers of a Docker Engine, on the stack's own network and without published ports."""
+"""Runs instances as containers of a Docker Engine, on the platform's own network and without published ports."""
 
 import asyncio
 import contextlib

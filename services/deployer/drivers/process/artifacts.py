@@ -1,4 +1,6 @@
-"""Finds the folders of artifacts in the home, and checks artifacts that were built at another path."""
+"""Finds the folders of artifacts in the home (the platform's data folder), and checks artifacts that were built at
+another path.
+"""
 
 from pathlib import Path
 

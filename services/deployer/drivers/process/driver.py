@@ -194,7 +194,9 @@ class ProcessDriver:
         return status is not None and status.is_of(spec.release, spec.artifact)
 
     def _replace(self, folder: InstanceFolder) -> None:
-        """Kills what another release or artifact left under the instance's id. Raises DriverError if it survives."""
+        """Kills what runs under the instance's id for another release or artifact, and removes its folder. Raises
+        DriverError if a process survives.
+        """
         record, deadline = self._read(folder.path.name), time.monotonic() + KILL_S
         log.warning("%s is another release's or artifact's and is removed", record.id)
         while remains(record):
@@ -248,7 +250,7 @@ class ProcessDriver:
             self._folder(instance_id).write(record.model_copy(update={"memory": memory}))
 
     def _enforce(self) -> None:
-        """Kills the instances that exceed their memory limit by the guard's measurement; records each kill first."""
+        """Kills the instances without a control group that exceed their memory limit, and records each kill before."""
         with self._records:
             folders = [folder for folder in self._all_folders() if not folder.has_group]
             records = [record for folder in folders if (record := folder.unended())]
@@ -261,7 +263,7 @@ class ProcessDriver:
             kill(record)
 
     def _release_memory(self, instance_id: str) -> None:
-        """Records how often an ended instance was killed at its limit; then removes limit and kernel's count."""
+        """Records how often an ended instance was killed at its limit. Then removes the limit, and the kernel's count."""
         with self._records, contextlib.suppress(UnknownInstance):
             record = self._read(instance_id)
             if (kills := self._oom_kills(record)) != record.oom_kills:

@@ -41,8 +41,8 @@ def running_in(root: Path) -> list[RunningInstance]:
 
 
 def record_of(root: Path, instance_id: str) -> ProcessRecord:
-    """Returns the instance's record. If its folder is gone, returns a record with only its id and mark, by which its
-    processes can be found.
+    """Returns the instance's record. If its folder is gone, returns a record with only its id and its mark (a variable
+    in the environment of its processes), by which the processes can be found.
     """
     path = root / instance_id
     lost = ProcessRecord(id=instance_id, marker=marker_of(path), port=0, memory=0, started_at=now(), boot_id="")

@@ -104,8 +104,9 @@ def remove_parents(home: Path) -> None:
 
 
 def parents_of(home: Path, mounts: Path = MOUNTS) -> list[Path]:
-    """Returns the paths of the home's control group, one for each mounted hierarchy that has the memory controller. The
-    name is derived from the home's path, so that a new deployer finds the group again.
+    """Returns the paths of the control group for the platform's home (its data folder), one for each mounted hierarchy
+    that has the memory controller. The name is derived from the home's path, so that a new deployer finds the group
+    again.
     """
     name = f"slipway-{hashlib.sha256(str(home.absolute()).encode()).hexdigest()[:12]}"
     text = mounts.read_text() if mounts.exists() else ""
