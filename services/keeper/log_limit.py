@@ -13,7 +13,7 @@ EVERY_S = 10.0
 
 
 async def keep_short(folder: Path, longest: int = LONGEST) -> None:
-    """Empties Envoy's access logs in `folder` that have more than `longest` bytes, every 10 s, until it is cancelled."""
+    """Empties, every 10 s until it is cancelled, Envoy's access logs in `folder` of more than `longest` bytes."""
     while True:
         shorten(folder, longest)
         await asyncio.sleep(EVERY_S)

@@ -263,7 +263,7 @@ class ProcessDriver:
             kill(record)
 
     def _release_memory(self, instance_id: str) -> None:
-        """Records how often an ended instance was killed at its limit. Then removes the limit, and the kernel's count."""
+        """Stores how often an ended instance was killed at its limit, then removes the limit and its kernel counter."""
         with self._records, contextlib.suppress(UnknownInstance):
             record = self._read(instance_id)
             if (kills := self._oom_kills(record)) != record.oom_kills:
