@@ -29,8 +29,8 @@ ENDPOINTS_FIRST_S = 0.1
 
 
 class ControlPlane:
-    """Holds all routes. They are changed through `put`, `abort` and `cut_off`, which change them without an await.
-    Therefore other tasks never see half a change, and an abort waits for no other call."""
+    """Holds the routes of all apps. They are changed through `put`, `abort` and `cut_off`, which change them without an
+    await. Therefore other tasks never see half a change, and an abort waits for no other call."""
 
     def __init__(
         self,
@@ -95,8 +95,8 @@ class ControlPlane:
         self._write()
 
     def put_rollout(self, app: str, *reached: Rollout, **changes: Any) -> None:
-        """Replaces the app's route by one with the last of these rollouts and with `changes` to other fields. Adds an
-        event for each rollout."""
+        """Replaces the rollout in the app's route by the last of these, and other fields by `changes`. Adds an event
+        for each rollout: `reached` holds the states that it passed through."""
         route = self.route(app).model_copy(update={"rollout": reached[-1], **changes})
         self.put(route, *(rollout_event(app, each, route.weight) for each in reached))
 
@@ -108,10 +108,10 @@ class ControlPlane:
         return self.routes[app]
 
     async def cut_off(self, app: str, reason: str, given: dict[str, JsonValue]) -> None:
-        """Aborts as `abort` does, but so that visitors leave the canary sooner. It first writes the canary's endpoints
-        as draining, which Envoy accepts within milliseconds, and then the routes, for which Envoy takes longer the more
-        apps there are. Between the two it waits until Envoy has accepted the endpoints, at most 0.1 s. `given` is the
-        evidence from the caller."""
+        """Aborts the app's active rollout for good, so that visitors leave the canary sooner than by `abort`. First
+        writes the canary's endpoints as draining, which Envoy accepts within milliseconds, and then the routes, for
+        which Envoy takes longer the more apps there are. In between, waits until Envoy has accepted the endpoints, at
+        most 0.1 s. `given` is the evidence from the caller."""
         self._record_abort(app, reason, given)
         try:
             changed = [self.routes[each] for each in self._unwritten]
@@ -122,7 +122,8 @@ class ControlPlane:
             self._write()
 
     def evidence(self, route: Route, given: dict[str, JsonValue]) -> dict[str, JsonValue]:
-        """Returns the evidence for a rollout that ends now: `given` with the last traffic figures."""
+        """Returns the evidence for a rollout that ends now: `given` (the caller's measurements) with the last traffic
+        figures."""
         assert route.rollout is not None
         return evidence(given, figures(self._traffic(route), route.weight), route.rollout, self.now())
 
@@ -174,7 +175,7 @@ class ControlPlane:
         return [name for name, version in self._files.versions.items() if accepted.get(version_stat(name)) != version]
 
     def move_again(self, name: str) -> None:
-        """Replaces the file by one with the same content, so that Envoy reads it again."""
+        """Replaces Envoy's file `name` by one with the same content, so that Envoy reads it again."""
         self._files.move_again(name)
 
     async def load(self) -> None:
@@ -280,7 +281,7 @@ class ControlPlane:
         self._unwritten.add(route.app)
 
     def write_again(self) -> None:
-        """Writes what the last write could not, if it failed. Raises OSError."""
+        """Repeats the last write to disk and to Envoy's files, if it failed. Raises OSError."""
         if self._has_written:
             self._files.spare.take()
         else:

@@ -109,7 +109,7 @@ class AbortedReleases:
         return {release: reason for release, _, reason in pairs}
 
     def append(self, release: str, reason: str) -> None:
-        """Appends the release; when this returns, the line is on disk."""
+        """Appends the release with its reason to the file; when this returns, the line is on disk."""
         line = f"{release} {' '.join(reason.split())}\n"
         with self._path.open("ab+") as file:
             file.seek(0)

@@ -1,5 +1,5 @@
-"""Decides when the deployer counts as silent, and when a rollout is paused or resumed because of that. Pure: `now` is
-an argument.
+"""Decides when the deployer (the service that runs releases) counts as silent, and when a rollout is paused or resumed
+because of that. Pure: `now` is an argument.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class DeployerLiveness:
     answered_at: datetime
     """Time of the last answer; before the first one, the time at which probing began."""
     silent_s: float = SILENT_S
-    """Seconds without an answer after which the deployer counts as silent. It is more right after the start of this
+    """Seconds without an answer after which the deployer counts as silent. It is longer right after the start of this
     service, because all services start at the same time.
     """
     misses: int = 0
@@ -47,7 +47,7 @@ class DeployerLiveness:
 
 
 def after_probe(liveness: DeployerLiveness, answered: bool, now: datetime) -> DeployerLiveness:
-    """Returns the liveness after one more probe, made at `now`."""
+    """Returns the liveness after one more probe, made at `now`. `answered` says whether the deployer answered it."""
     if not answered:
         return DeployerLiveness(liveness.answered_at, liveness.silent_s, misses=liveness.misses + 1)
     return DeployerLiveness(answered_at=now, answering_since=liveness.answering_since or now)
