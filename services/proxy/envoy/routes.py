@@ -5,8 +5,8 @@ production   production's instances only
 canary       the canary's instances only
 
 A route's name, which is in the access log, is `<app>/<kind>`. The kinds are `known` and `new` (visitors with and
-without a cookie, whom chance assigns to production or the canary), `stable` (production, no split), `always` and `never`
-(override header), `production` and `canary` (the listeners of these names), and `page` (Envoy's own pages).
+without a cookie, whom chance assigns to production or the canary), `stable` (production, no split), `always` and
+`never` (override header), `production` and `canary` (the listeners of these names), and `page` (Envoy's own pages).
 """
 
 from collections.abc import Callable, Sequence
