@@ -65,15 +65,17 @@ class FlagCache:
         self._closed = False
 
     async def follow(self) -> None:
-        """Reads changes once, then waits up to 3 s for a further change. A loop calls it. Raises RedisError if Redis
-        does not answer.
+        """Reads changes once, then waits up to 3 s for a further change. A background loop calls this method again and
+        again. Raises RedisError if Redis does not answer.
         """
         await self.refresh()
         if self._position:
             await self._store.wait_for_change(self._position, POLL_S)
 
     async def refresh(self) -> None:
-        """Reads the changes in the store. Raises RedisError; `stale` is then True until a later call succeeds."""
+        """Reads the changes since the last call from the store. Raises RedisError; the property `stale` is then True
+        until a later call succeeds.
+        """
         async with self._refreshing:
             try:
                 if self._position is None or not await self._catch_up(self._position):
@@ -84,8 +86,8 @@ class FlagCache:
                 raise
 
     async def _catch_up(self, seen: StorePosition) -> bool:
-        """Applies the changes after `seen` and returns True. Returns False, and applies nothing, if the store cannot
-        tell what they are.
+        """Applies the changes after the position `seen` in the store and returns True. Returns False, and applies
+        nothing, if the store cannot tell what has changed.
         """
         delta = await self._store.since(seen)
         if delta is None:
@@ -183,8 +185,8 @@ class FlagCache:
         return None if self._snapshots else UNREAD
 
     async def next_snapshot(self, environment: Environment, seen: str | None) -> FlagSnapshot | None:
-        """Waits until the ETag of the environment's flags differs from `seen`, then returns their state. With None,
-        waits only until flags have been read. Returns None after `close()`.
+        """Waits until the ETag of the environment's flags differs from `seen`, then returns their state. If `seen` is
+        None, waits only until flags have been read from Redis. Returns None after `close()`.
         """
         while not self._closed:
             if self._snapshots and self._snapshots[environment].etag != seen:

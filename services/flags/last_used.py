@@ -31,8 +31,9 @@ class LastUsed:
         self._unwritten[FlagId(environment, key)] = self._now()
 
     def last(self, environment: Environment, key: str) -> datetime | None:
-        """Returns the time of the flag's last evaluation, alone or together with all flags; None if there was none. The
-        caller has to `read` first, which gets the times that other instances of the service have written.
+        """Returns the time of the last evaluation of the flag, alone or together with all flags; None if there was
+        none. The caller has to call `read` first, which gets the times that other instances of the service have
+        written.
         """
         times = [self.last_alone(environment, key), self.last_alone(environment, EVERY_FLAG)]
         return max((time for time in times if time), default=None)
@@ -56,8 +57,8 @@ class LastUsed:
             self._learn(found)
 
     async def write(self) -> None:
-        """Writes new times to the store. If several instances of the service write, the last one wins, so a time may be
-        too old by one interval between writes. Raises RedisError; the times are then kept for the next call.
+        """Writes new times to the store. If several instances of the service write, the last one wins, so a stored time
+        may be too old by the time between two writes. Raises RedisError; the times are then kept for the next call.
         """
         times = dict(self._unwritten)
         await self._store.note_evaluated(times)

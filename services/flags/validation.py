@@ -14,9 +14,9 @@ MAX_BYTES = 64 * 1024
 
 
 def check(definition: Definition, before: Definition | None = None) -> None:
-    """Raises Invalid, which lists every fault of the definition with its path; does nothing if there is none. One
-    malformed flag would stop flagd's evaluation of all flags. If rules and variants are the same as in `before`, the
-    rules are not checked, so that a flag with rules that were stored before this check existed can still be turned off.
+    """Raises Invalid, which lists every fault of the definition with its path; does nothing if there is none. (One
+    malformed flag would stop flagd's evaluation of all flags.) If rules and variants are the same as in `before`, the
+    rules are not checked, so that a flag whose rules were stored before this check existed can still be turned off.
     """
     same = before is not None and (before.targeting, before.variants) == (definition.targeting, definition.variants)
     if found := list(faults(definition, rules=not same)):

@@ -16,7 +16,8 @@ RETRY_S = 0.5
 class KeyedTasks:
     """Runs at most one task for each key, and at most `at_a_time` tasks in all. It has no queue: a `start` for which
     there is no room does nothing, and the caller tries again in `on_end`, which is called at the end of each task. If a
-    task raises an exception, that is logged and its key pauses for 0.5 s. A key that pauses starts no task.
+    task raises an exception, the exception is logged and the task's key pauses for 0.5 s. A key that pauses starts no
+    task.
     """
 
     def __init__(self, name: str, on_end: Callable[[], None] = lambda: None, *, at_a_time: float = math.inf) -> None:

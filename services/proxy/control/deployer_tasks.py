@@ -38,7 +38,7 @@ class DeployerTasks:
 
     async def check_promotion(self, release: str) -> None:
         """Raises Conflict if the deployer says that the release's build may not go to production. Does nothing if the
-        deployer does not answer, because it decides again when it is asked for the production release.
+        deployer does not answer, because the deployer decides again when the production release is requested.
         """
         try:
             await self._deployer.get(f"/releases/{release}/promotion", timeout_s=CHECK_S, repeatable=False)

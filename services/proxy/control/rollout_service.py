@@ -87,8 +87,9 @@ class RolloutService:
         return await self._confirmed(app)
 
     async def abort(self, app: str, release: str, reason: str, evidence: dict[str, JsonValue]) -> RolloutView:
-        """Takes the canary out of every route, for good. For a rollout that is already aborted, only waits until Envoy
-        has accepted that; the evidence of the first call stays.
+        """Aborts the rollout of `release`: takes the canary out of every route, for good, and stores `evidence` (the
+        measurements that led to it). For a rollout that is already aborted, only waits until Envoy has accepted the
+        routes without the canary; the evidence of the first call stays.
         """
         rollout = self._current(app, release)
         if rollout.state is RolloutState.PROMOTED:

@@ -57,8 +57,8 @@ def file_source(path: Path) -> Json:
 
 
 def clusters(route: Route) -> list[Json]:
-    """Returns Envoy's clusters for the app: those of production and canary, that which splits visitors, and, if the
-    rollout copies requests to the canary, that for the copies.
+    """Returns Envoy's clusters for the app: one for production, one for the canary, one that prefers the canary and
+    falls back to production, and, if the rollout copies requests to the canary, one for the copies.
     """
     tracks = [_with_endpoints(_track_cluster(route, track), route.app, track) for track in (Track.CANARY, Track.STABLE)]
     rollout = route.active_rollout

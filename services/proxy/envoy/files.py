@@ -142,7 +142,7 @@ class PressureFile:
 
 
 def replace(path: Path, text: str) -> None:
-    """Replaces the file's content by `text` atomically; when this returns, it is on disk."""
+    """Replaces the file's content by `text` atomically; when this returns, the new content is on disk."""
     move_into_place(path, text)
     sync(path.parent)
 

@@ -55,7 +55,7 @@ def known_visitor(app: str, release: str) -> tuple[Json, Json, Json]:
 def new_visitor(app: str, release: str) -> tuple[Json, Json]:
     """Returns two parts for a route to production and canary during the release's rollout: how it computes, from the
     request's id, which of the two a visitor without a cookie of this rollout gets; and a filter's configuration by
-    which the visitor gets the cookie. The cookie later leads to the same one.
+    which the visitor gets the cookie. With the cookie, the visitor later gets the same of the two.
     """
     value = f"{release}.\\1"
     cookie = _rewrite(f"{cookie_name(app)}={value}; Max-Age={MAX_AGE_S}; {ATTRIBUTES}")

@@ -54,8 +54,9 @@ def after_probe(liveness: DeployerLiveness, answered: bool, now: datetime) -> De
 
 
 def paused_or_resumed(rollout: Rollout, liveness: DeployerLiveness, now: datetime) -> Rollout:
-    """Returns the rollout paused if it is progressing and the deployer is silent. Returns it resumed if it was paused
-    for that reason and the deployer has recovered. Else returns the same object.
+    """Returns the rollout paused if it is progressing and the deployer is silent (has not answered for some seconds).
+    Returns it resumed if it was paused for that reason and the deployer has recovered (has answered every probe of 2
+    s). Else returns the same object.
     """
     if rollout.state is RolloutState.PROGRESSING and liveness.silent(now):
         silent_s = (now - liveness.answered_at).total_seconds()
