@@ -155,27 +155,30 @@ class FlagCache:
         self._wake_readers()
 
     async def change(self, keys: Collection[str], decide: Decide, *, actor: str, at: datetime) -> list[Change]:
-        """Changes flags by `FlagStore.change`. Returns the changes once readers of this cache see them."""
+        """Changes flags in the store: `decide` gets the stored flags with these keys, and returns their new
+        definitions. `actor` and `at` are the author and the time of the change. Returns the changes once readers of
+        this cache see them.
+        """
         changes = await self._store.change(keys, decide, actor=actor, at=at)
         await self.show_write()
         return changes
 
     async def show_write(self) -> None:
-        """Reads the last write from the store, so that readers see it. If Redis does not answer, the loop reads it
-        later.
+        """Reads the last write from the store, so that readers see it. If Redis does not answer, a background loop
+        reads it later.
         """
         with contextlib.suppress(RedisError):
             await self.refresh()
 
     @property
     def stale(self) -> bool:
-        """Returns True if the flags may have changed since they were read: before the first refresh, and after a failed
-        one.
+        """Returns True if the flags may have changed since they were read: before they were first read from Redis, and
+        after Redis did not answer the last time.
         """
         return self._stale
 
     def snapshot(self, environment: Environment) -> FlagSnapshot:
-        """Returns the state of the environment's flags. Raises Unavailable before the first refresh."""
+        """Returns the state of the environment's flags. Raises Unavailable before flags were first read from Redis."""
         if not self._snapshots:
             raise Unavailable(f"{UNREAD}; try again in a moment")
         return self._snapshots[environment]
@@ -195,15 +198,16 @@ class FlagCache:
         return None
 
     def flags(self, environment: Environment) -> FlagSet:
-        """Returns the environment's flags, in an object that later refreshes may change. Raises Unavailable before the
-        first refresh.
+        """Returns the environment's flags, in an object that later changes of flags may change. Raises Unavailable
+        before flags were first read from Redis.
         """
         self.snapshot(environment)
         return self._sets[environment]
 
     def evaluate(self, environment: Environment, key: str, context: Mapping[str, Any]) -> Evaluation:
         """Evaluates the flag. While Redis is down, uses the last known flags and sets `stale: true` in the result's
-        metadata. Raises EvaluationError, also if there is no such flag, and Unavailable before the first refresh.
+        metadata. Raises EvaluationError, also if there is no such flag, and Unavailable before flags were first read
+        from Redis.
         """
         evaluator = self.flags(environment).get(key)
         if evaluator is None:

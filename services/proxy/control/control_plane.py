@@ -86,9 +86,10 @@ class ControlPlane:
             raise NotFound(f"no release of {app} has been routed yet; release a build of it first") from None
 
     def put(self, route: Route, *events: Event) -> None:
-        """Replaces the app's route; does nothing if it is equal and there are no events. When this returns, the route
-        is on disk and in Envoy's files; a loop then stores it with the events in Redis. The caller must make `route`
-        from the result of `route(app)` without an await in between; otherwise a change by another task may be lost."""
+        """Replaces the app's route; does nothing if `route` equals the present one and there are no events. When this
+        returns, the route is on disk and in Envoy's files; a loop then stores it with the events in Redis. The caller
+        must make `route` from the result of `route(app)` without an await in between; otherwise a change by another
+        task may be lost."""
         if self.routes.get(route.app) == route and not events and self._has_written:
             return
         self._set_route(route, events)
@@ -101,8 +102,8 @@ class ControlPlane:
         self.put(route, *(rollout_event(app, each, route.weight) for each in reached))
 
     def abort(self, app: str, reason: str) -> Route:
-        """Aborts the app's active rollout for good and returns the route. It writes the file `aborted` first, then
-        Envoy's files; a loop then stores the route in Redis."""
+        """Aborts the app's active rollout for good and returns the route. First writes the file `aborted`, then Envoy's
+        files; a loop then stores the route in Redis."""
         self._record_abort(app, reason, {})
         self._write()
         return self.routes[app]
@@ -160,7 +161,7 @@ class ControlPlane:
 
     @property
     def versions(self) -> dict[str, str]:
-        """Returns file name → the version last written, for each of Envoy's files."""
+        """Returns, for each of Envoy's files, file name → the version last written to disk."""
         return dict(self._files.versions)
 
     def version(self, app: str) -> str:

@@ -1,5 +1,6 @@
-"""Runs two background loops: one makes sure that Envoy runs the newest versions of the files that configure it, the
-other reads Envoy's access log. A file that Envoy has not accepted is moved into place again, and `GET /ready` names it.
+"""Holds the work of two background loops: one makes sure that Envoy runs the newest versions of the files that
+configure it, the other reads Envoy's access log. A file that Envoy has not accepted is moved into place again, and `GET
+/ready` names it.
 """
 
 import asyncio

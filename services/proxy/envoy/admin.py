@@ -51,7 +51,7 @@ class Clusters:
         return frozenset(host.address for host in self._hosts_of.get(cluster, ()) if host.healthy)
 
     def unhealthy(self, route: Route) -> dict[str, str]:
-        """Returns, by id, what is wrong with each of the app's ready instances that Envoy does not route to."""
+        """Returns instance id → what is wrong, for each of the app's ready instances that Envoy does not route to."""
         missing: dict[str, str] = {}
         for track in Track:
             routable, check = self.healthy(cluster_name(route.app, track)), health_check(route.health_of(track))
@@ -86,7 +86,7 @@ class EnvoyAdmin:
         return {name: value.strip('"') for name, _, value in pairs}
 
     async def clusters(self, app: str | None = None) -> Clusters:
-        """Returns the clusters and endpoints of all apps or of one."""
+        """Returns Envoy's clusters with their endpoints: those of all apps or, given `app`, of one."""
         answer = await self._get("/clusters", format="json", filter=f"^{app}/" if app else "")
         statuses = [each for each in from_json(answer.content).get("cluster_statuses", []) if each["name"] != KEEPER]
         if app:

@@ -31,8 +31,8 @@ def step_over(rollout: Rollout, verdict: VerdictSummary, now: datetime) -> list[
 
 def next_step(rollout: Rollout, why: str, verdict: VerdictSummary | None, now: datetime) -> list[Rollout]:
     """Ends the active rollout's current step with the reason `why` and the verdict of its analysis (None: there was
-    none), and returns the states that follow: at the next step or, after the last one, waiting for a person to promote
-    it or, with `promote: automatic`, with its promotion requested.
+    none), and returns the rollout's states from then on: at the next step or, after the last one, waiting for a person
+    to promote it or, with `promote: automatic`, with its promotion requested.
     """
     if rollout.state is RolloutState.PAUSED:
         rollout = moved(rollout, RolloutState.PROGRESSING, why, now)

@@ -1,4 +1,4 @@
-"""Defines the route of one app: host names, endpoints of each track, rollout. Pure: `now` is an argument."""
+"""Defines the route of one app: host names, endpoints of production and canary, rollout. Pure: `now` is an argument."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Set
