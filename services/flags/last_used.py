@@ -16,8 +16,8 @@ MOST_KNOWN = 20_000
 
 
 class LastUsed:
-    """Records the time of each flag's last evaluation. An app that reads a flag's plain key in Redis does so unseen by
-    the service, so that is not recorded.
+    """Records the time of each flag's last evaluation. That an app reads a flag's plain Redis key is not recorded,
+    because the service does not see it.
     """
 
     def __init__(self, store: FlagStore, now: Callable[[], datetime]) -> None:
@@ -39,8 +39,8 @@ class LastUsed:
         return max((time for time in times if time), default=None)
 
     def last_alone(self, environment: Environment, key: str) -> datetime | None:
-        """Returns the time of the last evaluation of this flag alone; None if there was none. (A client that fetches
-        all flags may not use this one.)
+        """Returns the time of the last evaluation of this flag alone; None if there was none. An evaluation of all
+        flags together does not count, since its client may not use this flag.
         """
         flag_id = FlagId(environment, key)
         return self._unwritten.get(flag_id) or self._known.get(flag_id)

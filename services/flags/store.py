@@ -1,4 +1,4 @@
-"""Stores flags in Redis."""
+"""Stores flags in Redis, with their history and the plain Redis keys that hold their values."""
 
 import time
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
@@ -167,8 +167,8 @@ class FlagStore:
                 await pipe.execute()
 
     async def evaluated(self, flag_ids: Sequence[FlagId]) -> dict[FlagId, datetime]:
-        """Returns flag → the time of its last evaluation, as `note_evaluated` stored it. Flags without a time are left
-        out. When a flag is deleted, so is its time.
+        """Returns flag → the stored time of its last evaluation. Flags without a time are left out. When a flag is
+        deleted, so is its time.
         """
         async with self._redis.pipeline(transaction=False) as pipe:
             for flag_id in flag_ids:
@@ -178,8 +178,8 @@ class FlagStore:
 
 
 def _changed(seen: StorePosition, version: int, entries: Sequence[tuple[str, Mapping[str, str]]]) -> set[FlagId] | None:
-    """Returns the flags that changed between `seen` and `version`. `entries` holds the stream of changes from
-    `seen.entry` on. Returns None if they do not cover every change.
+    """Returns the flags that changed between the position `seen` and `version`. `entries` holds the stream of changes
+    from `seen.entry` on. Returns None if the entries do not cover every change.
     """
     if seen.entry:
         if not entries or entries[0][0] != seen.entry:

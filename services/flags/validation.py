@@ -26,8 +26,8 @@ def check(definition: Definition, before: Definition | None = None) -> None:
 
 
 def faults(definition: Definition, *, rules: bool = True) -> Iterator[tuple[str, str]]:
-    """Yields (path, fault with remedy) for each fault of the definition. Checks its targeting only if `rules` is True,
-    and its size only if it has no other fault.
+    """Yields (path, fault with remedy) for each fault of the definition. Checks the targeting rules only if `rules` is
+    True, and the size only if there is no other fault.
     """
     found = [*_faults_of_variants(definition), *_faults_of_metadata(definition.metadata)]
     if rules:

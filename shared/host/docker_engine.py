@@ -33,9 +33,9 @@ def socket_watch(environment: Mapping[str, str]) -> Loop:
 
 
 class SocketWatch:
-    """Calls `end` when the engine's unix socket, which DOCKER_HOST in `environment` names, has been replaced. An engine
-    that restarts listens on a new socket file, but a running container keeps the old file; only a restarted container
-    gets the new one. For an engine that is reached by TCP it does nothing.
+    """Calls `end` when the Docker Engine's unix socket, which DOCKER_HOST in `environment` names, has been replaced. An
+    engine that restarts listens on a new socket file, but a running container keeps the old file; only a restarted
+    container gets the new one. Does nothing for an engine that is reached by TCP.
     """
 
     def __init__(self, environment: Mapping[str, str], end: Callable[[], None]) -> None:

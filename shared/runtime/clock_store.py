@@ -1,4 +1,4 @@
-"""Detects jumps of the machine's clock, so that no data are deleted because of their age after one."""
+"""Detects jumps of the machine's clock, so that a jump does not make data look old and be deleted."""
 
 import json
 from datetime import datetime, timedelta

@@ -32,7 +32,9 @@ class KeyedTasks:
         return key in self._tasks
 
     def has_room_for(self, key: Hashable) -> bool:
-        """Returns True if `start` would start a task for this key now."""
+        """Returns True if `start` would start a task for this key now: the key has no task and does not pause, and
+        fewer than `at_a_time` tasks run.
+        """
         is_due = time.monotonic() >= self._not_before.get(key, 0.0)
         return is_due and key not in self._tasks and len(self._tasks) < self._at_a_time
 
