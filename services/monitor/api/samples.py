@@ -74,8 +74,8 @@ async def rows_of(
 ) -> tuple[list[Rollup], int]:
     """Returns one row for each time step, oldest first, and the length of the steps in seconds. `read` reads samples of
     `of`, an instance or a release. The time range is cut to the time for which samples are kept. The steps are longer
-    than `step_s` if there would be more than 1000 of them, and are whole minutes if the rows are made of minutes.
-    Raises Invalid if `since` is after `until`, and NotFound if nothing was measured.
+    than `step_s` if there would be more than 1000 of them, and are whole minutes if the rows aggregate minutes. Raises
+    Invalid if `since` is after `until`, and NotFound if nothing was measured.
     """
     moment = now()
     oldest = moment - ROWS_KEPT - RAW_KEPT

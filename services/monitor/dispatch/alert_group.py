@@ -36,8 +36,8 @@ class GroupedAlert(View):
 
 
 class AlertGroup(View):
-    """Holds the firing alerts of one release, or of the platform, and those that ended until the next flush, at which
-    messages about them are sent.
+    """Holds the firing alerts of one release, or of the platform, and those that have ended since the last flush. At a
+    flush, messages about both are made.
     """
 
     app: str
@@ -147,7 +147,9 @@ def update_message(group: AlertGroup, update: GroupUpdate, commit: str, link: st
 
 
 def due(groups: Mapping[str, AlertGroup], now: datetime) -> list[AlertGroup]:
-    """Returns the groups whose time has come, or is further ahead than it can be: the clock was set back."""
+    """Returns the groups to flush: those whose time has come, and those whose time lies further ahead than it ever
+    does, because the clock was set back.
+    """
     return [group for group in groups.values() if not timedelta() < group.look_at - now <= GROUP_INTERVAL]
 
 

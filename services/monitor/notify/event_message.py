@@ -1,7 +1,7 @@
 """Decides of which events people are notified, and composes the messages. Pure. People are notified of builds that
 failed (and of the first one that succeeds again), releases that failed or were rolled back, rollouts that were aborted,
-wait for a person or were promoted by themselves, analyses that hold or get no answer, and every change of scaling.
-Alerts are grouped first (`dispatch/alert_group.py`).
+wait for a person or were promoted automatically, canary analyses that stay uncertain or whose checks give no answer,
+and every change of scaling. Alerts are grouped first (`dispatch/alert_group.py`).
 """
 
 from collections.abc import Callable, Mapping

@@ -30,7 +30,7 @@ class PolicyStore:
         self._redis = redis
 
     async def policies(self) -> list[Policy]:
-        """Returns environment → policy, for the policies that people have set."""
+        """Returns the policies that people have set."""
         return [Policy.model_validate_json(text) for text in await self._redis.hvals(POLICIES)]
 
     async def put_policy(self, policy: Policy) -> None:
