@@ -121,8 +121,9 @@ class ActiveAlerts:
     def end_others(
         self, app: str, environment: Environment, releases: Container[str] | None, now: datetime, reason: str
     ) -> bool:
-        """Ends open alerts of the app's environment: those whose rule no longer applies, and, unless `releases` is
-        None, those about a release that is not in `releases`, with `reason`. Returns True if any alert was ended.
+        """Ends open alerts of the app's environment: those whose rule no longer applies and, unless `releases` is None,
+        those about a release that is not in `releases`. `reason` says why the latter end. Returns True if any alert was
+        ended.
         """
         ended = False
         for alert in list(self._open.get((app, environment), {}).values()):

@@ -115,7 +115,7 @@ class CanaryAnalyses:
         self._started_at = clock()
         self._open: dict[str, CanaryAnalysis] = {}
         self._wanted: dict[str, datetime] = {}
-        """Release → time at which its stored analysis was first missed; `load_wanted` reads it."""
+        """Release → time at which its stored analysis was first asked for; `load_wanted` then reads it."""
         self._loaded: dict[str, dict[str, Any] | None] = {}
         """Release → its stored analysis, not used yet; None if the store has none."""
         self._broken: set[str] = set()

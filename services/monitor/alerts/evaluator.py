@@ -85,8 +85,8 @@ class Evaluator:
             await self._evaluate_all(due, with_canary)
 
     def expect_change(self) -> None:
-        """Makes each step within the next 2 s read the registry of instances. It is called after an event about an
-        instance, a release or a rollout, because the registry may change a moment after the event.
+        """Makes each call of `step` within the next 2 s read the registry of instances. It is called after an event
+        about an instance, a release or a rollout, because the registry may change a moment after the event.
         """
         self._change_expected_at = self._clock()
 

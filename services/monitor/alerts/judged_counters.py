@@ -1,5 +1,4 @@
-"""Computes windows for the canary analysis: the requests between two successive readings of the proxy's counters. Pure.
-"""
+"""Computes windows for the canary analysis: the requests between two readings of the proxy's counters. Pure."""
 
 from collections.abc import Sequence
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""Defines how the value of each metric is computed, with which alert rules compare. A new metric gets a line here."""
+"""Defines how each metric is computed that alert rules compare with thresholds. A new metric gets a line here."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -39,9 +39,11 @@ class Point:
 
     at: datetime
     tracks: Mapping[Track, TrackTraffic]
-    """All requests of visitors."""
+    """Counters of all requests of visitors, by track."""
     compared: Mapping[Track, TrackTraffic]
-    """The requests that the canary analysis compares; the same as `tracks` if the proxy does not count them apart."""
+    """Counters of the requests that the canary analysis compares; the same as `tracks` if the proxy does not count them
+    apart.
+    """
 
     def counts(self, track: Track, *, compared: bool) -> TrackTraffic:
         return (self.compared if compared else self.tracks)[track]
@@ -101,8 +103,7 @@ class Window:
         self._read_at = now
 
     def release(self, track: Track) -> str | None:
-        """Returns the release that was on the track (production or canary) at the last reading; None if there was none.
-        """
+        """Returns the release that the last reading found on the track (production or canary); None without one."""
         return self._epoch[1].get(track) if self._epoch else None
 
     def canary_errors(self, release: str, now: datetime) -> Reading:
@@ -242,8 +243,7 @@ def _surely_worse(canary: TrafficReading, stable: TrafficReading) -> bool:
 
 
 def _surely_slower(canary: LatencyHistogram, stable: LatencyHistogram, stable_p95_ms: float) -> bool:
-    """Returns True if too many of the canary's answers are well above production's p95 latency for that to be chance.
-    """
+    """Returns True if more of the canary's answers are well above production's p95 latency than chance explains."""
     share, stable_share = (share_above(each, stable_p95_ms + SLOWER_MS / 2) for each in (canary, stable))
     return excess_z(share, canary.total, stable_share, stable.total) >= SURE_Z
 

@@ -25,7 +25,8 @@ class MantelHaenszel:
             self.weight += sign * canary_of * stable_of / both
 
     def difference(self) -> float | None:
-        """Returns by how much the canary's share exceeds production's; None if no slice of time has requests of both.
+        """Returns by how much the canary's share exceeds production's; None if they never had requests at the same
+        time.
         """
         return self.above / self.weight if self.weight > NOTHING else None
 
@@ -57,7 +58,9 @@ class VanElteren:
         self.variance += sign * mine * others / 12 * (both + 1 - ties / (both * (both - 1))) / (both + 1) ** 2
 
     def z(self) -> float:
-        """Returns by how many standard deviations the canary's ranks exceed what chance gives; above 0 is slower."""
+        """Returns by how many standard deviations the canary's latencies rank above what chance gives; below 0 is
+        faster.
+        """
         return self.score / math.sqrt(self.variance) if self.variance > NOTHING else 0.0
 
 

@@ -27,8 +27,7 @@ class Quantile:
         return self.canary_ms / self.stable_ms - 1
 
     def harm(self, least_ms: float) -> float:
-        """Returns the slow-down as a fraction, 0.25 for 25 %; at most 0 if the canary is less than `least_ms` slower.
-        """
+        """Returns the slow-down as a fraction, 0.25 for 25 %; at most 0 if the canary is not `least_ms` slower."""
         return self.slow_down if self.canary_ms - self.stable_ms >= least_ms else min(self.slow_down, 0.0)
 
 

@@ -1,5 +1,5 @@
-"""Tests the whole rollout for harm once, at its end. The lanes test all the time, which costs them statistical power; a
-test that is done once finds harm of which they could not be certain.
+"""Tests the whole rollout for harm once, at its end. The judge's lanes, each a test for one kind of harm, test all the
+time, which costs them statistical power; a test that is done once finds harm of which they could not be certain.
 """
 
 import math

@@ -160,8 +160,8 @@ class Judge:
         self._state.lanes[name].rest(seconds, self.margins.of(name))
 
     def _look(self) -> None:
-        """Fails the canary if a lane's evidence for its kind of harm is high enough, the measured harm is large enough,
-        and enough visitors met it.
+        """Fails the canary if, for one kind of harm, both the evidence (the capital of its lane) and the measured harm
+        are large enough, and enough visitors met it.
         """
         state, margins = self._state, self.margins
         certain = [name for name, lane in state.lanes.items() if lane.capital >= margins.certainty]

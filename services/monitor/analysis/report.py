@@ -17,7 +17,7 @@ from shared.proxy_models import VerdictResult
 LATENCY: tuple[LaneName, ...] = ("latency", "gross latency")
 BOUNDED_AT = (0.5, 0.9)
 ALMOST = 0.99
-"""Largest part of the evidence needed for certainty that the score counts while the canary has not failed."""
+"""Largest progress towards certainty of harm, from 0 to 1, that the score counts while the canary has not failed."""
 
 
 def report(

@@ -14,7 +14,7 @@ from services.monitor.analysis.strata import RECENT, PairSums, Strata, Stratifie
 class ReweightedErrors:
     """Holds errors and requests (`…_of`) of the canary and of production. Production's share of errors is as if its
     requests were spread over the rollout's steps as the canary's are; `stable_of` is the number of requests that would
-    give the share so precisely without reweighting.
+    be as precise without this reweighting.
     """
 
     canary_of: float
@@ -27,7 +27,7 @@ class ReweightedErrors:
 class ReweightedLatency:
     """Holds requests by latency bucket, and their number (`…_of`), of the canary and of production. Production's are as
     if they were spread over the rollout's steps as the canary's are; `stable_of` is the number of requests that would
-    be so precise without reweighting.
+    be as precise without this reweighting.
     """
 
     canary: Sequence[int]

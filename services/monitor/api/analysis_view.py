@@ -96,8 +96,8 @@ class AnalysisView(View):
 
 
 def analysis_view(record: AnalysisRecord, points: Sequence[SeriesPoint], checks: Sequence[CheckState]) -> AnalysisView:
-    """Returns the answer about the rollout. `checks` are the present states of the app's own checks; for a rollout that
-    has ended, those at its end are shown.
+    """Returns the answer to a request for the analysis of a rollout. `checks` are the present states of the app's own
+    metrics and hooks; for a rollout that has ended, those at its end are shown.
     """
     end = record.verdicts[-1] if record.verdicts and record.ended_at else None
     return AnalysisView(

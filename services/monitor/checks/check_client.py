@@ -43,8 +43,7 @@ class CheckClient:
         await self._http.aclose()
 
     async def value(self, url: str, headers: Mapping[str, str]) -> float:
-        """Calls the URL of a metric and returns its value. Raises CheckError if there is no answer that can be judged.
-        """
+        """Calls a metric's URL and returns its value. Raises CheckError if there is no answer that can be judged."""
         answer = _json(await self._call("GET", url, headers))
         value = answer.get("value") if isinstance(answer, dict) else answer
         if isinstance(value, bool) or not isinstance(value, int | float):

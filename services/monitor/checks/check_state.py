@@ -15,7 +15,7 @@ TOLD_AFTER = 4  # tries in a row without an answer
 
 class CheckResult(StrEnum):
     UNKNOWN = "unknown"
-    """It was not called yet."""
+    """The metric or hook was not called yet."""
     PASS = "pass"
     BEYOND = "beyond"
     """The value breaks its bound, but not yet for enough checks in a row."""
@@ -70,8 +70,7 @@ class CheckState(View):
         return self.at is None or abs(now - self.at) >= timedelta(seconds=self.every_s)
 
     def hold(self, now: datetime) -> str | None:
-        """Returns why the rollout's step must not end because of this check; None if the check has passed, and lately.
-        """
+        """Returns why this check keeps the rollout's step from ending; None if it passed and its answer is recent."""
         if self.result is not CheckResult.PASS:
             return self.reason
         is_old = self.at is None or abs(now - self.at) > timedelta(seconds=FRESH * self.every_s)
@@ -79,7 +78,9 @@ class CheckState(View):
 
 
 def new_states(settings: AnalysisSettings) -> dict[str, CheckState]:
-    """Returns key → state of each check that is made while a rollout goes on; all are unknown."""
+    """Returns key → state of each of the app's metrics and hooks that is called while a rollout goes on; all are
+    unknown.
+    """
     states = [CheckState(name=each.name, kind=CheckKind.METRIC) for each in settings.metrics]
     hooks = [each for each in settings.hooks if each.when is not HookTime.AFTER]
     states += [CheckState(name=each.name, kind=CheckKind(each.when)) for each in hooks]
@@ -107,8 +108,7 @@ def measured(state: CheckState, metric: OwnMetric, value: float, now: datetime) 
 
 
 def answered(state: CheckState, refusal: str | None, now: datetime) -> CheckState:
-    """Returns the state after the hook has answered: `refusal` is the reason if it fails the canary, None if it passes.
-    """
+    """Returns the state after the hook has answered; `refusal` is the reason if it fails the canary, else None."""
     if refusal is None:
         update = {"result": CheckResult.PASS, "reason": "it passes"}
     else:

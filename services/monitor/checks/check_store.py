@@ -64,7 +64,7 @@ class CheckStore:
         await self._redis.hdel(SETTINGS, app)
 
     async def due(self) -> list[DueHook]:
-        """Returns all due hooks. An entry that cannot be parsed is logged and deleted."""
+        """Returns all calls of hooks that are due. An entry that cannot be parsed is logged and deleted."""
         found = []
         entries: Any = await self._redis.hgetall(DUE)
         for name, text in entries.items():
@@ -76,7 +76,7 @@ class CheckStore:
         return found
 
     async def put_due(self, hooks: Iterable[DueHook]) -> None:
-        """Stores due hooks; one with the same id is replaced."""
+        """Stores calls of hooks that are due; one with the same id is replaced."""
         async with self._redis.pipeline(transaction=True) as pipe:
             for each in hooks:
                 pipe.hset(DUE, each.id, each.model_dump_json())

@@ -129,7 +129,7 @@ class OwnChecks:
     # --- what follows
 
     def failure(self, release: str) -> str | None:
-        """Returns why the canary failed one of its app's own checks; None if it failed none."""
+        """Returns which of its app's own metrics and hooks the canary failed, and why; None if it failed none."""
         for state in self._states.get(release, {}).values():
             if state.result is CheckResult.FAIL:
                 return f"{state.title}: {state.reason}"
@@ -153,7 +153,7 @@ class OwnChecks:
         return [_gate_check(state, state.hold(now)) for state in asked]
 
     def states(self, release: str) -> list[CheckState]:
-        """Returns the states of the checks in the release's rollout; empty if the rollout has none or has ended."""
+        """Returns the states of the app's own metrics and hooks in the release's rollout; empty if it has none."""
         return list(self._states.get(release, {}).values())
 
     # --- calls
@@ -235,7 +235,7 @@ def hook_body(rollout: RolloutView, when: str, verdict: VerdictSummary | None) -
 
 
 def error_event(app: str, release: str, state: CheckState, now: datetime) -> Event:
-    """Returns the event that several calls in a row of one check had no answer that can be judged."""
+    """Returns the event which reports that a check gave no answer that can be judged in several calls in a row."""
     return Event(
         type=ERROR_EVENT,
         app=app,

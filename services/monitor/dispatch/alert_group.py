@@ -32,7 +32,7 @@ class GroupedAlert(View):
     value: str = ""
     threshold: str = ""
     gone: bool = False
-    """True if it ended because what it is about has ended."""
+    """True if it ended because its release, rollout or rule has ended."""
 
 
 class AlertGroup(View):
@@ -65,7 +65,7 @@ class GroupUpdate:
     """Id of the update. It is the same if the flush is repeated because its outcome could not be stored."""
     firing: list[GroupedAlert]
     resolved: list[GroupedAlert]
-    """Also those that are gone."""
+    """Alerts that have resolved, and those that ended because their release, rollout or rule has ended."""
     muted: bool = False
     """True if the alerts are silenced, so that the message is recorded but not sent."""
 

@@ -225,8 +225,7 @@ class AnalysisRecord(View):
 
     @property
     def recognised_share(self) -> float | None:
-        """Returns the share of the counted requests whose visitor a cookie identified, 0 to 1; None without requests.
-        """
+        """Returns the share of counted requests whose visitor a cookie identified, 0 to 1; None without requests."""
         requests = sum(counts.requests for counts in self.totals.values())
         return min(1.0, self.counted.total.get(RECOGNISED, 0) / requests) if requests else None
 

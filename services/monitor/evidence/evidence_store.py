@@ -1,4 +1,4 @@
-"""Stores the evidence of canary analyses in Redis."""
+"""Stores in Redis what canary analyses found: records of rollouts, and points for charts."""
 
 import logging
 from collections.abc import Iterable, Sequence

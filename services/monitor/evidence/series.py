@@ -18,8 +18,7 @@ ERRORS, LATENCY = "errors", "latency"
 
 
 class TrackPoint(View):
-    """Holds the figures of one track (production or canary) in one interval. The latencies are null without requests.
-    """
+    """Holds one track's figures (production's or the canary's) in one interval. Latencies are null without requests."""
 
     requests: int = 0
     errors: int = 0

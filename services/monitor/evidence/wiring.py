@@ -1,4 +1,4 @@
-"""Assembles the evidence of canary analyses and the apps' own checks, for `main.py`."""
+"""Assembles the parts that record what canary analyses find, and that call apps' own metrics and hooks."""
 
 import asyncio
 from collections.abc import Callable, Mapping

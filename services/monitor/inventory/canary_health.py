@@ -94,8 +94,8 @@ class CanaryHealth:
             self._judge(trouble, _is_still_ill(trouble, listed.get(trouble.instance)), now)
 
     def missed(self, now: datetime) -> None:
-        """Records that the registry did not answer. An instance of a canary that has been ill for 10 s then counts as
-        the canary's fault.
+        """Records that the registry did not answer. An instance of a canary of whose illness the monitor has known for
+        10 s then counts as the canary's fault.
         """
         for trouble in self._troubles.values():
             if now - trouble.seen_at >= UNDECIDED_FOR:
@@ -120,8 +120,8 @@ class CanaryHealth:
         self._production.pop(app, None)
 
     def reading(self, app: str, release: str) -> Reading | None:
-        """Returns the number of the canary's instances that are ill through its own fault. The value is None while it
-        is not decided whether there are any. Returns None if no instance is ill.
+        """Returns a reading with the number of the canary's instances that are ill through its own fault; its value is
+        None while it is not decided whether there are any. Returns None if no instance is ill.
         """
         own = [each for each in self._troubles.values() if (each.app, each.release) == (app, release)]
         blamed = [each for each in own if each.is_blamed]
@@ -202,7 +202,7 @@ def _was_ready_at_its_end(trouble: Trouble, record: InstanceRecord, times: Probe
 
 
 def _is_stale(trouble: Trouble, record: InstanceRecord) -> bool:
-    """Returns True if the registry does not know of the trouble yet."""
+    """Returns True if the registry's record of the instance is older than the trouble, and still calls it ready."""
     return record.state is InstanceState.READY and record.updated_at <= trouble.at
 
 

@@ -45,9 +45,9 @@ def plain_notification(event: Event, links: Links) -> Notification | None:
 
 
 def _build(subject: Subject) -> Message | None:
-    """Returns the message about a build. Returns None for a failure that its release reports, for a success after a
-    success, for a pre-receive build, whose result git shows to the pusher, and for the rebuild of an artifact, about
-    which there is an alert.
+    """Returns the message about a build. Returns None for a failure about which the message about its release reports,
+    for a success after a success, for a pre-receive build, whose result git shows to the pusher, and for the rebuild of
+    an artifact, about which there is an alert.
     """
     event = subject.event
     if (event.model_extra or {}).get("door") is True or extra(event, "rebuilds"):

@@ -109,8 +109,8 @@ def unanswered(subject: Subject) -> Message | None:
 
 
 def _of_steps(subject: Subject, what: str, effect: str) -> Message:
-    """Returns the message about a rollout that goes in steps. `what` is the predicate of its subject, such as `is
-    paused`; `effect` is the sentence on what that means for the canary, and what the reader may do.
+    """Returns the message about a rollout. `what` follows the release's id in the subject line, such as `is paused`;
+    `effect` is a sentence on what that means for the canary, and what the reader may do.
     """
     event = subject.event
     return compose(

@@ -15,8 +15,8 @@ UNKNOWN_SCORE = 50
 
 
 class GateVerdict(Protocol):
-    """Defines what decides about the end of a step in the verdict of the canary's judge: `requests` is the number of
-    requests of each track in this rollout, and `reason` a sentence for people.
+    """Defines the part of the canary judge's verdict that decides about the end of a step: `requests` is the number of
+    requests of each track (production and canary) in this rollout, and `reason` a sentence for people.
     """
 
     @property

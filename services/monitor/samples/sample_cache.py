@@ -92,7 +92,7 @@ class SampleCache:
         return sorted(found, key=lambda item: (item.started_at, item.id), reverse=True)
 
     def missed(self) -> None:
-        """Records that the deployer did not answer. Once it answers again, `silence` begins to count from 0."""
+        """Records that the deployer did not answer. Once it answers again, times without samples count from 0."""
         self._answered_at = None
         self._absent.clear()
 

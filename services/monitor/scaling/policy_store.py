@@ -23,7 +23,7 @@ class PolicyStore:
     Policy), `monitor:decisions:<app>:<environment>` (number → Decision), `monitor:scaling` (`<app>:<environment>` →
     numbers of the newest decision and the newest change). Every method raises `redis.RedisError` if Redis is
     unreachable; a write is atomic. The caller numbers the decisions of an environment without a gap. There is only one
-    writer, because the monitor locks its home.
+    writer, because the monitor locks its data folder.
     """
 
     def __init__(self, redis: Redis) -> None:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from services.monitor.analysis.lanes.margins import LaneMargins
 
 CASH = 0.2
-"""Share of the capital that bets on nothing, and so is never lost."""
+"""Share of a lane's capital that bets on nothing, and so is never lost."""
 MOST_RETURNED = 0.1
 MOST = 10_000.0
-"""Largest capital. More would take long to lose again, and says nothing more."""
+"""Largest capital of a lane, its evidence for a harm. More would take long to lose again, and says nothing more."""
 MOST_LOG = 300.0
 
 

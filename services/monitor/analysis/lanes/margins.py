@@ -66,6 +66,6 @@ class Margins:
     """
 
     def of(self, lane: LaneName) -> LaneMargins:
-        """Returns the margins of a lane."""
+        """Returns the margins of the lane, which is the test for one kind of harm."""
         found: LaneMargins = getattr(self, lane.replace(" ", "_"))
         return found
