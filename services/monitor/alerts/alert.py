@@ -111,7 +111,8 @@ def new_alert(rule: Rule, app: str, environment: Environment, release: str, now:
 
 
 def new_platform_alert(name: str, rule: str, service: str, now: datetime) -> Alert:
-    """Returns an inactive alert about a problem of the platform. `name` is the alert's id, `rule` the problem's kind.
+    """Returns an inactive alert about a problem of the platform. `name` is the alert's id, `rule` the kind of problem
+    that it is.
     """
     about = {"rule": rule, "app": "", "environment": None, "release": "", "service": service}
     return Alert(id=name, state=AlertState.INACTIVE, reason="", since=now, active_at=now, **about)

@@ -70,7 +70,9 @@ class CheckState(View):
         return self.at is None or abs(now - self.at) >= timedelta(seconds=self.every_s)
 
     def hold(self, now: datetime) -> str | None:
-        """Returns why this check keeps the rollout's step from ending; None if it passed and its answer is recent."""
+        """Returns why this check keeps the rollout's step from ending; None if it has passed. The last answer of a
+        check that is repeated must also be recent.
+        """
         if self.result is not CheckResult.PASS:
             return self.reason
         is_old = self.at is None or abs(now - self.at) > timedelta(seconds=FRESH * self.every_s)
