@@ -208,7 +208,7 @@ class BuildStore:
         await self._redis.hdel(f"build:heads:{app}", branch)
 
     async def judged(self, app: str) -> set[str]:
-        """Returns the ids of the last builds, one for each branch of the app, that ended in success, failure or error."""
+        """Returns the ids of the last builds (one a branch of the app) that ended in success, failure or error."""
         ids: Any = await self._redis.hvals(f"build:judged:{app}")
         return set(ids)
 
