@@ -29,8 +29,8 @@ def _end_processes(settings: SharedSettings, _: Mapping[str, str], timeout_s: fl
 
 
 def _end_containers(settings: SharedSettings, environment: Mapping[str, str], timeout_s: float) -> int:
-    """Ends the containers of all instances, and stores the present time in the file `<home>/stopped`. Returns the
-    number of containers that were running.
+    """Stops the containers of all instances, and writes the current time to the file `stopped` in the platform's data
+    folder. Returns the number of containers that were running.
     """
     from services.deployer.drivers.docker.container import Stack
     from services.deployer.drivers.docker.end import stop_containers  # needs Docker's package

@@ -34,9 +34,9 @@ class Analysis:
 
     async def measure(self, source: Path, exclusions: Exclusions, gates: Gates | None = None) -> dict[str, Measure]:
         """Analyses the files in the folder `source`; returns name of a gate → its measure (a figure with findings). It
-        changes or deletes some of the files, so `source` must be a copy. Functions of excluded files do not count. A
-        function above the gate's default threshold, or above that in `gates` if it is stricter, is a finding. If a tool
-        fails, its measures hold the reason in place of a figure; if a text file exceeds 10 MiB, all measures do.
+        changes or deletes some of the files, so `source` must be a copy. Functions in excluded files do not count. A
+        function above the gate's default threshold, or above a stricter one in `gates`, is a finding. If a tool fails,
+        its measures hold the reason instead of a figure; if a text file exceeds 10 MiB, all measures do.
         """
         too_large = await asyncio.to_thread(_made_plain, source)
         if too_large is not None:

@@ -41,8 +41,8 @@ def flaky_tests_router(store: BuildStore, history: HistoryStore, now: Callable[[
 
     @router.put("/{test:path}", response_model=Quarantine, summary="Quarantine a test")
     async def put(app: str, test: str, body: Annotated[QuarantineRequest, Body(examples=[EXAMPLE])]) -> Quarantine:
-        """Puts a test into quarantine until `until`: every verdict lists its failures, but they make no gate fail.
-        `test` is the id that verdicts show, `<class>::<name>`.
+        """Puts a test into quarantine until `until`: verdicts list its failures, but these fail no gate. `test` is the
+        id that verdicts show, `<class>::<name>`.
         """
         await store.app(app)
         at = now()

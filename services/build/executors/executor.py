@@ -209,8 +209,8 @@ class Executor(Protocol):
         ...
 
     async def remove(self, objects: ExecutorObjects) -> None:
-        """Removes the containers, networks and volumes of the builds, and the caches and images of the apps, that
-        `objects` names. Idempotent.
+        """Removes what `objects` names: containers, networks and volumes of builds, caches and images of apps.
+        Idempotent.
         """
         ...
 

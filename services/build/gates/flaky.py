@@ -53,8 +53,8 @@ class PastRun(View):
 
 
 class FlakyTest(View):
-    """Records a flaky test that a build's verdict lists: its failure is excused, or the build put it into quarantine.
-    The quarantine ends at `until`.
+    """Records a flaky test that a build's verdict lists: its failure does not count, or the build put it into
+    quarantine. The quarantine ends at `until`.
     """
 
     test: str
@@ -68,7 +68,8 @@ class FlakyTest(View):
 
 @dataclass(frozen=True)
 class Suite:
-    """Holds the verdict on the tests of one step: which failures count, and which are excused as flaky."""
+    """Holds the verdict on the tests of one step: which failures count, and which do not because their tests are flaky.
+    """
 
     failures: int
     """Number of failures that count for the gate `test_failures`."""
@@ -125,11 +126,11 @@ def weigh(
     at_most: int,
     now: datetime,
 ) -> Suite:
-    """Returns the verdict on the tests of a step. A failure is excused if its test is in quarantine, since it was found
-    flaky lately, or passed in the other run of this build. `runs` holds the one or two runs of the step in this build;
-    `earlier` holds those of the same step and commit in other builds; `known` holds test → quarantine. If more than
-    `at_most` tests outside a quarantine both failed and passed, the cause is probably something else, and none of these
-    is excused or put into quarantine.
+    """Returns the verdict on the tests of a step. A failure does not count (is excused) if its test is in quarantine,
+    since it was found flaky lately, or passed in the other run of this build. `runs` holds the one or two runs of the
+    step in this build; `earlier` those of the same step and commit in other builds; `known` is test → quarantine. If
+    more than `at_most` tests outside a quarantine both failed and passed, the cause is probably something else, and
+    none of these is excused or put into quarantine.
     """
     failed = frozenset[str]().union(*(run.failed for run in runs))
     passed = frozenset[str]().union(*(run.passed for run in runs))

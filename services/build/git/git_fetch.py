@@ -34,7 +34,7 @@ class FetchFailed(Exception):
 class Fetcher:
     """Fetches from apps' sources (repositories at a forge) with git. For ssh it uses the keys and known hosts of the
     user that runs the service. `vault` decrypts the sources' access tokens; `path_variable` is the PATH for git;
-    `guard` decides which addresses may be called; `timeout_s` limits a whole fetch.
+    `guard` decides which addresses may be connected to; `timeout_s` limits a whole fetch.
     """
 
     def __init__(
@@ -60,8 +60,8 @@ class Fetcher:
 
     async def fetch(self, app: str, source: Source, branches: Collection[str]) -> None:
         """Updates, in the app's repository, those of `branches` that exist in the source: all of them or none. A branch
-        that was deleted in the source is kept. Two calls for one app must not overlap. Idempotent. A cancelled call
-        ends git. Raises FetchFailed if git fails or the address is refused.
+        that was deleted in the source is kept. Two calls for one app must not overlap. Idempotent. Cancelling the call
+        terminates git. Raises FetchFailed if git fails or the address is refused.
         """
         try:
             token = self._vault.open(source.token) if source.token else ""

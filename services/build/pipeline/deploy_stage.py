@@ -65,9 +65,10 @@ class DeployStage:
         return await self._end_of(release)
 
     async def cancel(self, reason: str) -> End | None:
-        """Ends the build's release if it does not serve visitors yet, and returns None. If it does, withdraws the
-        request to stop the build, waits until the release is live or has failed, and returns the build's final state
-        and the reason. If the deployer refuses or does not answer, returns the state `error` and the reason.
+        """Ends the build's release if it does not serve visitors yet. Returns None if no release is under way any more,
+        so that the caller can end the build. If the release serves visitors already, withdraws the request to stop the
+        build, waits until the release is live or has failed, and returns the build's final state and the reason. If the
+        deployer refuses or does not answer, returns the state `error` and the reason.
         """
         recorder, deployer, stop = self._recorder, self._context.deployer, Stop()
         if not recorder.build.deploying or recorder.build.environment is None:

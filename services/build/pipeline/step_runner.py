@@ -181,7 +181,7 @@ class StepRunner:
 
     def _is_excused(self, outcome: Outcome, cases: CaseCount, reported: Reported, suite: Suite) -> bool:
         """Returns True if the failure of a step does not count: its last command exited by itself with an error, all
-        its reports were read, and each failed test is excused, as flaky tests in quarantine are.
+        its reports were read, and each failed test is flaky, so that its failure does not count.
         """
         explained = bool(cases.failed) and not cases.unnamed and cases.failed.keys() <= suite.excused
         whole = reported.cases is cases and not reported.unreadable

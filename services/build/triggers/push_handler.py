@@ -74,10 +74,10 @@ class PushHandler:
         await self._repositories.in_thread(partial(self._repositories.ensure, app, gated=made.gate is not None))
 
     async def reconcile(self) -> None:
-        """Queues builds for pushes that no hook has reported, and for branches that have got an environment in the
-        meantime. A loop calls it. git runs only for apps whose branches may have changed. An app whose repository
-        cannot be read does not delay the others; at the end RuntimeError is raised for it, so that the loop counts as
-        failing.
+        """Queues builds for pushes that no hook has reported, and for branches that were given an environment after
+        they were pushed. A loop calls it. git runs only for apps whose branches may have changed. An app whose
+        repository cannot be read does not delay the others; at the end RuntimeError is raised for it, so that the loop
+        counts as failing.
         """
         failing: dict[str, str] = {}
         begun_ns = time.time_ns()
@@ -135,7 +135,7 @@ class PushHandler:
         return await self._repositories.in_thread(self._repositories.commit, name, commit) is not None
 
     async def held(self, name: str, commits: Collection[str]) -> set[str]:
-        """Returns those of `commits` (full ids) that the app's repository holds."""
+        """Returns those of `commits` (full ids) that the app's repository contains."""
         return await self._repositories.in_thread(self._repositories.holds, name, commits) if commits else set()
 
     async def queue(self, name: str, *, branch: str | None, commit: str | None) -> Build:

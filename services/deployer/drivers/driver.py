@@ -91,7 +91,7 @@ class InstanceSpec:
 
     @property
     def release(self) -> str:
-        """Returns the id of the instance's release, as the app gets it; empty if it has none."""
+        """Returns the id of the instance's release, from the variable `SLIPWAY_RELEASE`; empty if that is not set."""
         return self.environment.get("SLIPWAY_RELEASE", "")
 
 
@@ -215,8 +215,8 @@ class Driver(Protocol):
 
     async def stop(self, instance_id: str, grace_s: float) -> None:
         """Stops the instance: SIGTERM, then SIGKILL after `grace_s` seconds. Returns when all its processes have ended.
-        If the instance has ended already, it ends processes that are left of it. A cancelled call may have sent SIGTERM
-        only.
+        If the instance has ended already, ends processes that it has left. If the call is cancelled, the instance may
+        have got SIGTERM only.
         """
         ...
 

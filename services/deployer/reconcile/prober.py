@@ -84,7 +84,7 @@ class Prober:
 
     def records(self, instance_ids: Iterable[str], now: datetime) -> dict[str, ProbeRecord]:
         """Returns instance id → the times of its last probes, for those of `instance_ids` of which a probe has
-        succeeded or failed. `now` is the present time.
+        succeeded or failed. `now` is the current time.
         """
         monotonic = time.monotonic()
 

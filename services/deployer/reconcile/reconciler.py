@@ -199,9 +199,9 @@ class Housekeeping:
 
     @contextlib.asynccontextmanager
     async def _locked(self, environment_ids: Sequence[EnvironmentId], within_s: float) -> AsyncIterator[bool]:
-        """Holds all the locks and yields True. If one is not free within `within_s` seconds, holds none and yields
-        False. With several locks `within_s` must be 0, because waiting for one while holding another would block that
-        environment.
+        """Holds the locks of all these environments during a `with` block, and yields True. If one is not free within
+        `within_s` seconds, holds none and yields False. With several locks `within_s` must be 0, because waiting for
+        one while holding another would block that environment.
         """
         async with contextlib.AsyncExitStack() as held:
             is_locked = True

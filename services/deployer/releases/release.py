@@ -231,8 +231,8 @@ def leading(releases: Iterable[Release]) -> Release | None:
 
 
 def unneeded_folders(by_environment: Sequence[Sequence[Release]], needed: Collection[Artifact]) -> set[str]:
-    """Returns the paths, relative to the home, of the artifact folders that an app's releases use, except those of
-    artifacts in `needed`. `by_environment` holds the releases of each environment of the app.
+    """Returns the paths, relative to the platform's data folder, of the artifact folders that an app's releases use,
+    except those of artifacts in `needed`. `by_environment` holds the releases of each environment of the app.
     """
     artifacts = [release.artifact for releases in by_environment for release in releases]
     folders = {artifact.ref for artifact in artifacts if artifact.kind == "directory"}

@@ -190,8 +190,8 @@ class CanaryAnalyses:
 
     def _begin(self, rollout: RolloutView, judged: JudgedTraffic, now: datetime) -> CanaryAnalysis | None:
         """Returns the analysis of a rollout of which this process has none: the one that an earlier process has stored,
-        or a new one. Returns None while the store has not answered, for 2 s at most. No request is lost by that, since
-        the proxy's counters go on.
+        or a new one. Returns None while the store has not answered, for 2 s at most. The requests of these 2 s still
+        count, since the proxy's counters go on.
         """
         release, opened_at = judged.release, rollout.opened_at
         if opened_at is None or opened_at < self._started_at:

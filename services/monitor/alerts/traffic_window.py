@@ -71,7 +71,9 @@ class TrafficReading:
         return 0 < self.errors < ENOUGH_ERRORS and self.requests < ENOUGH_TO_COMPARE
 
     def figures(self, track: Track) -> dict[str, JsonValue]:
-        """Returns `<track>_requests`, `<track>_errors` and `seconds`, as evidence for an alert."""
+        """Returns `<track>_requests`, `<track>_errors` and `seconds`, as evidence for an alert; the track is `stable`
+        (production) or `canary`.
+        """
         return {f"{track}_requests": self.requests, f"{track}_errors": self.errors, "seconds": round(self.seconds, 1)}
 
 

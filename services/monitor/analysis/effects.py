@@ -43,7 +43,9 @@ class Effect:
 
 
 def quantiles(section: Section, buckets: Buckets) -> list[Quantile]:
-    """Returns p50, p90 and p99 of both tracks, but only those for which both have enough requests."""
+    """Returns p50, p90 and p99 of both tracks (production and canary), but only those for which both have enough
+    requests.
+    """
     latency, found = section.latency, []
     for name, (share, needed) in NEEDED.items():
         if latency is not None and min(latency.canary_of, latency.stable_of) >= needed:
@@ -54,9 +56,10 @@ def quantiles(section: Section, buckets: Buckets) -> list[Quantile]:
 
 
 def effects(sections: Sections, buckets: Buckets, least_ms: float) -> dict[LaneName, Effect | None]:
-    """Returns kind of harm → how large it is: over the whole rollout, or half of that over the last 2 minutes,
-    whichever is larger. For gross harm, that over the last 20 to 40 s counts as well; for an outage, it alone. None if
-    too little is known. A slow-down of less than `least_ms` counts as none.
+    """Returns kind of harm → how large it is; None if too little is known. It is measured over the whole rollout, and
+    over the last 2 minutes, where half of it counts; the larger value is returned. For gross harm, a third value,
+    measured over the last 20 to 40 s, is compared too; an outage is measured only over these. A slow-down of less than
+    `least_ms` counts as 0.
     """
     errors = [_errors(each) for each in (sections.whole, sections.newest, sections.latest)]
     latency = [slow_down(each, buckets, least_ms) for each in (sections.whole, sections.newest, sections.latest)]
@@ -82,8 +85,8 @@ def _client_errors(section: Section) -> Effect | None:
 
 
 def slow_down(section: Section, buckets: Buckets, least_ms: float) -> Effect | None:
-    """Returns the largest slow-down among p50, p90 and p99; None if there are too few requests for each of them. One of
-    less than `least_ms` counts as none.
+    """Returns the largest slow-down among p50, p90 and p99; None if there are too few requests for each of them. A
+    slow-down of less than `least_ms` counts as 0.
     """
     worst = max(quantiles(section, buckets), key=lambda each: each.harm(least_ms), default=None)
     return Effect(worst.harm(least_ms), section, worst) if worst else None

@@ -1,5 +1,5 @@
-"""Tests the whole rollout for harm once, at its end. The judge's lanes, each a test for one kind of harm, test all the
-time, which costs them statistical power; a test that is done once finds harm of which they could not be certain.
+"""Tests the whole rollout for harm once, at its end. The judge's lanes, each a test for one kind of harm, test in every
+window of a few seconds, which costs them statistical power. A test that is done only once finds smaller harm.
 """
 
 import math
@@ -17,8 +17,8 @@ LEAST_Z = 2.58
 
 def failed_test(state: JudgeState, margins: Margins, buckets: Buckets) -> tuple[LaneName, Effect] | None:
     """Tests once, over the whole rollout, whether the canary has more errors and whether it is slower than production.
-    Returns the kind of harm that was found, with its size; None if there is none. Each test leaves out the stratum
-    (slice of 20 s) in which the canary was worst, so that one incident does not fail it.
+    Returns the kind of harm that was found, with its size; None if none was found. Each test ignores the slice of 20 s
+    in which the canary was worst, so that one incident does not fail it.
     """
     section = whole(state.strata, without=state.strata.worst_for_errors())
     tests, difference = section.tests, section.tests.errors.difference()

@@ -84,8 +84,9 @@ def _bounds(section: Section, buckets: Buckets, margins: Margins, design_effect:
 def _slow_down_bound(
     latency: ReweightedLatency | None, share: float, buckets: Buckets, margins: Margins, design_effect: float
 ) -> float | None:
-    """Returns the upper bound of the canary's slow-down at the quantile `share`; None if it is not known. If it is less
-    than `least_ms`, it is returned as a slow-down with which the canary passes.
+    """Returns the upper bound of the canary's slow-down at the quantile `share`, as a fraction; None if it is not
+    known. If the bound is at most `least_ms` in milliseconds, the fraction is lowered to one with which the canary
+    passes.
     """
     bound = slow_down_bound(latency, share, buckets, design_effect) if latency else None
     stable = buckets.quantile(latency.stable, share) if latency else None

@@ -1,6 +1,7 @@
-"""Adds up the requests of a whole rollout, or of its newest part. Production's requests are reweighted, as if they were
-spread over the rollout's steps as the canary's are. What changes for both tracks from step to step is then no
-difference between them (Simpson's paradox). Steps in which one track has no requests are left out.
+"""Adds up the requests of a whole rollout, or of its newest part. Production's requests are weighted, so that each step
+of the rollout counts as much for production as for the canary. What changes for both tracks (production and canary)
+from step to step is then no difference between them (Simpson's paradox). Steps in which one track has no requests do
+not count.
 """
 
 from collections.abc import Iterable, Sequence
@@ -38,7 +39,9 @@ class ReweightedLatency:
 
 @dataclass(frozen=True)
 class Section:
-    """Holds the requests of both tracks in a part of the rollout: sums for tests, and counts by step of the rollout."""
+    """Holds the requests of both tracks (production and canary) in a part of the rollout: sums for tests, and counts by
+    step of the rollout.
+    """
 
     tests: StratifiedTests
     steps: list[PairSums]
@@ -55,7 +58,9 @@ class Section:
 
     @cached_property
     def errors(self) -> ReweightedErrors | None:
-        """Returns both tracks' errors, reweighted by step; None if no step has requests of both tracks."""
+        """Returns the errors of both tracks (production and canary), production's weighted so that each step of the
+        rollout counts as much as for the canary. Returns None if no step has requests of both.
+        """
         return _reweighted(
             [
                 (each.canary.errors, each.canary.requests, each.stable.errors, each.stable.requests)
@@ -65,7 +70,9 @@ class Section:
 
     @cached_property
     def client_errors(self) -> ReweightedErrors | None:
-        """Returns both tracks' client errors, reweighted by step; None if no step has requests of both tracks."""
+        """Returns the client errors (4xx) of both tracks (production and canary), production's weighted so that each
+        step of the rollout counts as much as for the canary. Returns None if no step has requests of both.
+        """
         return _reweighted(
             [
                 (each.canary.client_errors, each.canary.requests, each.stable.client_errors, each.stable.requests)
@@ -75,7 +82,9 @@ class Section:
 
     @cached_property
     def latency(self) -> ReweightedLatency | None:
-        """Returns both tracks' latencies, reweighted by step; None if no step has latencies of both tracks."""
+        """Returns the latencies of both tracks (production and canary), production's weighted so that each step of the
+        rollout counts as much as for the canary. Returns None if no step has latencies of both.
+        """
         counted = [(sum(each.canary.latency), sum(each.stable.latency), each) for each in self.steps]
         parts = [(mine, others, each) for mine, others, each in counted if mine and others]
         if not parts:
@@ -94,8 +103,10 @@ class Section:
 
 
 def _reweighted(steps: Iterable[tuple[int, int, int, int]]) -> ReweightedErrors | None:
-    """Returns the errors of all steps together, production's reweighted. Each of `steps` holds the canary's errors and
-    requests, and then production's. Returns None if no step has requests of both.
+    """Returns the sums over all steps of a rollout. Production's errors are weighted: a step counts by its share of the
+    canary's requests, so that what changes for both from step to step is no difference between them. Each of `steps` is
+    (errors of the canary, its requests, errors of production, its requests); one without requests of both is skipped.
+    Returns None if all are skipped.
     """
     parts = [each for each in steps if each[1] and each[3]]
     if not parts:
@@ -109,8 +120,8 @@ def _reweighted(steps: Iterable[tuple[int, int, int, int]]) -> ReweightedErrors 
 
 @dataclass(frozen=True)
 class Sections:
-    """Holds the requests of both tracks in the whole rollout, in its last 2 minutes (`newest`) and in its last 20 to 40
-    s (`latest`).
+    """Holds the requests of both tracks (production and canary) in the whole rollout, in its last 2 minutes (`newest`)
+    and in its last 20 to 40 s (`latest`).
     """
 
     whole: Section

@@ -176,7 +176,7 @@ def evidence_of(capital: float) -> str:
 
 
 def errors_of(counts: Mapping[Track, StepCounts], track: Track) -> str:
-    """Formats a track's errors for people: `12 of 130 (9.2 %)`."""
+    """Formats the errors of a track (production or canary) for people: `12 of 130 (9.2 %)`."""
     figures = counts.get(track, StepCounts())
     share = percent_of(figures.errors, figures.requests)
     return f"{figures.errors} of {figures.requests}" + ("" if share is None else f" ({two_digits(share)} %)")

@@ -20,8 +20,9 @@ REPEAT_INTERVAL = timedelta(hours=4)
 
 
 class GroupedAlert(View):
-    """Describes an alert as its last event did. `firing` is false once it is resolved or gone. `at` and `reason` belong
-    to its state; `value` and `threshold` are its figures as text, empty if the event has none.
+    """Describes an alert by its last event, which said that it fires, is resolved or is gone (`firing` is false in the
+    last two cases). `at` is the time of that event, `reason` its reason; `value` and `threshold` are its figures as
+    text, empty if it has none.
     """
 
     id: str

@@ -67,8 +67,9 @@ class CanaryHealth:
     def record(
         self, instances: Instances, probes: Mapping[str, ProbeRecord], now: datetime, excused: Collection[str]
     ) -> None:
-        """Records the instances that the registry listed at `now`, with their probes. Ill canary instances in `excused`
-        are not judged.
+        """Judges the ill instances of canaries by what the registry listed at `now`: `instances` is app → track
+        (production or canary) → instances, `probes` is instance id → its last probes. `excused` holds the ids of
+        instances for which no canary is blamed: they were killed at their memory limit, which can still be raised.
         """
         self._ill_at = {name: at for name, at in self._ill_at.items() if now - at < UNDECIDED_FOR}
         apps = instances.keys() | {app for app, health in self._production.items() if health.is_ill}
@@ -178,10 +179,10 @@ def _fails(times: ProbeRecord | None) -> bool:
 def _was_well_meanwhile(
     trouble: Trouble, is_still_ill: bool, record: InstanceRecord, times: ProbeRecord | None, now: datetime
 ) -> bool:
-    """Returns True if the instance of production was well for 5 s on end, and in that time has answered a probe that
-    was sent after the canary's second failed one. The 5 s must lie before the canary's trouble, unless that lasts. An
-    instance of production that misses a probe in the same seconds thus excuses the canary until it has been well again
-    for 5 s.
+    """Returns True if the instance of production was well for 5 s without a break, and in that time answered a probe
+    that was sent after the canary's second failed one. The 5 s must lie before the canary's trouble, unless that lasts.
+    So if an instance of production misses a probe in the same seconds, the canary is not blamed before that instance
+    has been well again for 5 s.
     """
     if times is None or times.answered_at is None or times.well_since is None:
         answered_at, well_since = now - UNNOTICED_FOR, record.updated_at

@@ -24,8 +24,9 @@ SHUTDOWN_EXIT_CODES = (0, 137, 143, 255)
 
 @dataclass(frozen=True)
 class Stack:
-    """Names one installation of the platform (a stack) on an engine, which may host several. The stack's containers,
-    images, networks and volumes have a label with its `id`; a stack never changes objects of another one.
+    """Identifies one installation of the platform (a stack) on a container engine, which several stacks may share. All
+    containers, images, networks and volumes of a stack have a label with its `id`; a stack never changes those of
+    another one.
     """
 
     id: str

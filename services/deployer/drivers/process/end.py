@@ -95,9 +95,10 @@ async def end(record: ProcessRecord, grace_s: float) -> None:
 
 
 def stop_instances(home: Path, timeout_s: float) -> int:
-    """Ends every instance of the home, once the deployer has ended: SIGTERM to all, SIGKILL to those that are left
-    after `timeout_s` seconds. Returns how many instances were running. Their records say that the platform stopped
-    them, so that the next deployer starts them again and does not count this as a crash.
+    """Ends every instance whose record is in `home`, the platform's data folder, once the deployer has ended: SIGTERM
+    to all, SIGKILL to those that are left after `timeout_s` seconds. Returns how many instances were running. Their
+    records say that the platform stopped them, so that the next deployer starts them again and does not count this as a
+    crash.
     """
     root, running = instances_root(home), []
     for instance_id in instance_ids_in(root):
