@@ -15,7 +15,7 @@ class KeptParts(Generic[Key, Part]):
     """Caches data that consist of one part for each key, such as the instances of each app. After a change of one part,
     only that part is read again, so that the cost of a change does not grow with the number of parts. All parts are
     read again if they were last read more than 5 s ago. `read_all` reads all parts from their source, and `read` those
-    of the given keys; both leave out empty parts.
+    of the given keys; neither returns empty parts.
     """
 
     def __init__(

@@ -1,5 +1,5 @@
 """Measures the functions of a folder with lizard. It runs as a program of its own and imports nothing of the platform.
-Its arguments are the folder, a file with a JSON list of the paths to leave out, and the word `comments` if lines with
+Its arguments are the folder, a file with a JSON list of the paths to skip, and the word `comments` if lines with
 comments are to be counted. It prints lines of JSON: `[complexity, lines, path, first line, name]` for each function;
 `{"unread": path, "error": name of the exception}` for each file on which lizard breaks; `{"left_out": path}` for each
 file of the list that lizard could read; with `comments`, also `{"comments": [lines with comments, lines of code,

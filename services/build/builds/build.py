@@ -57,7 +57,7 @@ class StepRun(View):
 
 
 class Inferred(View):
-    """Records one entry that the manifest leaves out and that a build inferred from the commit's files."""
+    """Records one entry that is missing in the manifest and that a build inferred from the commit's files."""
 
     key: str = Field(description="`steps`, `run` (its command) or `run.port`.")
     value: str

@@ -180,8 +180,8 @@ def failure_reason(app: str, source: Source, lines: list[str], token: str) -> st
 
 
 def _set(app: str, source: Source, **changes: str) -> str:
-    """Returns, for a message, the API call that makes `changes` to the app's source. It also has the source's other
-    fields, because the call would drop those that it leaves out.
+    """Returns, for a message, the API call that makes `changes` to the app's source. It also names the source's other
+    fields, because the call would delete those that it does not name.
     """
     kept = source.model_dump(include={"forge", "url", "username", "api_url"}, exclude_none=True)
     return api_call("PUT", f"/apps/{app}", {"source": kept | changes})

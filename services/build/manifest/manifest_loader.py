@@ -27,7 +27,8 @@ class LoadedManifest:
 
     manifest: Manifest
     inferred: tuple[Inferred, ...]
-    """Entries that the manifest leaves out, with the values that were inferred and the files that these come from."""
+    """Entries that are missing in the manifest, with the values that were inferred and the files that these come from.
+    """
     stages: tuple[LanguagePart, ...]
     """Parts of the app, one for each language, from which an image is built."""
     port_is_written: bool

@@ -68,7 +68,7 @@ class Measure:
     rest: float = 0
     """Largest value among functions that are no finding, for the gates `complexity` and `function_length`; else 0."""
     left_out: tuple[str, ...] = ()
-    """Files of the commit that the figure leaves out, each with the rule or setting because of which it does."""
+    """Files of the commit that the figure does not count, each with the rule or setting because of which it does."""
 
 
 def brief(text: str) -> str:

@@ -63,10 +63,11 @@ def end_overdue(world: World, starting: Release, now: datetime) -> Iterator[Chan
 
 def credit_after_restart(world: World, starting: Release, now: datetime) -> Iterator[Change]:
     """Yields the change that takes time off the wait of a starting release when a new process of the deployer first
-    sees it, since the deployer may have been down for long. If an instance was never started, that is all of the time;
-    otherwise so much that 15 s are left for a probe and the proxy's answer. It counts as time in which the platform was
-    unavailable, at most 10 minutes in all, so that repeated restarts do not extend the wait without end. Only the first
-    such time is not limited: the deployer may have been down longer, or the clock may have been set forward.
+    sees it, since the deployer may have been down for long. If an instance of the release was not started yet, the
+    whole wait is taken off; otherwise so much that 15 s are left for a probe and the proxy's answer. The time taken off
+    counts as time in which the platform was unavailable, at most 10 minutes in all, so that repeated restarts do not
+    extend the wait without end. Only the first such time is not limited: the deployer may have been down longer, or the
+    clock may have been set forward.
     """
     if starting.away_since is not None or starting.clock_from is None:
         return
