@@ -68,8 +68,7 @@ class FlakyTest(View):
 
 @dataclass(frozen=True)
 class Suite:
-    """Holds the verdict on the tests of one step: which failures count, and which do not because their tests are flaky.
-    """
+    """Holds the verdict on one step's tests: which failures count, and which do not, because their tests are flaky."""
 
     failures: int
     """Number of failures that count for the gate `test_failures`."""
