@@ -70,13 +70,13 @@ _LOGGERS = "type.googleapis.com/envoy.extensions.access_loggers."
 
 
 def create_access_log(folder: Path) -> None:
-    """Creates the file in Envoy's folder, unless it exists."""
+    """Creates the access log in Envoy's folder, unless it exists."""
     create_log(folder / ACCESS_LOG)
 
 
 def create_log(path: Path) -> None:
-    """Creates a log, unless it exists; only its owner may read it. Envoy appends to it, and would create it readable
-    for all users.
+    """Creates a log, unless it exists; only its owner may read it. Envoy appends to this file, and would otherwise
+    create it readable for all users.
     """
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
 
