@@ -45,7 +45,7 @@ _ENDED: Json = {"log_type_filter": {"types": ["DownstreamEnd"]}}
 """Filter for the line of a request that has ended."""
 
 _REQUEST_OPERATORS = {
-    "time": "%START_TIME(%Y-%m-%dT%H:%M:%S.%3fZ)%",
+    "time": "%START_TIME%",
     "route": "%ROUTE_NAME%",
     "method": "%REQ(:METHOD):20%",
     "scheme": "%REQ(X-FORWARDED-PROTO):10%",
