@@ -11,8 +11,8 @@ LOOK_AGAIN_S = 0.01
 
 def marked_pids(name: str, value: str) -> list[int]:
     """Returns the pids of living processes that were started with `name=value` in their environment; processes of other
-    users are not found. Blocks for about 30 ms. If it finds none, it reads all processes once more, because a process
-    that is just starting may have no environment yet or be missing in the list.
+    users are not found. Blocks for about 30 ms. If none is found, reads all processes once more, because a process that
+    is just starting may have no environment yet or be missing in the list.
     """
     found = _look(name, value)
     if not found:
@@ -22,8 +22,8 @@ def marked_pids(name: str, value: str) -> list[int]:
 
 
 def pids_by_value(name: str) -> dict[str, list[int]]:
-    """Returns value → pids of the living processes that were started with `name=value` in their environment. It reads
-    all processes once, which for many values is cheaper than `marked_pids` for each.
+    """Returns value → pids of the living processes that were started with `name=value` in their environment. Reads all
+    processes once, which for many values is cheaper than a search for each.
     """
     found: defaultdict[str, list[int]] = defaultdict(list)
     for process in psutil.process_iter():
