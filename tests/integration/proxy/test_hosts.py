@@ -179,14 +179,6 @@ async def test_a_mapped_app_keeps_its_own_canary_cookie_header_and_counts(
         assert {(await ask(stack, "notes.localhost", "/api", x_canary="always")).body for _ in range(4)} == {"api"}
 
 
-async def test_the_page_of_an_app_shows_its_hosts_and_paths(stack: Stack, apps: dict[str, RawApp]) -> None:
-    paths = [{"prefix": "/shared", "app": "api"}]
-    await put(stack, "notes", hosts=["*.example.com"], canonical_host="www.example.com", catch_all=True, paths=paths)
-    page = (await stack.api.get("/apps/notes/rollout", headers={"accept": "text/html"})).text
-    for text in ("notes.localhost", "*.example.com", "www.example.com", "Unknown host names", "/shared"):
-        assert text in page
-
-
 async def test_hosts_and_paths_change_under_load_without_a_lost_request(stack: Stack, apps: dict[str, RawApp]) -> None:
     """500 requests/s, for a host and a path that stay, while others come and go."""
     seen: Counter[tuple[int, str]] = Counter()
