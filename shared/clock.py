@@ -41,7 +41,7 @@ class Clock:
         self._last = wall(), steady()
 
     def now(self) -> datetime:
-        """Returns the current time, aware and in UTC; pydantic serialises it as RFC 3339."""
+        """Returns the current time, timezone-aware, in UTC; pydantic serialises it as RFC 3339."""
         wall, expected = self._read()
         return expected if _is_step(wall - expected) else wall
 

@@ -37,12 +37,12 @@ class RegistryView(View):
 
 
 class Registry:
-    """Stores the registry in Redis. A service is the key `registry:service:<name>:<id>` (JSON, which expires after 15
-    s); the instances of a track are the hash `registry:instance:<app>:<track>` (JSON by instance id).
-    `registry:services` and `registry:tracks` name these keys, so that no reader has to scan all keys of Redis. The
-    stream `registry:changes` names the app of each write, so that a reader of all apps reads only those that have
-    changed. Services announce themselves every 5 s; only the deployer writes and deletes instances. Methods raise
-    RedisError if Redis does not answer; callers should then keep what they last read.
+    """Stores in Redis where services and apps' instances can be reached. A service is the key
+    `registry:service:<name>:<id>` (JSON, which expires after 15 s); the instances of a track (`stable` for production,
+    or `canary`) are the hash `registry:instance:<app>:<track>` (JSON by id). `registry:services` and `registry:tracks`
+    name these keys, so that readers need not scan Redis. The stream `registry:changes` names the app of each write, so
+    that readers read only apps that have changed. Services announce themselves every 5 s; only the deployer writes
+    instances. Methods raise RedisError if Redis does not answer; callers should then keep what they last read.
     """
 
     def __init__(self, redis: Redis) -> None:

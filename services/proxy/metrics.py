@@ -1,4 +1,4 @@
-"""Exports the proxy's traffic figures as Prometheus metrics."""
+"""Exports each app's numbers of requests and errors as Prometheus metrics."""
 
 from collections.abc import Iterator
 

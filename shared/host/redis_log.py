@@ -12,8 +12,8 @@ LONGEST = 600
 
 def last_words(log: Path, after: int = 0) -> str:
     """Returns the last two warnings in the log of Redis, with the time of the last one; they say why Redis ended or
-    refuses writes. Searches only the log after its first `after` bytes, and leaves out warnings that Redis writes at
-    every start or end. Returns an empty text if there are none, or if the log is not on this machine.
+    refuses writes. Searches only the log after its first `after` bytes, and ignores warnings that Redis writes at every
+    start or end. Returns an empty text if there are none, or if the log is not on this machine.
     """
     try:
         with log.open("rb") as file:
@@ -24,7 +24,7 @@ def last_words(log: Path, after: int = 0) -> str:
 
 
 def last_words_in(text: str) -> str:
-    """Returns the last two warnings in `text`, a part of the log of Redis, with the time of the last one; leaves out
+    """Returns the last two warnings in `text`, a part of the log of Redis, with the time of the last one; ignores
     warnings that Redis writes at every start or end. Returns an empty text if there are none.
     """
     lines = text.splitlines()

@@ -100,7 +100,7 @@ class EnvoyAdmin:
         return next((stat["value"] for stat in from_json(answer.content)["stats"] if "value" in stat), 0)
 
     async def reopen_logs(self) -> None:
-        """Makes Envoy open its access log again, or a new one if there is no file of that name."""
+        """Makes Envoy reopen its access log (after rotation), creating the file if it is missing."""
         await self._call("POST", "/reopen_logs")
 
     async def bootstrap(self) -> str:

@@ -68,8 +68,9 @@ def resumed(rollout: Rollout, why: str, now: datetime) -> list[Rollout]:
 
 
 def held(rollout: Rollout, hold: str, verdict: VerdictSummary) -> Rollout:
-    """Returns the rollout with `hold`, the reason why its current step goes on although its time is over, and with
-    `verdict`. If only the verdict's time has changed, returns the same object.
+    """Returns the rollout with `hold`, the reason why its current step is extended beyond its time, and with `verdict`,
+    the summary of the judge's verdict on the canary. If nothing but the verdict's time has changed, returns the same
+    object.
     """
     known = rollout.verdict
     if known and rollout.hold == hold and known == verdict.model_copy(update={"at": known.at}):

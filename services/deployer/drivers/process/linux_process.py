@@ -34,7 +34,7 @@ class ProcessStat:
 
 @cache
 def boot_id() -> str:
-    """Returns the kernel's boot id, which is another one after each start of the machine."""
+    """Returns the kernel's boot id, which changes at each start of the machine."""
     return (PROC / "sys/kernel/random/boot_id").read_text().strip()
 
 
