@@ -1,5 +1,6 @@
 """Changes the edge settings of apps: which host names they have, and which of their paths other apps get."""
 
+import asyncio
 import re
 
 from services.proxy.control.control_plane import ControlPlane
@@ -8,6 +9,7 @@ from services.proxy.routes.host_names import WILDCARD, checked
 from shared.errors import Conflict, Invalid
 
 CONFIRM_S = 5.0
+SETTLE_S = 0.01
 _PREFIX = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)+")
 
 
@@ -34,6 +36,7 @@ class EdgeService:
         settings = self._checked(app, asked)
         self._control.put(self._control.route(app).model_copy(update={"edge": settings}))
         await self._control.confirm(app, CONFIRM_S)
+        await asyncio.sleep(SETTLE_S)  # the admin reports the main thread; Envoy's workers follow it within 6 ms
         return settings
 
     def _checked(self, app: str, asked: EdgeSettings) -> EdgeSettings:
