@@ -25,7 +25,8 @@ def test_a_good_canary_goes_from_step_to_step_and_is_promoted_without_a_lost_req
 ) -> None:
     app = bad_app(stack, "stepping", tmp_path / "stepping")
     file = app.repository.folder / "slipway.yml"
-    file.write_text(yaml.safe_dump({**yaml.safe_load(file.read_text()), "canary": {"steps": STEPS, "promote": "automatic"}}))
+    canary_part = {"canary": {"steps": STEPS, "promote": "automatic"}}
+    file.write_text(yaml.safe_dump({**yaml.safe_load(file.read_text()), **canary_part}))
     app.repository.commit("first")
     app.deliver(Environment.PRODUCTION)
     app.repository.commit("second")
