@@ -37,6 +37,7 @@ def _connection_manager(settings: SharedSettings, name: str, folder: Path) -> Js
         "stat_prefix": name,
         "rds": {"route_config_name": name, "config_source": file_source(folder / rds_file(name))},
         "use_remote_address": True,
+        "strip_trailing_host_dot": True,  # browsers send the dot that people write; it means the same host
         "server_header_transformation": "PASS_THROUGH",
         "http_protocol_options": {"accept_http_10": True},
         "upgrade_configs": [{"upgrade_type": "websocket"}],

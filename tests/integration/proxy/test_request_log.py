@@ -49,7 +49,7 @@ async def test_a_request_is_a_line_of_json_without_query_and_secrets(
         "route": "notes/stable",
         "method": "POST",
         "scheme": "http",
-        "host": http.base_url.netloc.decode(),
+        "host": "notes.localhost",
         "path": "/pay",
         "status": 200,
         "received_bytes": 5,
