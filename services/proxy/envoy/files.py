@@ -12,8 +12,8 @@ from services.proxy.envoy.clusters import eds_file
 from services.proxy.envoy.configuration import SHARED_FILES, Configuration, in_writing_order
 from services.proxy.envoy.limits import read_file_limit
 from services.proxy.envoy.spare_space import SpareSpace
-from services.proxy.envoy.visitor_limits import BUSY, PRESSURE_FILE
 from services.proxy.routes.route import Route
+from services.proxy.visitors.visitor_limits import BUSY, PRESSURE_FILE
 from shared.config import SharedSettings
 from shared.models import Track
 

@@ -105,7 +105,7 @@ def test_the_canary_stands_first_in_the_split() -> None:
         if "weighted_clusters" in entry["route"]
     ]
     expected = [{"name": "notes/split", "weight": 33}, {"name": "notes/stable", "weight": 67}]
-    assert weighted == [expected] * 2  # for visitors with a cookie, and new ones
+    assert weighted == [expected] * 4  # for visitors with a cookie, and new ones; GET and HEAD, and others
 
 
 def test_no_route_names_the_canary_once_it_drains() -> None:
