@@ -37,7 +37,7 @@ def protocol_options(default_host: str) -> Json:
 
 def refusal_filter() -> Json:
     """Returns the HTTP filter that refuses what is valid HTTP, but no visitor needs."""
-    refused = {"trace": _is(":method", {"exact": "TRACE"}), "two hosts": _is(":authority", {"contains": ","})}
+    refused = {"trace": _is(":method", {"exact": "TRACE"}), "two-hosts": _is(":authority", {"contains": ","})}
     policies = {
         name: {"permissions": [{"header": header}], "principals": [{"any": True}]} for name, header in refused.items()
     }
