@@ -43,13 +43,13 @@ def forwarded(got: Got) -> dict[str, list[str]]:
 SPOOFS = [
     *("X-Forwarded-For: 198.51.100.1", "X-Forwarded-Proto: https", "X-Forwarded-Host: evil.example"),
     *("X-Forwarded-Port: 443", "Forwarded: for=198.51.100.1;proto=https", "X-Real-IP: 198.51.100.1"),
-    *("True-Client-IP: 198.51.100.1", "X-Client-IP: 198.51.100.1", "X-Forwarded-Prefix: /evil", "X-Scheme: https"),
+    *("True-Client-IP: 198.51.100.1", "X-Client-IP: 198.51.100.1", "X-Forwarded-Prefix: /evil"),
     *("X-Forwarded-Ssl: on", "Front-End-Https: on", "X-Original-URL: /admin", "X-Rewrite-URL: /admin"),
 ]
 
 
 def test_what_an_untrusted_client_says_of_itself_is_set_anew(edge: Edge) -> None:
-    own = {"for": [CLIENT], "proto": ["http"], "host": [HOST], "port": [str(edge.settings.public_port)]}
+    own = {"for": [CLIENT], "proto": ["http"], "host": [], "port": [str(edge.settings.public_port)]}
     assert forwarded(edge.ask()) == own
     spoofed = edge.ask(*SPOOFS, "X-Forwarded-For: 198.51.100.2")
     assert forwarded(spoofed) == own
@@ -91,7 +91,7 @@ def test_a_balancer_names_the_client_by_the_proxy_protocol(edge: Edge) -> None:
     port = edge.settings.proxy_protocol_port
     for header in (proxy_v1(VISITOR), proxy_v2(VISITOR)):
         got = edge.ask(*SPOOFS, port=port, source=PROXY, first=header)
-        assert forwarded(got) == {"for": [VISITOR], "proto": ["http"], "host": [HOST], "port": ["443"]}
+        assert forwarded(got) == {"for": [VISITOR], "proto": ["http"], "host": [], "port": ["443"]}
     through = edge.ask(f"X-Forwarded-For: {VISITOR}", port=port, source=PROXY, first=proxy_v1(SECOND_PROXY))
     assert through.values("x-forwarded-for") == [VISITOR]  # a trusted proxy behind the balancer
 
