@@ -29,7 +29,7 @@ def file_of(resource: str) -> str:
 
 
 def read(folder: Path, resource: str) -> Assignment | None:
-    """Returns the endpoints in the resource's file; None if the file is missing or cannot be read."""
+    """Returns the endpoints in the resource's file in `folder`; None if the file is missing or cannot be read."""
     path = folder / file_of(resource)
     try:
         document: Any = json.loads(path.read_bytes())

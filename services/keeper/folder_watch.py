@@ -16,8 +16,8 @@ _BUFFER = 65_536
 
 
 class FolderWatch:
-    """Watches a folder from its construction on. Raises OSError, whose text names the remedy, if that is not
-    possible.
+    """Watches a folder for files that are moved into it, from the construction of the object on. Raises OSError, whose
+    text names the remedy, if Linux refuses to watch the folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -28,7 +28,7 @@ class FolderWatch:
             raise OSError(number, REMEDIES.get(number, os.strerror(number)), str(folder))
 
     def fileno(self) -> int:
-        """Returns the file descriptor, which becomes readable when a file was moved into the folder."""
+        """Returns the file descriptor, which becomes readable when a file has been moved into the folder."""
         return int(self._descriptor)
 
     def moved(self) -> set[str] | None:

@@ -4,9 +4,9 @@ public       splits by override header, then cookie, then chance; without a cana
 production   production's instances only
 canary       the canary's instances only
 
-A route's name is `<app>/<kind>`, and the access log has it: `known` and `new` (visitors with and without a cookie, whom
-chance assigns to a track), `stable` (no split), `always` and `never` (override header), `production` and `canary` (the
-listeners of these names), and `page` (Envoy's own pages).
+A route's name, which is in the access log, is `<app>/<kind>`. The kinds are `known` and `new` (visitors with and
+without a cookie, whom chance assigns to production or the canary), `stable` (production, no split), `always` and
+`never` (override header), `production` and `canary` (the listeners of these names), and `page` (Envoy's own pages).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -37,7 +37,9 @@ NO_CANARY = "runs no canary at this moment."
 
 @dataclass(frozen=True)
 class Target:
-    """Names a cluster that gets `weight` percent of a route's requests, and the track whose instances get them."""
+    """Names a cluster that gets `weight` percent of a route's requests, and the track (production or canary) whose
+    instances get them.
+    """
 
     track: Track
     cluster: str
@@ -65,7 +67,9 @@ def route_configuration(listener: str) -> Json:
 
 
 def virtual_host(listener: str, route: Route) -> Json:
-    """Returns the app's host names and its routes on the listener."""
+    """Returns the app's part of the listener's routes (an Envoy VirtualHost): the app's host names, and where their
+    requests go.
+    """
     domains = sorted(route.hosts) + (["*"] if route.catch_all else [])
     return {"name": route.app, "domains": domains, "routes": ROUTES[listener](route)}
 
@@ -88,9 +92,9 @@ def _public(route: Route) -> list[Json]:
 
 
 def _split(route: Route, weight: int) -> list[Json]:
-    """Returns the routes that split visitors, so that each visitor stays with one track. The canary is first in the
-    list, so that a growing weight only moves visitors from stable to the canary. What is hashed contains the release,
-    so that each rollout begins with other visitors.
+    """Returns the routes that split visitors, so that each visitor stays with production or the canary. The canary is
+    first in the list, so that a growing weight only moves visitors from production to the canary. The hash by which
+    Envoy chooses includes the release, so that each rollout begins with other visitors.
     """
     assert route.rollout is not None
     release, mirror = route.rollout.release, route.mirror_percent()
@@ -162,8 +166,8 @@ def _forward(
 
 
 def _clusters(targets: Sequence[Target], changes: Mapping[Track, Json]) -> Json:
-    """Returns the part of a route's action that names its clusters. `changes` holds what changes the headers of the
-    requests to a track, if there are several.
+    """Returns the part of a route's action that names its clusters. If there are several, `changes` holds, by track,
+    how the headers of requests to it are changed.
     """
     if len(targets) == 1:
         return {"cluster": targets[0].cluster}
@@ -174,8 +178,9 @@ def _clusters(targets: Sequence[Target], changes: Mapping[Track, Json]) -> Json:
 
 
 def _request_headers(route: Route, track: Track, *, mirror: bool) -> Json:
-    """Returns what changes the headers of GET and HEAD requests to the track. With `mirror`, only a request to
-    production has the header that names the cluster for its copy, never one that a visitor sent.
+    """Returns how Envoy changes the headers of GET and HEAD requests to the track (production or canary). With
+    `mirror`, a request to production gets the header that names the cluster for its copy; the same header from a
+    visitor is replaced or removed.
     """
     added = once_more(route, track)
     if mirror and track is Track.STABLE:
