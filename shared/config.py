@@ -80,6 +80,9 @@ class SharedSettings(BaseSettings):
     flags_port: int = Field(3003, description="The port of the service flags.")
     proxy_port: int = Field(3004, description="The port of the service proxy.")
     public_port: int = Field(3456, description="Envoy's port that splits visitors between production and canary.")
+    https_port: int = Field(
+        0, ge=0, le=65535, description="Envoy's port for HTTPS, which splits visitors as the public port does; 0: none."
+    )
     production_port: int = Field(50000, description="Envoy's port that leads to production only.")
     canary_port: int = Field(50100, description="Envoy's port that leads to the canary only.")
 
@@ -91,8 +94,10 @@ class SharedSettings(BaseSettings):
     @property
     def envoy_ports(self) -> dict[str, int]:
         """Returns the ports of Envoy's listeners, by the variable that sets them."""
+        https = {"SLIPWAY_HTTPS_PORT": self.https_port} if self.https_port else {}
         return {
             "SLIPWAY_PUBLIC_PORT": self.public_port,
+            **https,
             "SLIPWAY_PRODUCTION_PORT": self.production_port,
             "SLIPWAY_CANARY_PORT": self.canary_port,
         }

@@ -152,19 +152,20 @@ class Deployer(Server):
 class Stack:
     """One home; `service()` runs the proxy service in this process, as often as wanted."""
 
-    def __init__(self, home: Path, redis_url: str, redis: Redis) -> None:
+    def __init__(self, home: Path, redis_url: str, redis: Redis, **settings: Any) -> None:
         self.deployer = Deployer()
         self.registry = Registry(redis)
-        self.settings = Settings(
-            home=home,
-            token=SecretStr(TOKEN),
-            redis_url=redis_url,
-            proxy_port=free_port(),
-            deployer_port=self.deployer.port,
-            public_port=free_port(),
-            production_port=free_port(),
-            canary_port=free_port(),
-        )
+        defaults: dict[str, Any] = {
+            "home": home,
+            "token": SecretStr(TOKEN),
+            "redis_url": redis_url,
+            "proxy_port": free_port(),
+            "deployer_port": self.deployer.port,
+            "public_port": free_port(),
+            "production_port": free_port(),
+            "canary_port": free_port(),
+        }
+        self.settings = Settings(**defaults | settings)
         self.api: httpx.AsyncClient
         self.envoy: subprocess.Popen[bytes] | None = None
         self.keeper: subprocess.Popen[bytes] | None = None
@@ -322,8 +323,8 @@ class OwnRedis:
 
 
 @contextlib.contextmanager
-def running_stack(home: Path, redis_url: str, redis: Redis) -> Iterator[Stack]:
-    stack = Stack(home, redis_url, redis)
+def running_stack(home: Path, redis_url: str, redis: Redis, **settings: Any) -> Iterator[Stack]:
+    stack = Stack(home, redis_url, redis, **settings)
     try:
         stack.start_keeper()
         stack.start_envoy()
