@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from functools import partial
+from typing import TYPE_CHECKING
 
 import httpx
 from fastapi import FastAPI
@@ -13,10 +14,7 @@ from services.proxy.api.edge import edge_router
 from services.proxy.api.page_views import ProxyPages
 from services.proxy.api.pages import pages_router
 from services.proxy.api.rest import router, traffic_router
-from services.proxy.certificates.account_file import AccountFile
-from services.proxy.certificates.acme_client import AcmeClient
 from services.proxy.certificates.certificate_service import CertificateService
-from services.proxy.certificates.issuer import CertificateIssuer
 from services.proxy.config import Settings
 from services.proxy.control.auto_pause import AutoPause, answers
 from services.proxy.control.control_plane import ControlPlane
@@ -50,6 +48,9 @@ from shared.security.vault import Vault
 from shared.store import RedisError, connect
 from shared.web.app import configure_logging, create_app
 from shared.web.server import serve
+
+if TYPE_CHECKING:
+    from services.proxy.certificates.issuer import CertificateIssuer
 
 CERTIFICATES_STALE_S = 300.0  # a step waits for the certificate authority
 DESCRIPTION = "Routes, canary rollouts and traffic figures; Envoy, configured by files, carries the visitors."
@@ -90,8 +91,7 @@ def build_app(settings: Settings) -> FastAPI:
     deployer = ServiceClient("deployer", settings, registry, http)
     deployer_tasks = DeployerTasks(control, deployer)
     rollouts = RolloutService(control, deployer_tasks.check_promotion)
-    vault = partial(certificate_vault, folder)
-    certificates = CertificateService(control, vault)
+    certificates = CertificateService(control, partial(certificate_vault, folder))
     pages = ProxyPages(control, counts, reader, settings)
     loops = [
         Loop("save", control.save, every_s=1.0, woken=save_due),
@@ -103,11 +103,7 @@ def build_app(settings: Settings) -> FastAPI:
         Loop("traffic", reader.keep_current, every_s=1.0),
         Loop("pauses", AutoPause(control, partial(answers, deployer)).step, every_s=1.0),
     ]
-    issuer = None
-    if settings.acme_directory:
-        account = AccountFile(folder, vault, settings.acme_directory, settings.acme_email)
-        client = AcmeClient(settings.acme_directory, settings.acme_ca)
-        issuer = CertificateIssuer(control, certificates, client, account, settings.acme_http_port)
+    if issuer := _issuer(settings, control, certificates):
         loops.append(Loop("certificates", issuer.step, every_s=2.0, stale_s=CERTIFICATES_STALE_S))
 
     @contextlib.asynccontextmanager
@@ -141,6 +137,20 @@ def build_app(settings: Settings) -> FastAPI:
         collectors=[TrafficCollector(control, counts)],
         resources=resources,
     )
+
+
+def _issuer(settings: Settings, control: ControlPlane, certificates: CertificateService) -> "CertificateIssuer | None":
+    if not settings.acme_directory:
+        return None
+    from services.proxy.certificates.account_file import AccountFile  # the packages for ACME take 8 MiB
+    from services.proxy.certificates.acme_client import AcmeClient
+    from services.proxy.certificates.issuer import CertificateIssuer
+
+    folder = envoy_folder(settings)
+    vault = partial(certificate_vault, folder)
+    account = AccountFile(folder, vault, settings.acme_directory, settings.acme_email)
+    client = AcmeClient(settings.acme_directory, settings.acme_ca)
+    return CertificateIssuer(control, certificates, client, account, settings.acme_http_port)
 
 
 def run() -> None:

@@ -7,24 +7,8 @@ import pytest
 from services.proxy.certificates.renewal import due_hosts, failed_attempt, is_overdue, recent_orders, renew_at
 from services.proxy.routes.certificate import Certificate, CertificateAttempt, CertificateSource
 from services.proxy.routes.route import Route
+from tests.support.proxy.certificates import HOST, certificate
 from tests.support.proxy.routes import NOW, endpoint, route
-
-HOST = "notes.example.com"
-DAYS_90 = timedelta(days=90)
-
-
-def certificate(source: CertificateSource = CertificateSource.ACME, lasts: timedelta = DAYS_90) -> Certificate:
-    return Certificate(
-        source=source,
-        names=[HOST],
-        issuer="Test",
-        fingerprint="ab" * 32,
-        not_before=NOW,
-        not_after=NOW + lasts,
-        set_at=NOW,
-        chain="chain",
-        sealed_key="sealed",
-    )
 
 
 def app(held: Certificate | None = None, next_at: datetime | None = None) -> Route:
@@ -41,7 +25,7 @@ def app(held: Certificate | None = None, next_at: datetime | None = None) -> Rou
         (app(), timedelta(), [HOST]),
         (app(certificate()), timedelta(days=59), []),
         (app(certificate()), timedelta(days=60), [HOST]),
-        (app(certificate(CertificateSource.OWN)), timedelta(days=100), []),
+        (app(certificate(source=CertificateSource.OWN)), timedelta(days=100), []),
         (app(next_at=NOW + timedelta(seconds=60)), timedelta(seconds=59), []),
         (app(next_at=NOW + timedelta(seconds=60)), timedelta(seconds=60), [HOST]),
         (app(certificate(), NOW + timedelta(days=61)), timedelta(days=60), []),

@@ -6,26 +6,12 @@ from typing import Any
 import pytest
 
 from services.proxy.envoy.routes import virtual_host
-from services.proxy.routes.certificate import Certificate, CertificateSource
 from services.proxy.routes.edge import EdgeSettings, TlsSettings
 from services.proxy.routes.route import Route
-from tests.support.proxy.routes import NOW, endpoint, route
+from tests.support.proxy.certificates import certificate
+from tests.support.proxy.routes import endpoint, route
 
 HOSTS = ["notes.example.com", "notes.localhost"]
-
-
-def certificate(host: str = "notes.example.com") -> Certificate:
-    return Certificate(
-        source=CertificateSource.OWN,
-        names=[host],
-        issuer="Test",
-        fingerprint="ab" * 32,
-        not_before=NOW,
-        not_after=NOW,
-        set_at=NOW,
-        chain="chain",
-        sealed_key="sealed",
-    )
 
 
 def secured(tls: TlsSettings | None = None, *hosts: str) -> Route:
@@ -99,3 +85,12 @@ def test_hsts_is_told_for_as_long_as_the_app_says() -> None:
 def test_hsts_without_a_redirect_is_refused() -> None:
     with pytest.raises(ValueError, match="needs `redirect: true`"):
         TlsSettings(hsts=300)
+
+
+def test_the_answer_for_an_authority_comes_before_every_other_route() -> None:
+    given = secured().model_copy(update={"challenges": {"token": "answer"}})
+
+    first = virtual_host("public", given, 443)["routes"][0]
+
+    assert first["match"] == {"path": "/.well-known/acme-challenge/token"}
+    assert first["direct_response"] == {"status": 200, "body": {"inline_string": "answer"}}
