@@ -36,7 +36,7 @@ from services.proxy.counting.request_counts import RequestCounts
 from services.proxy.envoy.access_log import ACCESS_LOG
 from services.proxy.envoy.admin import EnvoyAdmin, version_stat
 from services.proxy.envoy.files import EnvoyFiles, envoy_folder, prepare
-from services.proxy.machine.file_limit import read_file_limit
+from services.proxy.envoy.limits import read_file_limit
 from services.proxy.metrics import TrafficCollector
 from services.proxy.routes.rollout import Rollout
 from services.proxy.routes.route import Route

@@ -5,7 +5,6 @@ After a failed promotion the rollout is paused until a person resumes it. If the
 5 s, it is paused until the deployer answers again. Each of these packages may import only those above it:
 
 routes/        routes, endpoints, rollouts and their evidence; deployer liveness; storage in Redis
-machine/       the machine's limit of open files; disk space for the proxy's own files
 envoy/         Envoy's bootstrap, clusters, routes and files; its admin interface
 counting/      request counts and latencies per track, from Envoy's access log
 control/       the only writer of routes; registry sync, rollout service, deployer tasks, automatic pause, Envoy loops

@@ -36,7 +36,7 @@ from services.proxy.envoy.files import (
     envoy_folder,
     prepare,
 )
-from services.proxy.machine.file_limit import read_file_limit
+from services.proxy.envoy.limits import read_file_limit
 from services.proxy.metrics import TrafficCollector
 from services.proxy.routes.route_store import RouteStore
 from shared.clock import now

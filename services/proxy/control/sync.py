@@ -12,7 +12,7 @@ from services.proxy.control.envoy_loops import for_each
 from services.proxy.counting.request_counts import RequestCounts
 from services.proxy.envoy.admin import Clusters
 from services.proxy.envoy.clusters import cluster_name
-from services.proxy.machine.file_limit import FileLimit
+from services.proxy.envoy.limits import FileLimit
 from services.proxy.routes.route import (
     Route,
     instance_route,

@@ -11,9 +11,8 @@ from services.proxy.envoy.access_log import create_access_log
 from services.proxy.envoy.bootstrap import bootstrap
 from services.proxy.envoy.clusters import eds_file
 from services.proxy.envoy.configuration import SHARED_FILES, Configuration, in_writing_order
+from services.proxy.envoy.limits import read_file_limit
 from services.proxy.envoy.visitor_limits import BUSY, PRESSURE_FILE
-from services.proxy.machine.file_limit import read_file_limit
-from services.proxy.machine.spare_space import SpareSpace
 from services.proxy.routes.certificate import Certificate
 from services.proxy.routes.route import Route
 from shared.config import SharedSettings
@@ -64,7 +63,7 @@ def prepare(settings: SharedSettings) -> Path:
 
 
 class EnvoyFiles:
-    """Writes Envoy's files. `versions` holds file name → version on disk; `spare` is room for when the disk is full.
+    """Writes Envoy's files. `versions` holds file name → version on disk.
     Made at the start of the service, it removes the unfinished files of processes that were killed.
     """
 
@@ -72,7 +71,6 @@ class EnvoyFiles:
         for unfinished in folder.rglob(UNFINISHED):
             unfinished.unlink(missing_ok=True)
         self._folder = folder
-        self.spare = SpareSpace(folder)
         self._configuration = Configuration(https_port)
         self._certificates = CertificateWriter(folder / CERTIFICATES)
         self._unwritten: set[str] = set()

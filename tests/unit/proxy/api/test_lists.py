@@ -12,7 +12,7 @@ from services.proxy.api.page_views import ProxyPages
 from services.proxy.api.pages import pages_router
 from services.proxy.api.rest import router
 from services.proxy.control.sync import RegistrySync
-from services.proxy.machine.file_limit import FileLimit
+from services.proxy.envoy.limits import FileLimit
 from services.proxy.routes.rollout import Rollout
 from services.proxy.routes.route import Route
 from shared.proxy_models import RolloutState

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from services.proxy.control.disk_state import AbortedReleases, Snapshot
 from services.proxy.control.sync import RegistrySync
 from services.proxy.envoy.files import EnvoyFiles, envoy_folder
-from services.proxy.machine.file_limit import FileLimit
+from services.proxy.envoy.limits import FileLimit
 from services.proxy.routes.route_store import RouteStore
 from shared.errors import Conflict, NotFound
 from shared.models import InstanceState, Track

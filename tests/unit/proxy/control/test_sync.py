@@ -6,7 +6,7 @@ import pytest
 from redis.asyncio import Redis
 
 from services.proxy.control.sync import ALL_EVERY, RegistrySync
-from services.proxy.machine.file_limit import OWN_FILES, FileLimit
+from services.proxy.envoy.limits import OWN_FILES, FileLimit
 from services.proxy.routes.route import EndpointState
 from shared.errors import Conflict, Unavailable
 from shared.models import InstanceState, Track

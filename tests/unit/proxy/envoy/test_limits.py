@@ -4,8 +4,8 @@ import resource
 
 import pytest
 
-from services.proxy.machine import file_limit
-from services.proxy.machine.file_limit import FileLimit, read_file_limit
+from services.proxy.envoy import limits
+from services.proxy.envoy.limits import FileLimit, read_file_limit
 
 
 @pytest.mark.parametrize(
@@ -37,4 +37,4 @@ def test_the_remedy_is_named() -> None:
 def test_the_limit_is_the_hard_one() -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 
-    assert read_file_limit().files == (file_limit.UNLIMITED if hard == resource.RLIM_INFINITY else hard)
+    assert read_file_limit().files == (limits.UNLIMITED if hard == resource.RLIM_INFINITY else hard)
