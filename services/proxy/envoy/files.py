@@ -63,8 +63,8 @@ def prepare(settings: SharedSettings) -> Path:
 
 
 class EnvoyFiles:
-    """Writes Envoy's files. `versions` holds file name → version on disk.
-    Made at the start of the service, it removes the unfinished files of processes that were killed.
+    """Writes Envoy's files. `versions` holds file name → version on disk. Made at the start of the service, it removes
+    the unfinished files of processes that were killed.
     """
 
     def __init__(self, folder: Path, https_port: int = 0) -> None:
