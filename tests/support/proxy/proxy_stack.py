@@ -189,6 +189,8 @@ class Stack:
         with (self.settings.home / "envoy.log").open("ab") as log:
             self.envoy = subprocess.Popen(command, stdout=log, stderr=log)
         wait_for_port(self.settings.public_port)  # which Envoy opens once the keeper has answered
+        if self.settings.https_port:
+            wait_for_port(self.settings.https_port)
 
     def environment(self) -> dict[str, str]:
         """Variables with which the service runs as a process of its own."""
