@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def pages() -> dict[str, str]:
-    """Every generated page: its path below `docs/`, and its text."""
+    """Returns path below `docs/` → text, for each generated page."""
     return {
         "reference/manifest.md": _manifest(),
         "reference/settings.md": _settings(),
@@ -110,7 +110,7 @@ def _json_default(field: dict[str, Any], required: bool) -> str:
 
 
 def _type(field: dict[str, Any]) -> str:
-    """A short name of a JSON schema's type, with a link where it is a section of the page."""
+    """Returns a short name of a JSON schema's type, as a link if the page has a section about that type."""
     if reference := field.get("$ref"):
         name = reference.rsplit("/", 1)[1]
         return f"[{name}](#{name.lower()})" if name != "Stage" else "`build`, `test` or `analysis`"
@@ -141,8 +141,8 @@ def _settings() -> str:
             lines += [f"## {service}", "", *_fields(settings, own)]
     without = [service for service, settings in SETTINGS.items() if not set(settings.model_fields) - own]
     introduction = (
-        "Every setting is an environment variable. The first table holds for all five services, and the others for "
-        f"the service that they name. The services {_listed(without)} have no settings of their own."
+        "Every setting is an environment variable. The first table holds for all five services, and each of the "
+        f"others for the service in its heading. The services {_listed(without)} have no settings of their own."
     )
     return _page("Settings", introduction, lines)
 
@@ -172,7 +172,7 @@ def _default(field: FieldInfo) -> str:
 
 
 def _apps() -> dict[str, FastAPI]:
-    """Every service's app, assembled as its `main.py` does, but not started."""
+    """Builds every service's app as its `main.py` does, but starts none."""
     with tempfile.TemporaryDirectory() as home:
         made: dict[str, Any] = {"home": Path(home), "token": SecretStr("of-no-stack"), "driver": "process"}
         return {
@@ -191,7 +191,7 @@ def _rest() -> str:
     introduction = (
         "This page lists the calls in the OpenAPI documents of the five services. It leaves out git's own calls. Each "
         "service shows its document, with parameters and answers, at `/docs`. [The contract]"
-        "(../architecture/contract.md#rest) fixes the conventions: errors, pages of lists, times and authentication."
+        "(../architecture/contract.md#rest) fixes the conventions: errors, paging, times and authentication."
     )
     return _page("REST", introduction, lines)
 
@@ -211,7 +211,7 @@ def _metrics() -> str:
 
 
 async def _collected(app: FastAPI) -> dict[str, Metric]:
-    """The app's metrics by name, after one request: those about requests have no labels before the first."""
+    """Returns name → metric of the app, after one request: metrics about requests have no labels before the first."""
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
         (await client.get("/health")).raise_for_status()
     return {family.name: family for family in app.state.metrics.collect()}

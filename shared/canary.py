@@ -41,8 +41,8 @@ Duration = Annotated[
 
 
 class CanaryStep(Strict):
-    """A step of a rollout: the canary's share, and how long the canary is analysed at it. A step with `pause` then
-    waits for a person, who resumes the rollout.
+    """A step of a rollout gives the canary a share of the visitors and says how long the canary is analysed at this
+    share. A step with `pause` then waits for a person, who resumes the rollout.
     """
 
     model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)

@@ -30,9 +30,9 @@ Time = Annotated[AwareDatetime, Strict(False), BeforeValidator(_rfc3339)]
 
 
 class Clock:
-    """The time of one process. While it runs, it does not follow a machine's clock that is set by more than 30 s: all
-    durations, such as time-outs, would be wrong by as much. `step_s` tells it, so that the service ends and is started
-    again, as after any absence of that length.
+    """Gives the time for one process. While the process runs, this time does not follow a machine's clock that is set
+    by more than 30 s: all durations, such as time-outs, would be wrong by as much. `step_s` returns by how much the
+    clock was set, so that the service ends and is started again, as after any absence of that length.
     """
 
     def __init__(self, wall: Callable[[], datetime] = _utc, steady: Callable[[], float] = time.monotonic) -> None:
@@ -41,7 +41,7 @@ class Clock:
         self._last = wall(), steady()
 
     def now(self) -> datetime:
-        """Returns the current time, aware and in UTC; pydantic serialises it as RFC 3339."""
+        """Returns the current time, timezone-aware, in UTC; pydantic serialises it as RFC 3339."""
         wall, expected = self._read()
         return expected if _is_step(wall - expected) else wall
 
@@ -53,7 +53,9 @@ class Clock:
         return (wall - expected).total_seconds() if _is_step(wall - expected) else 0.0
 
     def _read(self) -> tuple[datetime, datetime]:
-        """Returns the machine's time, and the one that is expected from its last reading and the time since."""
+        """Returns the time of the machine's clock, and the time that it should show: that of its last reading plus the
+        monotonic seconds since.
+        """
         wall, steady = self._wall(), self._steady()
         expected = self._last[0] + timedelta(seconds=steady - self._last[1])
         if not _is_step(wall - expected):
@@ -62,15 +64,16 @@ class Clock:
 
 
 def lasts(since: datetime, seconds: float, now: datetime) -> bool:
-    """Returns True until `seconds` are over since `since`. A `since` ahead of `now` was stored before the clock was set
-    back, and counts as long ago.
+    """Returns True while less than `seconds` have passed since `since`. A `since` that is later than `now` was stored
+    before the clock was set back, and counts as long ago.
     """
     return timedelta() <= now - since < timedelta(seconds=seconds)
 
 
 def none_ahead(model: Model, now: datetime) -> Model:
-    """Returns the model with all of its times that lie ahead of `now` set to `now`: they were stored before the clock
-    was set back, and what waits for them would wait for long. Give no model with times that are meant to come.
+    """Returns the model with each of its times that is later than `now` set to `now`: such a time was stored before the
+    clock was set back, and would be waited for too long. The model must have no times that are meant to be in the
+    future.
     """
     ahead = {name: now for name, value in model if isinstance(value, datetime) and value > now}
     return model.model_copy(update=ahead) if ahead else model

@@ -17,8 +17,8 @@ SERVICES: tuple[ServiceName, ...] = ("build", "deployer", "monitor", "flags", "p
 
 
 class SharedSettings(BaseSettings):
-    """Holds the settings of every service; its `main.py` creates them once. Ports are TCP ports; relative paths become
-    absolute.
+    """Holds the settings that all services share; each service's `main.py` creates them once. Ports are TCP ports;
+    relative paths become absolute.
     """
 
     model_config = SettingsConfigDict(env_prefix="SLIPWAY_", extra="ignore")
@@ -93,7 +93,7 @@ class SharedSettings(BaseSettings):
 
     @property
     def envoy_ports(self) -> dict[str, int]:
-        """Returns the ports of Envoy's listeners, by the variable that sets them."""
+        """Returns the ports on which Envoy listens, by the environment variable that sets each."""
         https = {"SLIPWAY_HTTPS_PORT": self.https_port} if self.https_port else {}
         return {
             "SLIPWAY_PUBLIC_PORT": self.public_port,
@@ -113,7 +113,7 @@ class SharedSettings(BaseSettings):
 
     def url(self, service: ServiceName) -> str:
         """Returns the address that the settings give for a service, `http://host:port`. If the registry has an address
-        of the service, callers should prefer that one.
+        of the service, callers should prefer that address.
         """
         host = self.address.format(service=service) if self.address else self.host
         return f"http://{host}:{self.port(service)}"

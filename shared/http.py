@@ -39,15 +39,15 @@ class ServiceClient:
 
     async def get(self, path: str, *, timeout_s: float = 5.0, repeatable: bool = True, **params: Any) -> Any:
         """Returns the JSON body of the service's answer to `GET path` with the query `params`. `timeout_s` limits each
-        try. With `repeatable=False` the call is retried only if no connection was made. Raises Problem, as the class
-        says.
+        try. With `repeatable=False` the call is retried only if no connection was made. Raises the Problem that an
+        answer with an error contains, and Unavailable for status 503 or no answer.
         """
         return await self.call("GET", path, params=params or None, timeout_s=timeout_s, repeatable=repeatable)
 
     async def post(self, path: str, body: Any = None, *, timeout_s: float = 5.0, repeatable: bool = False) -> Any:
         """Returns the JSON body of the service's answer to `POST path` with the JSON `body`. `timeout_s` limits each
-        try. With `repeatable=False` the call is retried only if no connection was made. Raises Problem, as the class
-        says.
+        try. With `repeatable=False` the call is retried only if no connection was made. Raises the Problem that an
+        answer with an error contains, and Unavailable for status 503 or no answer.
         """
         return await self.call("POST", path, body=body, timeout_s=timeout_s, repeatable=repeatable)
 
@@ -86,8 +86,8 @@ class ServiceClient:
             await asyncio.sleep(backoff_s(failures, first_s=0.05, longest_s=0.5, factor=4))
 
     async def readiness(self, *, timeout_s: float = 4.0) -> Any:
-        """Returns the body of the service's answer to `GET /ready`, ready or not. Asks once. Raises Problem if there is
-        no answer, or one of something else.
+        """Returns the body of the service's answer to `GET /ready`, whether the service is ready or not. Makes one try.
+        Raises Unavailable if there is no answer, or if another program answers.
         """
         try:
             headers = {"Authorization": f"Bearer {self._token}"}

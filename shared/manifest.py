@@ -76,8 +76,8 @@ class Gates(Strict):
 
 
 class Flaky(Strict):
-    """These rules say when failed tests are run again. For a field that is null, the app's setting applies; if that is
-    not set, the platform's (`reruns` 1, `at_most` 5).
+    """These rules say when failed tests are run again. For a field that is null, the value that is set on the app
+    applies; if none is set there, the platform's default (1 for `reruns`, 5 for `at_most`).
     """
 
     reruns: int | None = Field(None, ge=0, le=1, description="How often a step whose tests fail is run again.")

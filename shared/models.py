@@ -29,7 +29,9 @@ class Model(BaseModel):
 
 
 def whole_numbers(data: Any) -> Any:
-    """Returns the fields of an object with `5.0` as 5, which is the same number in JSON; other data as it is."""
+    """Returns the fields of an object with whole numbers as int (`5.0` as 5, which is the same number in JSON). Returns
+    data that are no object unchanged.
+    """
     if not isinstance(data, dict):
         return data
     return {
@@ -201,8 +203,8 @@ class ReleaseFailure(View):
 
 
 class ReleaseWait(View):
-    """Describes how long a starting release has waited for its instances. The release fails once `waited_s` reaches
-    `limit_s`, or `away_s` reaches 600.
+    """Describes how long a starting release has waited for its instances to be ready. The release fails once `waited_s`
+    reaches `limit_s`, or `away_s` reaches 600.
     """
 
     waited_s: float = Field(description="Seconds since its first instance was added, without those of `away_s`.")
@@ -260,7 +262,7 @@ class Desired(View):
 
 
 class EnvironmentView(View):
-    """The fields of `GET /apps/{app}/environments/{env}` that other services read; the answer has more."""
+    """Holds the fields of `GET /apps/{app}/environments/{env}` that other services read; the answer has more."""
 
     desired: Desired
     state: str = Field("running", description="What people want of it: `running`, `stopped` or `removing`.")

@@ -74,7 +74,7 @@ class VerdictResult(StrEnum):
 
 class VerdictSummary(View):
     """Holds the verdict of the canary analysis at one time. `score` is 0 for a canary that failed, about 50 while too
-    little is known, and 100 if harm above the margins is ruled out.
+    little is known, and 100 if harm above the tolerated margins is ruled out.
     """
 
     result: VerdictResult
@@ -84,8 +84,8 @@ class VerdictSummary(View):
 
 
 class RolloutAdvance(Model):
-    """Request body of `POST /apps/{app}/rollout/advance`: the time of step `step` (0 for the first) is over, and the
-    analysis says `verdict`. A verdict that failed needs a `hold`.
+    """Request body of `POST /apps/{app}/rollout/advance`: the time of the step with the number `step` (0 for the first)
+    is over, and the canary analysis says `verdict`. A verdict `fail` needs a `hold`.
     """
 
     release: str
@@ -171,9 +171,9 @@ def quantile_ms(histogram: LatencyHistogram, share: float, digits: int = 3) -> f
 
 
 class TrackTraffic(View):
-    """Holds counters of one track. They never decrease as long as `epoch` of the answer stays the same. `requests`
-    counts the visitors' requests that were assigned to the track, `errors` those that failed (see `RequestError`),
-    except that a visitor may leave; `latency` is the time until the answer began.
+    """Holds counters of one track (production or canary). They never decrease as long as `epoch` of the answer stays
+    the same. `requests` counts the requests of the visitors who were assigned to the track, `errors` those of them that
+    failed (a visitor who leaves before the answer is no error); `latency` is the time until the answer began.
     """
 
     release: str | None
@@ -202,12 +202,14 @@ class RequestError(StrEnum):
 
 
 class LeftOut(StrEnum):
-    """Names the reasons for which a request does not count in the comparison of the tracks."""
+    """Names the reasons for which the canary analysis leaves a request, or its latency, out of its comparison of the
+    canary with production.
+    """
 
     FORCED = "forced"
-    """The visitor chose the track, by the header `x-canary` or the port."""
+    """The visitor chose production or the canary, by the header `x-canary` or the port."""
     CAPPED = "capped"
-    """The same visitor had sent enough requests in these 2 s."""
+    """The visitor had sent 5 requests in the same window of 2 s already."""
     UNSAMPLED = "unsampled"
     """Traffic is so high that only one visitor in `sampled_one_in` counts."""
     STREAM = "stream"
@@ -215,9 +217,9 @@ class LeftOut(StrEnum):
 
 
 class JudgedTrack(View):
-    """Counts the requests of visitors who were assigned to one track by chance. A request counts for the track that it
-    was assigned to, even if the other one answered. `client_errors` are answers with a status from 400 to 499;
-    `latency` is the time until the answer began. `failing_visitors` is the number of visitors who had an error.
+    """Counts the requests of visitors whom chance assigned to one track (production or canary). A request counts for
+    that track even if the other one answered it. `client_errors` are answers with a status from 400 to 499; `latency`
+    is the time until the answer began. `failing_visitors` is the number of visitors who had an error.
     """
 
     requests: int = 0
@@ -230,8 +232,9 @@ class JudgedTrack(View):
 
 class JudgedTraffic(View):
     """Holds what the canary analysis compares: an app's requests since the rollout of `release` was opened, or since
-    the proxy began to count again (another `epoch` of the traffic). `recognised` is the number of requests whose
-    visitor was told by a cookie.
+    the proxy began to count again (another `epoch` of the traffic). `left_out` counts, by reason, what is not compared;
+    `recognised` counts requests whose visitor was known by a cookie. If `sampled_one_in` is above 1, only one visitor
+    in so many is counted. A request hangs if no answer began within `hang_limit_ms`.
     """
 
     release: str
@@ -257,8 +260,8 @@ class TrafficView(View):
 
 
 class AppTraffic(TrafficView):
-    """Holds an item of the proxy's `GET /traffic`: the traffic of one app, and its rollout as in `GET
-    /apps/{app}/rollout`.
+    """Holds an item of the proxy's `GET /traffic`: the traffic of one app, and its rollout as `GET /apps/{app}/rollout`
+    returns it.
     """
 
     app: str

@@ -18,7 +18,7 @@ HEARTBEAT_S = 5
 
 class ProbeRecord(View):
     """Describes the last health probes of an instance. Each field is the time at which a probe began; null if there was
-    none. Probes for whose outcome the machine may be the cause are left out.
+    none. A probe does not count if its outcome may be the machine's fault, not the instance's.
     """
 
     answered_at: datetime | None = Field(None, description="The last probe that succeeded.")
@@ -37,12 +37,12 @@ class RegistryView(View):
 
 
 class Registry:
-    """Stores the registry in Redis. A service is the key `registry:service:<name>:<id>` (JSON, which expires after 15
-    s); the instances of a track are the hash `registry:instance:<app>:<track>` (JSON by instance id).
-    `registry:services` and `registry:tracks` name these keys, so that no reader has to scan all keys of Redis. The
-    stream `registry:changes` names the app of each write, so that a reader of all apps reads only those that have
-    changed. Services announce themselves every 5 s; only the deployer writes and deletes instances. Methods raise
-    RedisError if Redis does not answer; callers should then keep what they last read.
+    """Stores in Redis where services and apps' instances can be reached. A service is the key
+    `registry:service:<name>:<id>` (JSON, which expires after 15 s); the instances of a track (`stable` for production,
+    or `canary`) are the hash `registry:instance:<app>:<track>` (JSON by id). `registry:services` and `registry:tracks`
+    name these keys, so that readers need not scan Redis. The stream `registry:changes` names the app of each write, so
+    that readers read only apps that have changed. Services announce themselves every 5 s; only the deployer writes
+    instances. Methods raise RedisError if Redis does not answer; callers should then keep what they last read.
     """
 
     def __init__(self, redis: Redis) -> None:
@@ -83,7 +83,9 @@ class Registry:
             await pipe.execute()
 
     async def remove_track(self, app: str, track: Track) -> None:
-        """Deletes the track of an app if no instances are left on it."""
+        """Removes the app's track (production or canary) from the registry. The caller has to delete the track's
+        instances first.
+        """
         async with self._redis.pipeline() as pipe:
             pipe.delete(_instance_key(app, track))
             pipe.srem(TRACKS, f"{app}:{track}")
@@ -102,16 +104,18 @@ class Registry:
         return None, await _append_change(self._redis, "")
 
     async def instances(self, app: str, track: Track) -> list[InstanceRecord]:
-        """Returns the registered instances of one track, sorted by id."""
+        """Returns the registered instances of one track (production or canary) of the app, sorted by id."""
         return _records(await self._redis.hvals(_instance_key(app, track)))
 
     async def instances_of(self, app: str) -> dict[Track, list[InstanceRecord]]:
-        """Returns the registered instances of both tracks, sorted by id."""
+        """Returns the app's registered instances by track (production, canary), sorted by id."""
         values = await self._values([(app, track) for track in Track])
         return {track: _records(found) for track, found in zip(Track, values, strict=True)}
 
     async def all_instances(self) -> dict[str, dict[Track, list[InstanceRecord]]]:
-        """Returns app → track → the instances on it, sorted by id. Apps and tracks without instances are left out."""
+        """Returns app → track (production or canary) → registered instances, sorted by id. Apps and tracks without
+        instances are left out.
+        """
         if not await self._redis.exists(TRACKS):
             await self._name_tracks()
         names: set[Any] = await self._redis.smembers(TRACKS)

@@ -54,8 +54,8 @@ def connect(url: str) -> Redis:
 
 
 def redis_words(error: RedisError) -> str:
-    """Returns in a sentence what the error of Redis says: that it does not answer, or what it answered instead of doing
-    what was asked (a full disk, a replica, a wrong password), with the remedy.
+    """Returns a sentence about an error of Redis: that Redis does not answer, or why it refuses what was asked (a full
+    disk, a replica, a wrong password), with the remedy.
     """
     if not isinstance(error, REFUSALS) or not str(error):
         return f"Redis does not answer ({type(error).__name__})"

@@ -48,7 +48,9 @@ class Settings(SharedSettings):
 
     @property
     def build_releases(self) -> Path:
-        """Returns the folder of checkouts, `<app>/<build>/`. If the build passes, its checkout becomes the artifact."""
+        """Returns the folder of the builds' checkouts, `<app>/<build>/`. Where steps run as processes, the checkout of
+        a build that passes becomes its artifact.
+        """
         return self.home / "releases"
 
     @property
@@ -57,7 +59,7 @@ class Settings(SharedSettings):
 
     @property
     def build_reports(self) -> Path:
-        """Returns the folder of the parsed reports, one file for each build."""
+        """Returns the folder of the parsed reports of tests, coverage and analysis, one file for each build."""
         return self.home / "reports"
 
     @property
@@ -70,8 +72,8 @@ class Settings(SharedSettings):
         return self.home / "build.sock"
 
     def app_urls(self, app: str, environment: Environment) -> list[str]:
-        """Returns two URLs of the app: the public one, which splits visitors by weight, and that of `environment`
-        alone.
+        """Returns two URLs of the app: one at the public port, where Envoy splits visitors between production and
+        canary, and one at the port that serves `environment` alone.
         """
         own_port = self.production_port if environment is Environment.PRODUCTION else self.canary_port
         return [f"http://{app}.{self.domain}:{port}/" for port in (self.public_port, own_port)]

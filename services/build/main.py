@@ -1,4 +1,4 @@
-"""Assembles the build service from its parts, by the settings."""
+"""Assembles the build service from its parts, as its settings say."""
 
 import asyncio
 import contextlib
@@ -83,7 +83,7 @@ FETCHES, STATUSES = 4, 8  # apps that are handled at the same time
 
 
 def build_app(settings: Settings) -> FastAPI:
-    """Returns the service with all its parts. Nothing runs until the app's lifespan starts."""
+    """Returns the build service with all its parts. Nothing runs until the lifespan of the FastAPI app starts."""
     environment = passed_on(os.environ)
     url = settings.outside_url("build")
     redis = connect(settings.redis_connection_url())
@@ -264,7 +264,7 @@ def _executor(settings: Settings, environment: dict[str, str]) -> Executor:
 
 
 def run() -> None:
-    """Runs the service until a signal ends it."""
+    """Runs the build service until a signal ends it."""
     configure_logging()
     settings = Settings()
     serve(build_app(settings), settings, "build")

@@ -9,7 +9,9 @@ from shared.config import SharedSettings
 
 
 class Settings(SharedSettings):
-    """Holds the settings of the deployer, besides those of all services. Durations are in seconds."""
+    """Holds the settings that only the deployer has, in addition to those that all services share. Durations are in
+    seconds.
+    """
 
     watch_s: float = Field(
         10,

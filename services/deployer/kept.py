@@ -12,9 +12,10 @@ Part = TypeVar("Part")
 
 
 class KeptParts(Generic[Key, Part]):
-    """Caches data that consist of a part for each key. After a change of one part, only that part is read again, so
-    that the cost of a change does not grow with the number of parts. All parts are read again if they were last read
-    more than 5 s ago. `read_all` returns all parts, and `read` those of the given keys; both leave out empty parts.
+    """Caches data that consist of one part for each key, such as the instances of each app. After a change of one part,
+    only that part is read again, so that the cost of a change does not grow with the number of parts. All parts are
+    read again if they were last read more than 5 s ago. `read_all` reads all parts from their source, and `read` those
+    of the given keys; neither returns empty parts.
     """
 
     def __init__(
@@ -30,12 +31,12 @@ class KeptParts(Generic[Key, Part]):
         self._reading = asyncio.Lock()
 
     def drop(self, key: Key) -> None:
-        """Makes the next `get` read the part of the key again. Callers do this after each change."""
+        """Makes the next `get` read the part of the key again. Call it after each change of that part."""
         self._dropped.add(key)
 
     async def get(self) -> Mapping[Key, Part]:
-        """Returns the parts, which callers must not change. Raises the exceptions of `read_all` and `read`; the next
-        call then reads again.
+        """Returns key → part; callers must not change the mapping. Reads the dropped parts again, or all parts if they
+        are older than 5 s. Passes on the exceptions of these readings; the next call then reads again.
         """
         async with self._reading:
             dropped, self._dropped = self._dropped, set()

@@ -93,8 +93,8 @@ def driver_for(settings: Settings) -> Driver:
 
 
 def app_facts(settings: Settings) -> AppFacts:
-    """Returns the platform's addresses that apps get, and the secrets for them that are derived from the platform's
-    token.
+    """Returns what every app is told of the platform: the addresses of the flags service and of Redis, and the app's
+    secrets for both, which are derived from the platform's token.
     """
     token = settings.platform_token()
     redis = urlsplit(settings.redis_url)
@@ -107,7 +107,9 @@ def app_facts(settings: Settings) -> AppFacts:
 
 
 def build_app(settings: Settings) -> FastAPI:
-    """Returns the service with all its parts. Nothing runs until the app's lifespan starts."""
+    """Returns the deployer as a FastAPI app, with all its parts. Connections and background loops start only with the
+    app's lifespan.
+    """
     redis = connect(settings.redis_connection_url())
     http = httpx.AsyncClient(trust_env=False)
     encryption = OverrideEncryption(secret_file(settings.home / "key").split())

@@ -10,7 +10,9 @@ from services.deployer.reconcile.prober import DISCOUNTED, Prober
 
 
 class ProbeCollector(Collector):
-    """Exports the number of probes by outcome, and the seconds by which this process was late during probes."""
+    """Exports the number of health probes by outcome, and for how long in all the deployer was too busy to handle
+    probes in time, in seconds.
+    """
 
     def __init__(self, prober: Prober) -> None:
         self._prober = prober

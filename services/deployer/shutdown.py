@@ -1,4 +1,4 @@
-"""Ends the instances of all apps when the whole platform stops, so that the next deployer does not count that as
+"""Ends the instances of all apps when the whole platform stops, so that the next deployer does not take their ends for
 crashes. If the deployer runs in a container, `python -m services.deployer.shutdown` does this.
 """
 
@@ -16,8 +16,10 @@ GRACE_S = 10
 
 
 def end_instances(settings: SharedSettings, environment: Mapping[str, str], timeout_s: float) -> int:
-    """Ends every instance, after the deployer has ended: sends SIGTERM, and SIGKILL after `timeout_s` seconds. Returns
-    the number of instances that were running. Raises DriverError if the engine refuses or does not answer.
+    """Ends every instance of every app; call it after the deployer has ended. Sends SIGTERM, and after `timeout_s`
+    seconds SIGKILL to those that still run. `environment` names the Docker Engine (`DOCKER_HOST` and similar
+    variables), if instances are containers. Returns the number of instances that were running. Raises DriverError if
+    that engine refuses or does not answer.
     """
     return ENDS[settings.driver](settings, environment, timeout_s)
 
@@ -27,8 +29,8 @@ def _end_processes(settings: SharedSettings, _: Mapping[str, str], timeout_s: fl
 
 
 def _end_containers(settings: SharedSettings, environment: Mapping[str, str], timeout_s: float) -> int:
-    """Ends the containers and stores the time in `<home>/stopped`; returns the number of containers that were
-    running.
+    """Stops the containers of all instances, and writes the current time to the file `stopped` in the platform's data
+    folder. Returns the number of containers that were running.
     """
     from services.deployer.drivers.docker.container import Stack
     from services.deployer.drivers.docker.end import stop_containers  # needs Docker's package

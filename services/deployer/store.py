@@ -1,4 +1,6 @@
-"""Stores releases, instances and overrides in Redis; values of variables and secrets are encrypted."""
+"""Stores releases, instances and overrides (settings of an environment that replace those of the manifest) in Redis.
+Values of variables and secrets are encrypted.
+"""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
@@ -25,15 +27,15 @@ CACHED = 1000  # parsed records that are kept; they are never changed in place
 
 
 def is_open(release: Release) -> bool:
-    """Returns True if the release needs work: it has not ended, its rollout must be aborted, or the environment still
-    has no instance that gets visitors because of it.
+    """Returns True if the deployer still has work with the release: the release has not ended, its canary rollout must
+    still be aborted, or it has left the environment without an instance that gets visitors.
     """
     return release.state not in ENDED or release.abort_rollout or release.is_down
 
 
 @dataclass(frozen=True)
 class LiveInstances:
-    """Holds an environment's instances whose processes have not ended for certain, and their releases."""
+    """Holds the instances of one environment that may still have processes, and the releases of these instances."""
 
     instances: list[Instance]
     releases: list[Release]
@@ -51,8 +53,9 @@ class Store:
         self._all = KeptParts(self._read_all_instances, self._read_instances)
 
     def version(self, app: str) -> int:
-        """Returns a number that increases with every commit of this object to the app's releases and instances. It
-        cannot change while the caller holds the locks of the app's environments, since each commit needs one of them.
+        """Returns a number that increases each time this object stores a change of the app's releases or instances. It
+        stays the same while the caller holds the locks of all environments of the app, since each such change needs one
+        of these locks.
         """
         return self._versions[app]
 
@@ -82,8 +85,9 @@ class Store:
         self._all.drop(environment_id)
 
     async def load(self, environment_id: EnvironmentId) -> World:
-        """Returns the stored facts about the environment. Facts that only the driver or the proxy knows have default
-        values.
+        """Returns what is stored about the environment: its instances, its override, and those of its releases that
+        need work or have instances. Fields that are not stored (from the driver, the probes, the registry and the
+        proxy) have default values.
         """
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.smembers(_key("open", environment_id))
@@ -99,9 +103,9 @@ class Store:
         )
 
     async def all_instances(self) -> tuple[Sequence[Instance], Mapping[str, Release]]:
-        """Returns the instances of all environments, except those whose processes have ended for certain, and release
-        id → release for their releases. An environment's part of the result is cached until the next commit to it, for
-        at most 5 s.
+        """Returns the instances of all environments that may still have processes, and release id → release for the
+        releases of these instances. An environment's part of the result is cached until this object stores a change of
+        the environment, for at most 5 s.
         """
         parts = (await self._all.get()).values()
         releases = {release.id: release for part in parts for release in part.releases}
@@ -113,7 +117,9 @@ class Store:
     async def releases(
         self, environment_id: EnvironmentId, *, before: int | None = None, limit: int | None = None
     ) -> list[Release]:
-        """Returns the environment's releases, newest first: at most `limit`, with numbers below `before`."""
+        """Returns the environment's releases, newest first: at most `limit` of them, and only those with a number below
+        `before`. None stands for no such bound.
+        """
         highest = "+inf" if before is None else f"({before}"
         start, num = (None, None) if limit is None else (0, limit)
         ids = await self._redis.zrevrangebyscore(
@@ -122,8 +128,10 @@ class Store:
         return await self._releases([str(each) for each in ids])
 
     async def prune(self, environment_ids: Sequence[EnvironmentId], *, releases: int, records: int) -> None:
-        """Deletes the records of ended releases that retention does not keep (see `expired`). One call deletes at most
-        100 of an environment and about 1000 in all, so callers repeat it.
+        """Deletes the records of ended releases, except the newest `records` of each environment and older ones that
+        are still needed, such as those with instances, the target of a rollback, and those whose artifacts are kept
+        (`releases` is how many of the newest keep theirs). One call deletes at most 100 of an environment and about
+        1000 in all, so callers repeat it.
         """
         async with self._redis.pipeline(transaction=False) as pipe:
             for environment_id in environment_ids:
@@ -149,15 +157,15 @@ class Store:
         return len(gone)
 
     async def environments(self) -> list[EnvironmentId]:
-        """Returns the environments that have had a release or an override, sorted."""
+        """Returns the environments that have had a release or an override and were not removed since, sorted."""
         names = sorted(str(name) for name in await self._redis.smembers(ENVIRONMENTS))
         return [
             EnvironmentId(app, Environment(environment)) for app, environment in (name.split("/") for name in names)
         ]
 
     async def save_override(self, environment_id: EnvironmentId, override: Override) -> None:
-        """Stores the override with encrypted values. Computes its `configuration` anew if all its values could be
-        read.
+        """Stores the override (settings of the environment that replace those of the manifest), with encrypted values.
+        Computes its digest `configuration` anew if every stored value could be decrypted.
         """
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.set(_key("override", environment_id), self._encryption.seal(override))
@@ -165,8 +173,8 @@ class Store:
             await pipe.execute()
 
     async def remove(self, environment_id: EnvironmentId, event: Event) -> None:
-        """Deletes all records of the environment and appends the event, in one transaction. The counter of the app's
-        releases stays.
+        """Deletes all records of the environment and appends the event, in one transaction. The counter from which the
+        app's releases get their numbers stays.
         """
         ids = await self._redis.zrange(_key("releases", environment_id), 0, -1)
         async with self._redis.pipeline(transaction=True) as pipe:

@@ -22,15 +22,15 @@ class RedisAppUser:
         self._has_rights = False
 
     def mirrors_changed(self) -> None:
-        """Makes the next `keep` set the user's rights again, because the names of the keys that it may read have
-        changed.
+        """Makes the next call of `keep` set the rights of the Redis user again, because the names of the keys that apps
+        may read have changed.
         """
         self._has_rights = False
 
     async def keep(self) -> None:
-        """Sets the user's rights if mirrors have changed, or if a restart of Redis has lost the user. Otherwise it does
-        nothing, because with thousands of mirrors, setting the rights blocks Redis for a second and more. A loop calls
-        it.
+        """Sets the rights of the Redis user if the names of the keys that apps may read have changed, or if a restart
+        of Redis has lost the user. Otherwise does nothing, because with thousands of keys, setting the rights blocks
+        Redis for a second and more. A background loop calls this method.
         """
         if self._has_rights and await self._is_there():
             return
@@ -49,7 +49,9 @@ class RedisAppUser:
         return True
 
     async def ensure(self) -> None:
-        """Creates the user or corrects its rights. Idempotent. Connections that are logged in stay open."""
+        """Creates the Redis user of apps, or corrects its rights. Idempotent. Connections that apps have opened stay
+        open.
+        """
         mirrors = await self._redis.hkeys(MIRRORS)
         await self._redis.acl_setuser(
             self.NAME,

@@ -48,9 +48,9 @@ def accepts_app_tokens(platform_token: str) -> Callable[[Scope, str], bool]:
 
 
 class TicketInAddress:
-    """Moves a stream's `?ticket=` from the address to the header `X-API-Key` (as ASGI middleware in front of the token
-    check). OpenFeature's web providers open streams with EventSource, which cannot send a header. Therefore OFREP
-    allows credentials in the address (ADR 8 of its protocol).
+    """Moves the ticket of a stream, `?ticket=`, from the address to the header `X-API-Key` (as ASGI middleware in front
+    of the token check). OpenFeature's web providers open streams with EventSource, which cannot send a header.
+    Therefore OFREP allows credentials in the address (ADR 8 of its protocol).
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -65,15 +65,17 @@ class FlagCache:
         self._closed = False
 
     async def follow(self) -> None:
-        """Reads changes once, then waits up to 3 s for a further change. A loop calls it. Raises RedisError if Redis
-        does not answer.
+        """Reads changes once, then waits up to 3 s for a further change. A background loop calls this method again and
+        again. Raises RedisError if Redis does not answer.
         """
         await self.refresh()
         if self._position:
             await self._store.wait_for_change(self._position, POLL_S)
 
     async def refresh(self) -> None:
-        """Reads the changes in the store. Raises RedisError; `stale` is then True until a later call succeeds."""
+        """Reads the changes since the last call from the store. Raises RedisError; the property `stale` is then True
+        until a later call succeeds.
+        """
         async with self._refreshing:
             try:
                 if self._position is None or not await self._catch_up(self._position):
@@ -84,8 +86,8 @@ class FlagCache:
                 raise
 
     async def _catch_up(self, seen: StorePosition) -> bool:
-        """Applies the changes after `seen` and returns True. Returns False, and applies nothing, if the store cannot
-        tell what they are.
+        """Applies the changes after the position `seen` in the store and returns True. Returns False, and applies
+        nothing, if the store cannot tell what has changed.
         """
         delta = await self._store.since(seen)
         if delta is None:
@@ -153,27 +155,30 @@ class FlagCache:
         self._wake_readers()
 
     async def change(self, keys: Collection[str], decide: Decide, *, actor: str, at: datetime) -> list[Change]:
-        """Changes flags by `FlagStore.change`. Returns the changes once readers of this cache see them."""
+        """Changes flags in the store: `decide` gets the stored flags with these keys, and returns their new
+        definitions. `actor` and `at` are the author and the time of the change. Returns the changes once readers of
+        this cache see them.
+        """
         changes = await self._store.change(keys, decide, actor=actor, at=at)
         await self.show_write()
         return changes
 
     async def show_write(self) -> None:
-        """Reads the last write from the store, so that readers see it. If Redis does not answer, the loop reads it
-        later.
+        """Reads the last write from the store, so that readers see it. If Redis does not answer, a background loop
+        reads it later.
         """
         with contextlib.suppress(RedisError):
             await self.refresh()
 
     @property
     def stale(self) -> bool:
-        """Returns True if the flags may have changed since they were read: before the first refresh, and after a failed
-        one.
+        """Returns True if the flags may have changed since they were read: before they were first read from Redis, and
+        after Redis did not answer the last time.
         """
         return self._stale
 
     def snapshot(self, environment: Environment) -> FlagSnapshot:
-        """Returns the state of the environment's flags. Raises Unavailable before the first refresh."""
+        """Returns the state of the environment's flags. Raises Unavailable before flags were first read from Redis."""
         if not self._snapshots:
             raise Unavailable(f"{UNREAD}; try again in a moment")
         return self._snapshots[environment]
@@ -183,8 +188,8 @@ class FlagCache:
         return None if self._snapshots else UNREAD
 
     async def next_snapshot(self, environment: Environment, seen: str | None) -> FlagSnapshot | None:
-        """Waits until the ETag of the environment's flags differs from `seen`, then returns their state. With None,
-        waits only until flags have been read. Returns None after `close()`.
+        """Waits until the ETag of the environment's flags differs from `seen`, then returns their state. If `seen` is
+        None, waits only until flags have been read from Redis. Returns None after `close()`.
         """
         while not self._closed:
             if self._snapshots and self._snapshots[environment].etag != seen:
@@ -193,15 +198,16 @@ class FlagCache:
         return None
 
     def flags(self, environment: Environment) -> FlagSet:
-        """Returns the environment's flags, in an object that later refreshes may change. Raises Unavailable before the
-        first refresh.
+        """Returns the environment's flags, in an object that later changes of flags may change. Raises Unavailable
+        before flags were first read from Redis.
         """
         self.snapshot(environment)
         return self._sets[environment]
 
     def evaluate(self, environment: Environment, key: str, context: Mapping[str, Any]) -> Evaluation:
         """Evaluates the flag. While Redis is down, uses the last known flags and sets `stale: true` in the result's
-        metadata. Raises EvaluationError, also if there is no such flag, and Unavailable before the first refresh.
+        metadata. Raises EvaluationError, also if there is no such flag, and Unavailable before flags were first read
+        from Redis.
         """
         evaluator = self.flags(environment).get(key)
         if evaluator is None:

@@ -29,7 +29,7 @@ Decide = Callable[[Flags], Wanted]
 
 
 def flag_ids(key: str, environment: Environment | None) -> list[FlagId]:
-    """Returns the flag's id in `environment`, or its ids in all environments if that is None."""
+    """Returns the flag's id in `environment`, or its ids in all environments if `environment` is None."""
     return [FlagId(each, key) for each in ([environment] if environment else Environment)]
 
 
@@ -135,8 +135,9 @@ def _each(
 
 
 def mirrors_after(owners: Mapping[str, str], changes: Sequence[Change]) -> dict[str, str]:
-    """Returns `metadata.mirror` (the name of a Redis key) → key of the flag that owns it, after the changes. `owners`
-    is the same before the changes. Raises Conflict if two flags name the same Redis key.
+    """Returns, after the changes, the name of each extra Redis key that a flag's `metadata.mirror` asks for → key of
+    the flag that owns it. `owners` holds the same before the changes. Raises Conflict if two flags name the same Redis
+    key.
     """
     owned = [change for change in changes if change.environment == Environment.PRODUCTION]
     left = dict(owners)

@@ -7,8 +7,8 @@ from services.flags.flag import Change, Definition, rules_aside
 
 
 class Difference(NamedTuple):
-    """Describes a part of a definition that a change alters, as JSON text. `before` is None for an added part, `after`
-    for a removed one.
+    """Describes a part of a flag's definition that a change alters, as JSON text. `before` is None for an added part,
+    `after` for a removed one.
     """
 
     part: str

@@ -97,8 +97,9 @@ class Change(BaseModel):
 
 
 def rules_aside(targeting: Mapping[str, JsonValue] | None) -> dict[str, JsonValue] | None:
-    """Returns the targeting rules that `rules=aside` has disabled; None if there are none. They are stored as `{"if":
-    [false, rules]}`. This has no result, so that the default variant is served.
+    """Returns the targeting rules that a person has disabled by switching the flag with `rules=aside`; None if there
+    are none. Disabled rules are stored as `{"if": [false, rules]}`, which has no result, so that the default variant is
+    served.
     """
     match targeting:
         case {"if": [False, dict(rules)], **rest} if not rest:
@@ -152,8 +153,8 @@ def mirror_key(environment: Environment, key: str) -> str:
 
 
 def mirrored(change: Change) -> dict[str, str | None]:
-    """Returns Redis key → its new text (None deletes the key), for each key that the change writes. If the change is of
-    production, the key `metadata.mirror` is among them.
+    """Returns Redis key → its new text (None deletes the key), for each key that the change writes. If the change is
+    one of production, the key that `metadata.mirror` names is among them.
     """
     value = plain_value(change.after)
     keys = {mirror_key(change.environment, change.key): value}

@@ -162,7 +162,7 @@ def _message(fault: Any) -> str:
 
 
 def refuse(found: Sequence[tuple[str, str]]) -> None:
-    """Raises a Problem (422) that lists all of `found`, which holds (path, fault). Does nothing if it is empty."""
+    """Raises a Problem (422) that lists all faults in `found`, pairs of path and fault; does nothing without any."""
     if found:
         errors = [{"field": path, "detail": detail} for path, detail in dict.fromkeys(found)]
         more = f" (and {len(errors) - 1} more, see errors)" if len(errors) > 1 else ""

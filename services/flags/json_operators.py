@@ -41,8 +41,8 @@ def _cat(data: Any = None, *parts: Any) -> Any:
 
 
 def use_json_operators() -> None:
-    """Replaces the operators in the evaluator's table, which is the only place where it looks them up. May be
-    repeated.
+    """Replaces, in the table of flagd's evaluator, the operators that compare values as Python does by others that
+    compare as JSON does. May be repeated.
     """
     OPERATORS.update(
         {

@@ -16,8 +16,8 @@ MOST_KNOWN = 20_000
 
 
 class LastUsed:
-    """Records the time of each flag's last evaluation. An app that reads a flag's plain key in Redis does so unseen by
-    the service, so that is not recorded.
+    """Records the time of each flag's last evaluation. That an app reads a flag's plain Redis key is not recorded,
+    because the service does not see it.
     """
 
     def __init__(self, store: FlagStore, now: Callable[[], datetime]) -> None:
@@ -31,15 +31,16 @@ class LastUsed:
         self._unwritten[FlagId(environment, key)] = self._now()
 
     def last(self, environment: Environment, key: str) -> datetime | None:
-        """Returns the time of the flag's last evaluation, alone or together with all flags; None if there was none. The
-        caller has to `read` first, which gets the times that other instances of the service have written.
+        """Returns the time of the last evaluation of the flag, alone or together with all flags; None if there was
+        none. The caller has to call `read` first, which gets the times that other instances of the service have
+        written.
         """
         times = [self.last_alone(environment, key), self.last_alone(environment, EVERY_FLAG)]
         return max((time for time in times if time), default=None)
 
     def last_alone(self, environment: Environment, key: str) -> datetime | None:
-        """Returns the time of the last evaluation of this flag alone; None if there was none. (A client that fetches
-        all flags may not use this one.)
+        """Returns the time of the last evaluation of this flag alone; None if there was none. An evaluation of all
+        flags together does not count, since its client may not use this flag.
         """
         flag_id = FlagId(environment, key)
         return self._unwritten.get(flag_id) or self._known.get(flag_id)
@@ -56,8 +57,8 @@ class LastUsed:
             self._learn(found)
 
     async def write(self) -> None:
-        """Writes new times to the store. If several instances of the service write, the last one wins, so a time may be
-        too old by one interval between writes. Raises RedisError; the times are then kept for the next call.
+        """Writes new times to the store. If several instances of the service write, the last one wins, so a stored time
+        may be too old by the time between two writes. Raises RedisError; the times are then kept for the next call.
         """
         times = dict(self._unwritten)
         await self._store.note_evaluated(times)

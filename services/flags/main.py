@@ -1,4 +1,4 @@
-"""Assembles the flags service from its parts, by the settings, and runs it."""
+"""Assembles the flags service from its parts according to the settings, and runs it."""
 
 import contextlib
 import logging
@@ -34,7 +34,7 @@ READ_S = 10.0  # time to read some 20 000 flags on a busy machine
 
 
 def build_app(settings: Settings) -> FastAPI:
-    """Returns the service with all its parts. Nothing runs until the app's lifespan starts."""
+    """Returns the FastAPI app of the flags service with all its parts. Nothing runs until the app's lifespan starts."""
     redis = connect(settings.redis_connection_url())
     app_user = RedisAppUser(redis, derived_secret(settings.platform_token(), "redis:app"))
     user_loop = Loop("app user", app_user.keep, every_s=APP_USER_S)
@@ -64,7 +64,10 @@ def assemble(
     loops: Sequence[Loop] = (),
     resources: Callable[[], contextlib.AbstractAsyncContextManager[Any]] = contextlib.nullcontext,
 ) -> FastAPI:
-    """Returns the service for the given store and cache. `stores` opens further connections to the same flags."""
+    """Returns the FastAPI app of the flags service for the given store and cache. For each import of a file, `stores`
+    opens a store with a connection of its own. `loops` run besides the service's own; `resources` is a context that is
+    entered before the loops start and left after they end.
+    """
     token = settings.platform_token()
     last_used = LastUsed(store, now)
     views = Views(cache, last_used)

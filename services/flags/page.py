@@ -99,7 +99,7 @@ class FlagPages:
         )
 
     def problem(self, title: str, detail: str, key: str, hostname: str | None) -> str:
-        """Renders the page that says why a switch of a flag was refused."""
+        """Renders the page that says why a flag was not switched to another variant."""
         return self._render("problem.html", hostname, title=title, detail=detail, key=key)
 
     def _unless_seen(self, seen: str | None, template: str, hostname: str | None, **context: Any) -> str | None:

@@ -56,7 +56,7 @@ def page_router(cache: FlagCache, views: Views, pages: FlagPages) -> APIRouter:
         ] = "keep",
         seen: Annotated[str | None, Query(max_length=64, description="If-Match without quotes, for forms.")] = None,
     ) -> FlagView | Response:
-        """Enables the flag and makes `to` its default variant. With `rules=aside` it is a kill switch: everyone gets
+        """Enables the flag and makes `to` its default variant. With `rules=aside`, this is a kill switch: everyone gets
         `to`, and the disabled rules are kept for `rules=back`. A browser is redirected to the page that it came from.
         """
         if seen is not None:

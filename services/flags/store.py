@@ -1,4 +1,4 @@
-"""Stores flags in Redis."""
+"""Stores flags in Redis, with their history and the plain Redis keys that hold their values."""
 
 import time
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
@@ -26,8 +26,8 @@ PATIENCE_S = 30.0  # time in which a write is retried while other writers come f
 
 
 class StorePosition(NamedTuple):
-    """Identifies a state of all flags in the store: their version, and the id of the newest entry in the stream of
-    changes (empty if there is none).
+    """Identifies a state of all flags in the store: their version (a number that each write increments), and the id of
+    the newest entry in the stream of changes (empty if there is none).
     """
 
     version: int
@@ -35,7 +35,9 @@ class StorePosition(NamedTuple):
 
 
 class Delta(NamedTuple):
-    """Holds the flags that changed up to `position`, with their JSON at that time; None for a deleted flag."""
+    """Holds the flags that have changed after an earlier position in the store, up to `position`: id → the flag's JSON
+    at `position`; None for a deleted flag.
+    """
 
     position: StorePosition
     flags: Mapping[FlagId, str | None]
@@ -62,7 +64,7 @@ class FlagStore:
         return int(await self._redis.get(VERSION) or 0)
 
     async def position(self) -> StorePosition:
-        """Returns the present position of the store. `since` returns the changes after it."""
+        """Returns the present position of the store, after which `since` later returns the changes."""
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.get(VERSION)
             pipe.xrevrange(CHANGES, count=1)
@@ -165,8 +167,8 @@ class FlagStore:
                 await pipe.execute()
 
     async def evaluated(self, flag_ids: Sequence[FlagId]) -> dict[FlagId, datetime]:
-        """Returns flag → the time of its last evaluation, as `note_evaluated` stored it. Flags without a time are left
-        out. When a flag is deleted, so is its time.
+        """Returns flag → the stored time of its last evaluation. Flags without a time are left out. When a flag is
+        deleted, so is its time.
         """
         async with self._redis.pipeline(transaction=False) as pipe:
             for flag_id in flag_ids:
@@ -176,8 +178,8 @@ class FlagStore:
 
 
 def _changed(seen: StorePosition, version: int, entries: Sequence[tuple[str, Mapping[str, str]]]) -> set[FlagId] | None:
-    """Returns the flags that changed between `seen` and `version`. `entries` holds the stream of changes from
-    `seen.entry` on. Returns None if they do not cover every change.
+    """Returns the flags that changed between the position `seen` and `version`. `entries` holds the stream of changes
+    from `seen.entry` on. Returns None if the entries do not cover every change.
     """
     if seen.entry:
         if not entries or entries[0][0] != seen.entry:
@@ -203,8 +205,8 @@ async def _read(pipe: Pipeline, keys: Collection[str] | None) -> dict[FlagId, Fl
 
 
 async def _owners(pipe: Pipeline, changes: Sequence[Change]) -> dict[str, str]:
-    """Returns Redis key → flag that owns it, for those keys in `metadata.mirror` of the changed flags that have an
-    owner.
+    """Returns name of a Redis key → key of the flag that owns it, for those names in `metadata.mirror` of the changed
+    flags that have an owner.
     """
     definitions = [each for change in changes for each in (change.before, change.after) if each]
     names = list({each.mirror for each in definitions if each.mirror})

@@ -14,9 +14,9 @@ MAX_BYTES = 64 * 1024
 
 
 def check(definition: Definition, before: Definition | None = None) -> None:
-    """Raises Invalid, which lists every fault of the definition with its path; does nothing if there is none. One
-    malformed flag would stop flagd's evaluation of all flags. If rules and variants are the same as in `before`, the
-    rules are not checked, so that a flag with rules that were stored before this check existed can still be turned off.
+    """Raises Invalid, which lists every fault of the definition with its path; does nothing if there is none. (One
+    malformed flag would stop flagd's evaluation of all flags.) If rules and variants are the same as in `before`, the
+    rules are not checked, so that a flag whose rules were stored before this check existed can still be turned off.
     """
     same = before is not None and (before.targeting, before.variants) == (definition.targeting, definition.variants)
     if found := list(faults(definition, rules=not same)):
@@ -26,8 +26,8 @@ def check(definition: Definition, before: Definition | None = None) -> None:
 
 
 def faults(definition: Definition, *, rules: bool = True) -> Iterator[tuple[str, str]]:
-    """Yields (path, fault with remedy) for each fault of the definition. Checks its targeting only if `rules` is True,
-    and its size only if it has no other fault.
+    """Yields (path, fault with remedy) for each fault of the definition. Checks the targeting rules only if `rules` is
+    True, and the size only if there is no other fault.
     """
     found = [*_faults_of_variants(definition), *_faults_of_metadata(definition.metadata)]
     if rules:

@@ -15,8 +15,8 @@ from shared.models import Environment, Page, View
 
 class FlagView(Definition):
     """Describes a flag in one environment. `evaluated_at` is the time of the last evaluation over OFREP, alone or with
-    all flags; null if there was none. An app that reads the flag's plain key in Redis evaluates it unseen by the
-    service, so that does not change `evaluated_at`.
+    all flags; null if there was none. An app that reads the flag's plain key in Redis does not change `evaluated_at`,
+    since the service does not see that.
     """
 
     key: str

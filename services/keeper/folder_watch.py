@@ -16,8 +16,8 @@ _BUFFER = 65_536
 
 
 class FolderWatch:
-    """Watches folders from its construction on. Raises OSError, whose text names the remedy, if that is not
-    possible.
+    """Watches folders for files that are moved into them or removed, from the construction of the object on. Raises
+    OSError, whose text names the remedy, if Linux refuses to watch a folder.
     """
 
     def __init__(self, *folders: Path) -> None:
@@ -32,7 +32,7 @@ class FolderWatch:
             self._folders[watch] = folder
 
     def fileno(self) -> int:
-        """Returns the file descriptor, which becomes readable when a file was moved or removed."""
+        """Returns the file descriptor, which becomes readable when a file has been moved or removed."""
         return int(self._descriptor)
 
     def changed(self) -> set[Path] | None:

@@ -1,7 +1,6 @@
-"""Serves Envoy's delta discovery protocol (ADS) for endpoints and certificates, on a unix socket. Envoy's statistics
-show, as the accepted version of a cluster's endpoints, the `system_version_info` of the response that brought them.
-Therefore each response holds one resource, with the version of its file. If one response is faulty, Envoy refuses it
-alone.
+"""Serves Envoy's delta discovery protocol (ADS) for endpoints and certificates, on a unix socket. Each response holds
+one resource, with the version of its file as its `system_version_info`: Envoy's statistics show that field of the
+accepted response as the version of the cluster's endpoints. If one response is faulty, Envoy refuses only that one.
 """
 
 import asyncio
@@ -29,8 +28,8 @@ Name = tuple[str, str]
 
 class Subscriber:
     """Holds one connection of Envoy: the resources that Envoy has subscribed to, each with the version that Envoy has
-    or was sent. When it connects, Envoy tells the versions that it got over an earlier connection, so after an
-    interruption only changed resources are sent.
+    or was sent. When Envoy connects again, it names the versions that it already has, so after an interruption only
+    changed resources are sent.
     """
 
     def __init__(self, kinds: Mapping[str, ResourceFiles], most_aliases: int = MOST_ALIASES) -> None:
@@ -44,8 +43,8 @@ class Subscriber:
         self._sent = 0
 
     def take(self, request: Any) -> None:
-        """Handles a request of Envoy. By it, Envoy subscribes to resources or unsubscribes from some, or accepts or
-        refuses a response.
+        """Handles a message from Envoy, which subscribes to resources, unsubscribes from some, or accepts or refuses a
+        response. A refusal is logged.
         """
         if request.type_url not in self._kinds:
             log.warning("Envoy asks for %s, which it gets from files", request.type_url)
@@ -59,9 +58,9 @@ class Subscriber:
             self._due.put_nowait(((request.type_url, name), False))
 
     def changed(self, files: Set[Path] | None) -> None:
-        """Queues the resources of these files for sending, even if their versions are the same: a file is moved into
-        the folder again so that it reaches Envoy again. None stands for all files; then only resources with a new
-        version are sent.
+        """Queues for sending the resources whose files were moved into the folders or removed, even if their versions
+        are the same: the proxy service moves a file there once more to have it sent again. None stands for all files;
+        then only resources with a new version are sent.
         """
         for resource in self._versions:
             kind, name = resource

@@ -1,4 +1,4 @@
-"""Keeps Envoy's access log short while the proxy service, which else does so, is down."""
+"""Keeps Envoy's access log short while the proxy service, which otherwise does this, is down."""
 
 import asyncio
 import logging
@@ -13,15 +13,15 @@ EVERY_S = 10.0
 
 
 async def keep_short(folder: Path, longest: int = LONGEST) -> None:
-    """Empties the logs in `folder` that are too long, every 10 s, until it is cancelled."""
+    """Empties, every 10 s until it is cancelled, Envoy's access logs in `folder` of more than `longest` bytes."""
     while True:
         shorten(folder, longest)
         await asyncio.sleep(EVERY_S)
 
 
 def shorten(folder: Path, longest: int = LONGEST) -> None:
-    """Empties each of Envoy's access logs in `folder` that has more than `longest` bytes. Envoy goes on at its
-    beginning, because it appends.
+    """Empties each of Envoy's access logs in `folder` that has more than `longest` bytes. Envoy then writes on at the
+    beginning of the file, because it has opened the file for appending.
     """
     for path in folder.glob(LOGS):
         try:

@@ -52,7 +52,7 @@ HEALTH_STATUS = ("UNKNOWN", "HEALTHY", "UNHEALTHY", "DRAINING", "TIMEOUT", "DEGR
 
 
 def _classes() -> dict[str, Any]:
-    """Returns name → class of each message."""
+    """Creates a protobuf class for each message in MESSAGES; returns name → class."""
     file = descriptor_pb2.FileDescriptorProto(name="xds.proto", package="xds", syntax="proto3")
     file.dependency.extend([any_pb2.DESCRIPTOR.name, struct_pb2.DESCRIPTOR.name])
     health = file.enum_type.add(name="HealthStatus")

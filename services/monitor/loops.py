@@ -1,5 +1,5 @@
-"""Defines the background loops other than the evaluator: they sample instances, abort canaries, follow events, and
-delete the stored data of environments that no longer exist.
+"""Defines the background loops other than the evaluator, which applies alert rules: they sample instances, abort
+canaries, follow events, and delete the stored data of environments that no longer exist.
 """
 
 import asyncio
@@ -29,7 +29,10 @@ FORGOTTEN_AT_ONCE = 100
 
 
 class Sampler:
-    """Samples all instances from the counters that the deployer reports."""
+    """Reads from the deployer (`GET /stats`) the counters of each running instance (memory, CPU, restarts, kills for
+    want of memory), and gives them to the cache of samples, from which alert rules, charts and scaling take their
+    figures. `problem` is the reason why the deployer did not answer last time; None if it did.
+    """
 
     def __init__(self, deployer: ServiceClient, samples: SampleCache, clock: Clock) -> None:
         self._deployer = deployer
@@ -38,7 +41,9 @@ class Sampler:
         self.problem: str | None = None
 
     async def step(self) -> None:
-        """Takes one sample of each running instance. If the deployer does not answer, records only that."""
+        """Takes one sample (memory, CPU, restarts) of each running instance. If the deployer does not answer, takes no
+        sample and keeps the reason in `problem`.
+        """
         await self._samples.load_if_possible(self._clock())
         try:
             answer = await self._deployer.get("/stats", timeout_s=CALL_S, repeatable=False)
@@ -51,7 +56,9 @@ class Sampler:
 
 
 class Aborts:
-    """Sends the proxy the aborts that alerts request, repeatedly until the proxy has answered."""
+    """Asks the proxy to abort the rollouts of canaries about which an alert has fired that aborts. Repeats each request
+    until the proxy has answered it.
+    """
 
     def __init__(self, proxy: ServiceClient, alerts: ActiveAlerts, clock: Clock) -> None:
         self._proxy = proxy
@@ -59,9 +66,9 @@ class Aborts:
         self._clock = clock
 
     async def step(self) -> None:
-        """Sends the proxy one abort for each release with wanted aborts. The answer 200 makes them `confirmed`. 404 and
-        409 make them `obsolete`, because the rollout of the release has ended. After any other answer, or none, the
-        next step sends the abort again.
+        """Sends the proxy one request for each canary release whose alerts want an abort. The answer 200 sets the abort
+        of these alerts to `confirmed`. 404 and 409 set it to `obsolete`, because the rollout of the release has ended
+        already. After any other answer, or none, the next step sends the request again.
         """
         wanted: dict[tuple[str, str], list[Alert]] = {}
         for alert in self._alerts.wanted_aborts():
@@ -86,8 +93,8 @@ class Aborts:
 
 
 class Retention:
-    """Deletes the scaling policy, the decisions and the release context of environments that no longer exist: the
-    deployer has listed no instance of them for 90 days and has no release there.
+    """Deletes the scaling policy, the scaling decisions and the release context (addresses and commits for messages) of
+    environments that no longer exist: the deployer has listed no instance of them for 90 days and has no release there.
     """
 
     def __init__(
@@ -136,10 +143,10 @@ class Retention:
 
 
 class RegistryFollower:
-    """Handles the deployer's events about instances and releases at once. The evaluator would find most of these
-    changes a second later, but not those that happened while no monitor was running. `on_kill` is called for each kill
-    of an instance at its memory limit, possibly more than once; `on_removed` for each removal of an environment or app,
-    and `on_rollout` for each event about a rollout.
+    """Handles events about instances, releases, rollouts and artifacts at once. The evaluator, which reads the
+    registry, would find most of these changes a second later, but not those that happened while no monitor was running.
+    `on_kill` is called for each kill of an instance at its memory limit, possibly more than once; `on_removed` for each
+    removal of an environment or app, and `on_rollout` for each event about a rollout.
     """
 
     ILL = frozenset(f"instance.{state}" for state in ILL)

@@ -195,7 +195,9 @@ def build_app(settings: Settings) -> FastAPI:
 
 
 async def _port_holder(settings: Settings, service: ServiceName) -> str | None:
-    """Returns who has the port of the service, if that is on this machine and another process has it."""
+    """Returns a sentence that names the process which listens on the service's port, with the remedy, if that is not
+    the service. Returns None if there is no such process, or if the services do not share one machine.
+    """
     if settings.address:
         return None
     return await taken_by({f"SLIPWAY_{service.upper()}_PORT": settings.port(service)}, (f"services.{service}",))

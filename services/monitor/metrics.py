@@ -13,8 +13,9 @@ INSTANCE = ["app", "environment", "release", "instance"]
 
 
 class MonitorCollector(Collector):
-    """Exports the open alerts, and the instances' counters from the deployer's last answer; while the deployer does not
-    answer, no counters.
+    """Exports to Prometheus the pending and firing alerts, the age of the last sample, and the figures of instances
+    (memory, CPU, OOM kills) from the deployer's last answer. While the deployer does not answer, exports no figures of
+    instances.
     """
 
     def __init__(self, samples: SampleCache, alerts: ActiveAlerts, clock: Clock) -> None:

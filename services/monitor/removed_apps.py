@@ -16,9 +16,10 @@ log = logging.getLogger(__name__)
 
 
 class RemovedApps:
-    """Handles the events `environment.removed` and `app.removed`, each possibly more than once. Messages that are
-    already queued are still sent. `forget_scaling` drops what the scaling loop remembers of an environment;
-    `forget_evidence` deletes the evidence of an app's rollouts, and its own metrics and hooks.
+    """Deletes the monitor's data of an environment or app after the event `environment.removed` or `app.removed`, which
+    may come more than once. Messages that are already queued are still sent. `forget_scaling` drops what the scaling
+    loop remembers of an environment; `forget_evidence` deletes the records of an app's canary analyses, and the app's
+    own metrics and hooks.
     """
 
     def __init__(

@@ -39,7 +39,9 @@ class RetentionStore:
         return [EnvironmentKey(app, Environment(environment)) for app, environment in pairs]
 
     async def forget(self, key: EnvironmentKey) -> None:
-        """Deletes the environment's policy, decisions and release context."""
+        """Deletes the environment's scaling policy and decisions, its release context (addresses and commits for
+        messages), and the time at which it was last seen.
+        """
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.delete(decisions_key(key))
             for name in (POLICIES, SCALING, CONTEXTS):

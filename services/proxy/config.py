@@ -8,8 +8,9 @@ from shared.config import SharedSettings
 
 
 class Settings(SharedSettings):
-    """Holds the settings of the proxy: those that all services share, with Envoy's ports and the home, because the
-    launcher has to know these too, and those about certificates.
+    """Holds the settings of the proxy: those that all services share, and those about certificates. Envoy's ports and
+    the home (the folder with the platform's data) are among the former, because the launcher, which prepares Envoy's
+    files, needs them too.
     """
 
     acme_directory: str = Field(

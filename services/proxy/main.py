@@ -1,4 +1,4 @@
-"""Assembles the proxy service from its parts, by the settings, and runs it."""
+"""Assembles the proxy service from its parts according to the settings, and runs it."""
 
 import asyncio
 import contextlib
@@ -57,8 +57,8 @@ DESCRIPTION = "Routes, canary rollouts and traffic figures; Envoy, configured by
 
 
 def build_app(settings: Settings) -> FastAPI:
-    """Returns the service's app, built from the state on disk. Writes those of Envoy's files again that differ from
-    this state.
+    """Returns the FastAPI app of the proxy service. Restores the routes that are stored on disk, if there are any, and
+    rewrites those of Envoy's files that do not match them.
     """
     prepare(settings)
     folder = envoy_folder(settings)

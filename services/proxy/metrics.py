@@ -1,4 +1,4 @@
-"""Exports the traffic figures to Prometheus."""
+"""Exports each app's numbers of requests and errors as Prometheus metrics."""
 
 from collections.abc import Iterator
 
@@ -11,8 +11,9 @@ from shared.errors import Unavailable
 
 
 class TrafficCollector(Collector):
-    """Exports each track's requests and errors. They are gauges, not counters, because they start at 0 again when the
-    track gets another release. Also exports how many lines of Envoy's access log could not be read.
+    """Exports the numbers of requests and errors of each app, for production and the canary. They are gauges, not
+    counters, because they start at 0 again when production or the canary gets another release. Also exports how many
+    lines of Envoy's access log could not be read.
     """
 
     def __init__(self, control: ControlPlane, counts: RequestCounts) -> None:

@@ -1,5 +1,5 @@
-"""Finds the folder of an artifact in the platform's home, and checks whether the artifact can run from there, also
-after the home was moved.
+"""Finds the folder of an artifact in the platform's data folder (its home), and checks whether the artifact can run
+from there, also after the home was moved.
 """
 
 import mmap
@@ -36,9 +36,9 @@ class ArtifactBound(ArtifactUnfit):
 
 
 def artifact_folder(home: Path, ref: str) -> Path:
-    """Returns the folder of an artifact of the kind `directory`. `ref` is its path relative to the home. An earlier
-    version of Slipway stored an absolute path. Of that, only the end `releases/<app>/<build>` counts: the folder is in
-    the present home, wherever the home was then.
+    """Returns the folder of an artifact of the kind `directory`. `ref` is its path relative to `home`, the platform's
+    data folder. An earlier version of Slipway stored an absolute path, of which only the end `releases/<app>/<build>`
+    counts: the folder is looked for in `home`, wherever the home was then.
     """
     path = Path(ref)
     if path.is_absolute() and path.parts[-3:-2] == (RELEASES,):
@@ -47,8 +47,8 @@ def artifact_folder(home: Path, ref: str) -> Path:
 
 
 def check_artifact(home: Path, artifact: Artifact) -> None:
-    """Raises ArtifactUnfit unless the artifact is in this home, has the digest that it had when it was made, and can
-    run from there. Reads every file, so call it in a thread.
+    """Raises ArtifactUnfit unless the artifact is in `home` (the platform's data folder), has the digest that it had
+    when it was made, and can run from there. Reads every file, so call it in a thread.
     """
     folder = artifact_folder(home, artifact.ref)
     try:

@@ -22,5 +22,7 @@ class DiskReserve:
 
     @property
     def refusal(self) -> str:
-        """Returns a text that the disk is full, with the remedy, for work that can wait; empty while there is room."""
+        """Returns a sentence for people that the disk is full, with the remedy, if work that can wait must not begin;
+        an empty text while there is room.
+        """
         return full_disk(self._folder, self._limits) or ""

@@ -1,4 +1,4 @@
-"""Holds what build and deployer both need of a Docker Engine: the labels of a stack's objects, the check for `GET
+"""Defines what both build and deployer need for a Docker Engine: the labels of a stack's objects, the check for `GET
 /ready`, and a loop that notices a new socket. It imports no Docker client.
 """
 
@@ -24,17 +24,18 @@ LOOK_S = 2.0
 
 
 def socket_watch(environment: Mapping[str, str]) -> Loop:
-    """Returns a loop that ends this process by SIGTERM when the engine's socket has been replaced (see `SocketWatch`).
-    `environment` may hold DOCKER_HOST; without it, the socket is `/var/run/docker.sock`.
+    """Returns a loop that ends this process by SIGTERM when the Docker Engine's unix socket has been replaced, since
+    only a restarted container gets the new one. `environment` may hold DOCKER_HOST; without it, the socket is
+    `/var/run/docker.sock`.
     """
     watch = SocketWatch(environment, lambda: signal.raise_signal(signal.SIGTERM))
     return Loop("engine's socket", watch.step, every_s=LOOK_S)
 
 
 class SocketWatch:
-    """Calls `end` when the engine's unix socket, which DOCKER_HOST in `environment` names, has been replaced. An engine
-    that restarts listens on a new socket file, but a running container keeps the old file; only a restarted container
-    gets the new one. For an engine that is reached by TCP it does nothing.
+    """Calls `end` when the Docker Engine's unix socket, which DOCKER_HOST in `environment` names, has been replaced. An
+    engine that restarts listens on a new socket file, but a running container keeps the old file; only a restarted
+    container gets the new one. Does nothing for an engine that is reached by TCP.
     """
 
     def __init__(self, environment: Mapping[str, str], end: Callable[[], None]) -> None:
@@ -52,7 +53,9 @@ class SocketWatch:
 
 
 def no_answer(error: BaseException) -> str:
-    """Returns the reason why the engine does not answer, with the remedy, as a sentence for people."""
+    """Returns the reason why the Docker Engine does not answer, with the remedy, as a sentence for people. `error` is
+    what its client raised.
+    """
     if PERMISSION in str(error):
         return (
             "the Docker Engine's socket refuses this user (permission denied); give it the group of the socket: "
@@ -63,9 +66,9 @@ def no_answer(error: BaseException) -> str:
 
 
 async def engine_check(ask: Callable[[], object]) -> str | None:
-    """Returns None if the engine answers, else the reason as a sentence for `GET /ready`. Takes at most 1.5 s. `ask`
-    calls the engine and raises an exception if that fails; it runs in a thread, and should give up after 1 s. If all
-    threads stay busy for 1.5 s, the engine counts as not answering.
+    """Returns None if the Docker Engine answers, else the reason as a sentence for `GET /ready`. Takes at most 1.5 s.
+    `ask` calls the engine and raises an exception if that fails; it runs in a thread, and should give up after 1 s. If
+    all threads stay busy for 1.5 s, the engine counts as not answering.
     """
     try:
         await asyncio.wait_for(asyncio.to_thread(ask), WAITED_S)

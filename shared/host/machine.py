@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 GIB, MIB = 2**30, 2**20
-ENOUGH_AGAIN = 1.2  # times the limit below which a disk is low: what is freed and used again and again is told once
+ENOUGH_AGAIN = 1.2  # a low disk stays low until this many times the limit is free, so that an alert does not flap
 FILES_LOW, FILES_FULL = 0.05, 0.005  # of the inodes that the file system has
 NEAR = 0.8
 FILE_TABLE = Path("/proc/sys/fs/file-nr")
@@ -20,14 +20,14 @@ INOTIFY = 6  # instances of inotify: five of Envoy, which does not start without
 
 @dataclass(frozen=True)
 class DiskSpace:
-    """Holds the space of the file system that `path` is on, in bytes, and its inodes (0 where it has no fixed
-    number).
+    """Holds how much space the file system of `path` has, in bytes and in inodes (0 if it has no fixed number of
+    inodes).
     """
 
     path: Path
     total: int
     free: int
-    """Holds the bytes that a user without privileges can still write."""
+    """The bytes that a user without privileges can still write."""
     files_total: int = 0
     files_free: int = 0
 
@@ -39,7 +39,9 @@ class DiskSpace:
         return self.files_free < share * self.files_total
 
     def is_below(self, least: float, files_share: float) -> bool:
-        """Returns True if less than `least` bytes are free, or less than this share of the inodes."""
+        """Returns True if less than `least` bytes are free, or less than the share `files_share` (0 to 1) of the
+        inodes.
+        """
         return self.free < least or self._few_files(files_share)
 
 
@@ -53,8 +55,8 @@ class DiskLimits:
     full_bytes: int
 
     def is_low(self, space: DiskSpace, was_low: bool = False) -> bool:
-        """Returns True if the disk is low. One that was low (`was_low`) stays so until a fifth more than the limit is
-        free.
+        """Returns True if the disk is low. A disk that was low before (`was_low`) stays low until a fifth more than the
+        limit is free.
         """
         factor = ENOUGH_AGAIN if was_low else 1.0
         return space.is_below(factor * min(self.low_bytes, self.low_share * space.total), factor * FILES_LOW)
@@ -71,7 +73,7 @@ DISK_REMEDY = (
 
 
 def read_disk(path: Path) -> DiskSpace:
-    """Reads the space at `path`, or at its next parent that exists. Raises OSError."""
+    """Reads the disk's space at `path` or, if that is missing, at the nearest parent that exists. Raises OSError."""
     there = next(each for each in (path, *path.parents) if each.exists())
     found = os.statvfs(there)
     return DiskSpace(

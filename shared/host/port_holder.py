@@ -23,9 +23,9 @@ def port_problem(host: str, port: int) -> str | None:
 
 
 async def taken_by(ports: Mapping[str, int], own: Sequence[str]) -> str | None:
-    """Returns, as a sentence with the remedy, which of the ports (by the setting that names it) a process has that is
-    not to listen there. The right one has one of the names `own` as a word of its command line, with or without a
-    folder. Returns None if none has, or if this user may not see it. It takes about 0.1 s, in a thread: call it only
+    """Returns a sentence, with the remedy, about the first of `ports` (name of its setting → port) on which a wrong
+    program listens; None if there is none, or if this user may not see it. The right program has one of the names `own`
+    as a word of its command line, with or without a folder. Takes about 0.1 s, in a thread, so it should be called only
     when something is amiss.
     """
     for setting, port in ports.items():
@@ -35,8 +35,8 @@ async def taken_by(ports: Mapping[str, int], own: Sequence[str]) -> str | None:
 
 
 def other_holder(port: int, own: Sequence[str]) -> str | None:
-    """Returns the process that listens on this port of this machine, as `nc (process 77)`, if its command line has none
-    of the names `own`. Returns None if nothing listens there, as far as this user may see.
+    """Returns the process that listens on this port of this machine, as `nc (process 77)`, unless its command line has
+    one of the names `own`. Returns None if nothing else listens there, as far as this user may see.
     """
     import psutil
 

@@ -12,8 +12,8 @@ LONGEST = 600
 
 def last_words(log: Path, after: int = 0) -> str:
     """Returns the last two warnings in the log of Redis, with the time of the last one; they say why Redis ended or
-    refuses writes. Searches only the log after its first `after` bytes, and leaves out warnings that Redis writes at
-    every start or end. Returns an empty text if there are none, or if the log is not on this machine.
+    refuses writes. Searches only the log after its first `after` bytes, and ignores warnings that Redis writes at every
+    start or end. Returns an empty text if there are none, or if the log is not on this machine.
     """
     try:
         with log.open("rb") as file:
@@ -24,7 +24,9 @@ def last_words(log: Path, after: int = 0) -> str:
 
 
 def last_words_in(text: str) -> str:
-    """Returns the last two warnings in `text`, a part of the log of Redis, as `last_words` does."""
+    """Returns the last two warnings in `text`, a part of the log of Redis, with the time of the last one; ignores
+    warnings that Redis writes at every start or end. Returns an empty text if there are none.
+    """
     lines = text.splitlines()
     found = [match for line in lines if (match := WARNING.match(line)) and not ROUTINE.search(match["words"])][-2:]
     if not found:
@@ -34,5 +36,7 @@ def last_words_in(text: str) -> str:
 
 
 def is_damaged(words: str) -> bool:
-    """Returns True if these last warnings say that Redis ended because it cannot read its append-only file."""
+    """Returns True if `words`, the last warnings in the log of Redis, say that Redis ended because it cannot read its
+    append-only file.
+    """
     return DAMAGED.search(words) is not None

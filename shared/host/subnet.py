@@ -1,5 +1,5 @@
-"""Divides the subnet of the apps' network (decision 18). Imports only the standard library, because `make up` runs
-without installed packages.
+"""Divides the subnet of the network on which the apps' containers run. Imports only the standard library, because `make
+up` runs without installed packages.
 """
 
 from ipaddress import ip_network
@@ -9,8 +9,8 @@ SMALLEST = 25  # bits: in a smaller subnet, an eighth is too small for the platf
 
 
 def range_of(subnet: str) -> str | None:
-    """Returns the first eighth of `subnet` (CIDR), from which the engine assigns addresses by itself. Returns None if
-    the subnet is smaller than /25 or IPv6. Raises ValueError with a remedy if `subnet` is not a subnet.
+    """Returns the first eighth of `subnet` (CIDR), from which the Docker Engine assigns addresses by itself. Returns
+    None if the subnet is smaller than /25 or IPv6. Raises ValueError with a remedy if `subnet` is not a subnet.
     """
     try:
         whole = ip_network(subnet)

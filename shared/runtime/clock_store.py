@@ -1,4 +1,4 @@
-"""Detects jumps of the machine's clock, so that no data are deleted because of their age after one."""
+"""Detects jumps of the machine's clock, so that a jump does not make data look old and be deleted."""
 
 import json
 from datetime import datetime, timedelta
@@ -12,10 +12,10 @@ DOUBTED_FOR = timedelta(days=1)
 
 class ClockTrust:
     """Tells code that deletes old data whether the machine's clock can be trusted. A clock that is set forward by a
-    year makes all data look old. So for a day after a jump, in which people can correct the clock, it is not trusted. A
-    jump is a call of `is_trusted` more than a day after the previous call, or more than a minute before it. (So the
-    first call after the service was down for more than a day counts as a jump, too.) The Redis key `key` holds the time
-    of the last call, and the time since which there was no jump.
+    year makes all data look old. So for a day after a jump, in which people can correct the clock, the clock is not
+    trusted. A jump is a call of `is_trusted` more than a day after the previous call, or more than a minute before it.
+    (So the first call after the service was down for more than a day counts as a jump, too.) The Redis key `key` holds
+    the time of the last call, and the time since which there was no jump.
     """
 
     def __init__(self, redis: Redis, key: str) -> None:
@@ -23,8 +23,8 @@ class ClockTrust:
         self._key = key
 
     async def is_trusted(self, now: datetime) -> bool:
-        """Returns False for a day after a jump of the clock, which shows the time `now`; else True. Call it more often
-        than once a day, because a longer time between two calls counts as a jump. Raises RedisError.
+        """Returns False for a day after a jump of the machine's clock, which shows the time `now`; else True. Must be
+        called more often than once a day, because a longer time between two calls counts as a jump. Raises RedisError.
         """
         stored: Any = await self._redis.get(self._key)
         begun_at = now - DOUBTED_FOR

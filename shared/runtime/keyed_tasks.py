@@ -16,7 +16,8 @@ RETRY_S = 0.5
 class KeyedTasks:
     """Runs at most one task for each key, and at most `at_a_time` tasks in all. It has no queue: a `start` for which
     there is no room does nothing, and the caller tries again in `on_end`, which is called at the end of each task. If a
-    task raises an exception, that is logged and its key pauses for 0.5 s. A key that pauses starts no task.
+    task raises an exception, the exception is logged and the task's key pauses for 0.5 s. A key that pauses starts no
+    task.
     """
 
     def __init__(self, name: str, on_end: Callable[[], None] = lambda: None, *, at_a_time: float = math.inf) -> None:
@@ -31,7 +32,9 @@ class KeyedTasks:
         return key in self._tasks
 
     def has_room_for(self, key: Hashable) -> bool:
-        """Returns True if `start` would start a task for this key now."""
+        """Returns True if `start` would start a task for this key now: the key has no task and does not pause, and
+        fewer than `at_a_time` tasks run.
+        """
         is_due = time.monotonic() >= self._not_before.get(key, 0.0)
         return is_due and key not in self._tasks and len(self._tasks) < self._at_a_time
 

@@ -1,4 +1,4 @@
-"""Measures time-outs without the time in which this process itself was late, so that its delay is not blamed on the
+"""Measures time-outs without the time by which this process itself was delayed, so that its delay is not blamed on the
 program that should answer.
 """
 
@@ -63,7 +63,7 @@ class PunctualTimeout:
 
 async def punctual_wait(task: "asyncio.Future[Any]", timeout_s: float) -> float:
     """Waits until the task is done, at most for `timeout_s` seconds in which this event loop was on time; does not
-    cancel the task. Returns the seconds that were not counted.
+    cancel the task. Returns the seconds that did not count, because the event loop was late.
     """
     limit = PunctualTimeout(timeout_s)
     with contextlib.suppress(TimeoutError):

@@ -29,9 +29,9 @@ def same_secret(given: str, expected: str) -> bool:
 
 
 class TokenAuth:
-    """Passes on requests (as ASGI middleware) that are public or have a valid token. `is_public(scope)` returns True
-    for requests that need no token; `accepts(scope, token)` returns True for valid tokens other than the platform's. A
-    missing or wrong token gets the answer 401; a request that a browser sends from a page of another site gets 403.
+    """Passes on requests (as ASGI middleware) that need no token (`is_public(scope)` is True) or have a valid one: the
+    platform's, or one for which `accepts(scope, token)` is True. Any other request gets 401. A request with a valid
+    token in HTTP Basic gets 403 if it changes state and a browser sent it from a page of another site.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
-"""Guards the addresses that commits, apps and clients make a service call: notify URLs, sources, APIs of forges.
-Addresses on the internet may be called. Addresses of the machine, of private networks and of the platform itself are
-refused, unless the operator allows them (`SLIPWAY_ALLOW_ADDRESSES`); otherwise a commit could reach what only the
-platform can reach. A host name is resolved first, then its addresses are checked, and the call goes to exactly these
-addresses.
+"""Guards the addresses that a service calls because a commit, an app or a client names them: notify URLs, sources, APIs
+of forges. Addresses on the internet may be called. Addresses of the machine, of private networks and of the platform
+itself are refused, unless the operator allows them (`SLIPWAY_ALLOW_ADDRESSES`); otherwise a commit could reach what
+only the platform can reach. A host name is resolved first, then its addresses are checked, and the call goes to exactly
+these addresses.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ class NoAddress(AddressRefused):
 
 class AddressGuard:
     """Decides which addresses may be called. `allowed` holds networks (`10.0.0.0/8`), addresses and host names,
-    separated by commas or spaces; `*` allows all addresses. Raises ValueError if it holds anything else.
+    separated by commas or spaces; `*` allows all addresses. The constructor raises ValueError for anything else.
     """
 
     def __init__(self, allowed: str = "") -> None:
@@ -91,7 +91,7 @@ class AddressGuard:
     def guarding(self) -> Iterator[list[str]]:
         """Refuses, within the block, every connection that this thread opens to an address that may not be called, also
         after a redirect. A refused connection raises PermissionError in the library that opens it. Yields a list to
-        which the reasons are appended. It serves libraries that open connections by themselves.
+        which the reasons are appended. It is meant for libraries that open connections by themselves.
         """
         _install_hook()
         refused: list[str] = []
@@ -141,8 +141,8 @@ _SENDING = frozenset({"socket.connect", "socket.sendto", "socket.sendmsg"})
 
 @functools.cache
 def _install_hook() -> None:
-    """Installs, once for the process, an audit hook: the only place that sees each address to which any library
-    connects. Python cannot remove it again.
+    """Installs, once for the process, an audit hook that checks each address to which a guarded thread connects: only
+    an audit hook sees the connections of every library. Python cannot remove the hook again.
     """
 
     def on_event(event: str, arguments: tuple[object, ...]) -> None:

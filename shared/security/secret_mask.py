@@ -13,8 +13,8 @@ SHORTEST_LINE = 8  # of a text of several lines: shorter lines (`{`, `fi`) would
 
 
 def mask_of(values: Iterable[str], cleaned: Callable[[str], str] = str) -> Mask:
-    """Returns the mask that hides the values in all their forms (see `forms`). `cleaned` is the function that the log
-    applies to each line before printing; lines of values are hidden in that form, too.
+    """Returns the mask that hides the secret values in all the forms in which tools may print them. `cleaned` is the
+    function that the log applies to each line before printing; lines of values are hidden in that form, too.
     """
     both = [forms(value, cleaned) for value in values]
     return Mask((text for found, _ in both for text in found), (text for _, encoded in both for text in encoded))

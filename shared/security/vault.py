@@ -16,8 +16,8 @@ class VaultError(Exception):
 
 class Vault:
     """Encrypts and decrypts texts. The file `key` holds one or more keys, separated by white space: the first one
-    encrypts, all of them decrypt. The file is created if it is missing. A text that was encrypted for one `purpose`
-    cannot be decrypted for another. Raises VaultError if the file is empty.
+    encrypts, all of them decrypt. If the file is missing, it is created. A text that was encrypted for one `purpose`
+    cannot be decrypted for another. The constructor raises VaultError if the file is empty.
     """
 
     def __init__(self, key: Path, purpose: str) -> None:

@@ -183,8 +183,8 @@ def _platform_router(
 
 
 def _openapi(app: FastAPI, is_public: Callable[[str], bool]) -> dict[str, Any]:
-    """Returns FastAPI's OpenAPI document. It declares every problem that a call may answer. Every operation that is not
-    public requires the token.
+    """Returns the OpenAPI document of the app, made by FastAPI, with every problem that a call may answer. Every
+    operation that is not public requires the token.
     """
     if app.openapi_schema is None:
         schema = get_openapi(

@@ -1,4 +1,6 @@
-"""Refuses a request whose query has a key that the call does not know, because a typing error would be ignored."""
+"""Refuses a request whose query has a key that the call does not know: if it were ignored, nobody would notice a typing
+error.
+"""
 
 from collections.abc import Awaitable, Callable
 
@@ -14,8 +16,8 @@ from shared.web.pages import wants_page
 
 def query_check(is_open: Callable[[Request], bool]) -> Callable[[Request], Awaitable[None]]:
     """Returns a dependency for all routes, which raises RequestValidationError if the query has an unknown key. Calls
-    for which `is_open(request)` returns True may have any keys, and so may pages, since other sites add keys to links
-    (`utm_source`).
+    for which `is_open(request)` returns True may have any keys, and so may requests for pages, since other sites add
+    keys to links (`utm_source`).
     """
 
     async def check(request: Request) -> None:

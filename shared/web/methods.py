@@ -12,7 +12,9 @@ METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
 
 
 def methods_of(app: Starlette, path: str) -> list[str]:
-    """Returns all methods of the path, from all routers; none for a path below a mount (static files, git)."""
+    """Returns all HTTP methods of the path, from all routers of the app; none for a path below a mount (static files,
+    git).
+    """
     routes = [route for route in app.routes if not isinstance(route, Mount)]
 
     def has(method: str) -> bool:
@@ -25,8 +27,8 @@ def methods_of(app: Starlette, path: str) -> list[str]:
 
 
 class HeadAsGet:
-    """Answers HEAD, as an ASGI middleware, by running the route of GET until that has sent its headers. So the HEAD of
-    an event stream ends, too.
+    """Answers HEAD (as ASGI middleware) by running the route of GET until that route has sent its headers. So a HEAD of
+    an endless event stream ends, too.
     """
 
     def __init__(self, app: ASGIApp) -> None:

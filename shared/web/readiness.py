@@ -76,7 +76,9 @@ class RedisWatch:
 
 
 def of_every_service(settings: SharedSettings, redis: RedisWatch) -> tuple[dict[str, Check], dict[str, Check]]:
-    """Returns the checks for problems, and those for warnings, that all services share, by their names in `/ready`."""
+    """Returns two sets of checks that all services share, those for problems and those for warnings, each by its name
+    in the answer of `/ready`.
+    """
     disk = DiskWatch(settings.home, settings.disk_limits)
     checks: dict[str, Check] = {"redis": redis.problem, "disk": disk.problem}
     warnings: dict[str, Check] = {"disk low": disk.warning, "descriptors": descriptors_warning}

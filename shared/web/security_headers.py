@@ -21,8 +21,9 @@ HEADERS = {
 
 
 class SecurityHeaders:
-    """Adds `HEADERS` to every answer (as ASGI middleware). Adds `Cache-Control: no-store` too, unless the answer has a
-    `Cache-Control` or `ETag`, so that pages which need a token do not stay in a browser's cache.
+    """Adds the headers by which browsers protect pages, such as Content-Security-Policy, to every answer (as ASGI
+    middleware). Adds `Cache-Control: no-store` too, unless the answer has a `Cache-Control` or `ETag`, so that pages
+    which need a token do not stay in a browser's cache.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -38,7 +39,9 @@ class SecurityHeaders:
 
 
 def protect(headers: MutableHeaders) -> None:
-    """Adds the headers to those of an answer; a header that is already set stays."""
+    """Adds the headers by which browsers protect pages to the headers of an answer; a header that is already set stays.
+    Adds `Cache-Control: no-store`, unless there is an `ETag` or `Cache-Control`.
+    """
     for name, value in HEADERS.items():
         headers.setdefault(name, value)
     if "etag" not in headers:

@@ -28,8 +28,9 @@ START_FAILED = 3  # the exit code of uvicorn
 
 class QuietServer(uvicorn.Server):
     """Runs like `uvicorn.Server`, but wakes only once a second, for the header `Date`, and at a signal. uvicorn's own
-    server wakes ten times a second to check for a signal, which took a third of an idle service's CPU time. If `step_s`
-    says that the machine's clock was set, it calls `end`; by default, that ends the process as SIGTERM does.
+    server wakes ten times a second to check for a signal, which took a third of an idle service's CPU time. `step_s`
+    returns by how many seconds the machine's clock was set; if it was, the server calls `end`, which by default ends
+    the process as SIGTERM does.
     """
 
     def __init__(

@@ -27,16 +27,16 @@ _BINARY_BYTES = 8000  # git treats a file as binary if a NUL is among its first 
 
 
 class Analysis:
-    """Runs the analysis tools. Of the mapping `environment`, the tools get the variable PATH alone."""
+    """Runs lizard and detect-secrets. Of the variables in `environment`, these tools get PATH alone."""
 
     def __init__(self, environment: dict[str, str]) -> None:
         self._environment = {"PATH": environment.get("PATH", ""), "LC_ALL": "C.UTF-8"}
 
     async def measure(self, source: Path, exclusions: Exclusions, gates: Gates | None = None) -> dict[str, Measure]:
-        """Analyses the files in the folder `source` and returns gate → measure. It changes or deletes some of the
-        files, so `source` must be a copy. Functions of excluded files do not count. Functions above a default
-        threshold, or above a stricter one of `gates`, are findings. If a tool fails, its measures have no figure; if a
-        text file exceeds 10 MiB, no measure has one. The measure holds the reason.
+        """Analyses the files in the folder `source`; returns name of a gate → its measure (a figure with findings). It
+        changes or deletes some of the files, so `source` must be a copy. Functions in excluded files do not count. A
+        function above the gate's default threshold, or above a stricter one in `gates`, is a finding. If a tool fails,
+        its measures hold the reason instead of a figure; if a text file exceeds 10 MiB, all measures do.
         """
         too_large = await asyncio.to_thread(_made_plain, source)
         if too_large is not None:
@@ -75,8 +75,8 @@ class Analysis:
 
 
 def _left_out(source: Path, exclusions: Exclusions) -> dict[str, tuple[str, str]]:
-    """Returns the path of each excluded file below `source` → the pattern that excludes it, and who set that
-    pattern.
+    """Returns, for each excluded file below `source`, path → (what excludes it, who set that). What excludes a file is
+    a folder, a file name or a pattern.
     """
     paths = (
         os.path.relpath(os.path.join(folder, name), source) for folder, _, files in os.walk(source) for name in files
@@ -85,9 +85,9 @@ def _left_out(source: Path, exclusions: Exclusions) -> dict[str, tuple[str, str]
 
 
 def _made_plain(source: Path) -> Path | None:
-    """Prepares the files below `source` for the tools; returns the path of a text file above 10 MiB, or None. It
-    deletes links and large binary files. It replaces bytes that are not UTF-8, values that only look like secrets, and
-    comments that tell a tool to skip code.
+    """Prepares the files below `source` for the analysis tools; returns the path of a text file above 10 MiB, or None.
+    It deletes links and large binary files. It replaces bytes that are not UTF-8, values that only look like secrets,
+    and comments that tell a tool to skip code.
     """
     for folder, folders, files in os.walk(source):
         for name in [*folders, *files]:
@@ -100,7 +100,9 @@ def _made_plain(source: Path) -> Path | None:
 
 
 def _file_made_plain(path: Path) -> bool:
-    """Prepares one file for the tools; returns False if it is a text above 10 MiB."""
+    """Prepares one file for the analysis tools: deletes it if it is binary and above 10 MiB, else replaces what would
+    mislead the tools. Returns False, without a change, if it is a text above 10 MiB.
+    """
     large = path.stat().st_size > LARGEST_TEXT_BYTES
     with path.open("rb") as file:
         data = before = file.read(_BINARY_BYTES if large else -1)

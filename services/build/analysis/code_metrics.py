@@ -16,11 +16,12 @@ LeftOut = Mapping[str, tuple[str, str]]  # file → folder, file or pattern that
 def lizard_measures(
     output: str, folder: str, left_out: LeftOut | None = None, gates: Gates | None = None
 ) -> dict[str, Measure]:
-    """Returns gate → measure from `output`, the lines of JSON that `lizard_tool` printed. The measures are `complexity`
-    (the highest cyclomatic complexity), `function_length` (the most lines of a function) and, if `gates` sets it,
-    `comment_ratio`. Functions above the default threshold, or above that of `gates` if it is lower, are findings. If
-    lizard failed on a file, no measure has a figure. `folder` is the start of each path, which is removed; `left_out`
-    holds path → reason of excluded files. Raises ValueError or KeyError if `output` is not the tool's.
+    """Returns name of a gate → measure from `output`, the lines of JSON that `lizard_tool` printed. The measures are
+    `complexity` (the highest cyclomatic complexity), `function_length` (the most lines of a function) and, if `gates`
+    sets it, `comment_ratio`. A function above the default threshold, or above that in `gates` if it is lower, is a
+    finding. If lizard failed on a file, no measure has a figure. `folder` is the prefix that is removed from each path;
+    `left_out` holds, by path, what excludes a file and who set that. Raises ValueError or KeyError if `output` has
+    another form.
     """
     rows = [json.loads(line) for line in output.splitlines()]
     unread = next((row for row in rows if isinstance(row, dict) and "unread" in row), None)
@@ -50,8 +51,7 @@ def lizard_measures(
 
 def _comment_ratio(files: Sequence[tuple[int, int, str]]) -> Measure:
     """Returns the lines with comments in percent of the lines of code; 100 without code. `files` holds (lines with
-    comments, lines of code, path) of each file. The measure names the files with the most code and the fewest comments
-    first.
+    comments, lines of code, path) of each file. The measure lists files with much code and few comments first.
     """
     code = sum(lines for _, lines, _ in files)
     worst = heapq.nlargest(OFFENDERS_KEPT, (each for each in files if each[1]), key=lambda each: each[1] - each[0])
@@ -60,9 +60,9 @@ def _comment_ratio(files: Sequence[tuple[int, int, str]]) -> Measure:
 
 
 def _without(measure: Measure, without: Sequence[tuple[str, str]]) -> Measure:
-    """Returns `measure` with a list of the excluded files. `without` holds, for each of these files, the folder, file
-    or pattern that excluded it and who set that. The list has one entry for each such pair, the one with the most files
-    first.
+    """Returns `measure` with the excluded files in its remark and in its list `left_out`. `without` holds one pair for
+    each of these files: the folder, file or pattern that excludes it, and who set that. The list has one entry for each
+    different pair, the most frequent first.
     """
     if not without:
         return measure
@@ -79,8 +79,8 @@ def _files(count: int) -> str:
 
 def secrets_measure(output: str, folder: str) -> Measure:
     """Returns the number of secrets that `detect-secrets scan` found, as a measure with their places but without their
-    values. `folder` is the start of each path, which is removed. Raises ValueError, KeyError or TypeError if `output`
-    is not the tool's JSON.
+    values. `folder` is the prefix that is removed from each path. Raises ValueError, KeyError or TypeError if `output`
+    is not the JSON of detect-secrets.
     """
     results: Mapping[str, Sequence[Mapping[str, object]]] = json.loads(output)["results"]
     found = [
@@ -95,15 +95,16 @@ def secrets_measure(output: str, folder: str) -> Measure:
 
 
 def _shown(text: object, folder: str = "") -> str:
-    """Returns the text without the prefix `folder`, and with `?` for each character that UTF-8 cannot encode, as the
-    name of a file may hold.
+    """Returns the text without the prefix `folder`, and with `?` for each character that UTF-8 cannot encode; file
+    names may hold such characters.
     """
     return str(text).removeprefix(folder).encode(errors="replace").decode()
 
 
 def _worst(gate: str, gates: Gates | None, figures: Sequence[tuple[int, str, int, str]]) -> Measure:
-    """Returns the largest value (0 without functions) as a measure. `figures` holds (value, file, line, name) of each
-    function. Those above the default threshold, or above that of `gates` if it is lower, are findings.
+    """Returns the measure of `gate`, whose figure is the largest value of a function (0 without functions). `figures`
+    holds (value, file, line, name) of each function. A function above the gate's default threshold, or above that in
+    `gates` if it is lower, is a finding.
     """
     default = getattr(DEFAULTS, gate)
     bound = min(default, getattr(gates, gate, None) or default)

@@ -1,7 +1,7 @@
 """Decides which files of a commit are vendored or generated: the measures of functions leave these out. Pure. The path
-of a file decides, never its content: with a comment in a file, a commit could excuse itself. For the same reason, the
-patterns that a commit declares (in `.gitattributes`, and under `exclude:` in the manifest) apply only to later commits,
-once a build of it has passed.
+of a file decides, never its content: with a comment in a file, a commit could excuse itself. For the same reason,
+patterns that a commit declares (in `.gitattributes`, and under `exclude:` in the manifest) do not apply to that commit,
+but to later ones, once a build of the declaring commit has passed.
 """
 
 import re
@@ -36,8 +36,9 @@ BY_CONVENTION, BY_THE_APP = "by convention", "set on the app"
 
 
 def declared(attributes: bytes, excluded: Sequence[str]) -> list[str]:
-    """Returns the patterns that a commit declares: first those of `attributes`, the content of its `.gitattributes`,
-    then those of `excluded`, the list in its manifest. A pattern that begins with `!` makes files count again.
+    """Returns the patterns by which a commit declares files as vendored or generated: first those of `attributes`, the
+    content of its `.gitattributes`, then those of `excluded`, the list in its manifest. A pattern that begins with `!`
+    says that the files which match it are neither.
     """
     found = []
     for line in attributes.decode(errors="replace").splitlines():
@@ -53,9 +54,10 @@ def declared(attributes: bytes, excluded: Sequence[str]) -> list[str]:
 
 
 class Exclusions:
-    """Decides which files the measures of functions leave out. `app` holds the patterns that are set on the app.
-    `passed` holds the patterns that the commit of the build `passed_by` declares, the last build of the branch that
-    passed. If several patterns match a file, the last one decides; those of the app come last.
+    """Decides which files are left out when the complexity and length of functions are measured. `app` holds the
+    patterns that are set on the app; `passed` holds those that the commit of `passed_by` declares, the branch's last
+    build that passed. If several patterns match a file, the last one decides; those of the app come last. If none
+    matches, the usual names of vendored and generated files decide.
     """
 
     def __init__(self, app: Sequence[str] = (), passed: Sequence[str] = (), passed_by: str = "") -> None:
@@ -63,7 +65,7 @@ class Exclusions:
         self._listed = [(_glob(pattern.removeprefix("!")), pattern, by) for pattern, by in reversed(listed)]
 
     def reason(self, path: str) -> tuple[str, str] | None:
-        """Returns the folder, file or pattern that excludes the file, and who set it; None if the file counts."""
+        """Returns (the folder, file or pattern that excludes the file `path`, who set it); None if the file counts."""
         parts = path.split("/")
         for glob, pattern, by in self._listed:
             if glob.matches(parts):

@@ -1,5 +1,5 @@
 """Measures the functions of a folder with lizard. It runs as a program of its own and imports nothing of the platform.
-Its arguments are the folder, a file with a JSON list of the paths to leave out, and the word `comments` if lines with
+Its arguments are the folder, a file with a JSON list of the paths to skip, and the word `comments` if lines with
 comments are to be counted. It prints lines of JSON: `[complexity, lines, path, first line, name]` for each function;
 `{"unread": path, "error": name of the exception}` for each file on which lizard breaks; `{"left_out": path}` for each
 file of the list that lizard could read; with `comments`, also `{"comments": [lines with comments, lines of code,
@@ -65,7 +65,9 @@ def functions(path: str) -> Iterator[Function]:
 
 
 def missed(path: str, source: str, found: list[Function]) -> Iterator[Function]:
-    """Yields the functions of `source` of which no line belongs to one of `found`."""
+    """Yields the functions in `source`, the text of the file `path`, that lizard missed: those whose body begins
+    outside the lines of all functions in `found`.
+    """
     known = {line for each in found for line in range(each.line, each.line + each.lines)}
     tokens = list(_tokens(path, source))
     matches = _matches(tokens)
@@ -86,8 +88,8 @@ def missed(path: str, source: str, found: list[Function]) -> Iterator[Function]:
 
 
 def _tokens(path: str, source: str) -> Iterator[Token]:
-    """Yields the tokens of `source` with their lines, without spaces and comments. The ending of `path` names the
-    language.
+    """Yields the tokens of `source` with their lines, without spaces and comments. The file ending of `path` selects
+    the language.
     """
     line = 1
     reader: Any = get_reader_for(path)
@@ -98,7 +100,7 @@ def _tokens(path: str, source: str) -> Iterator[Token]:
 
 
 def _matches(tokens: list[Token]) -> dict[int, int]:
-    """Returns, for each bracket that has a partner, its position in `tokens` → the position of its partner."""
+    """Returns, for each bracket in `tokens` that has a partner, its position → the position of its partner."""
     matches, stack = {}, list[int]()
     for at, token in enumerate(tokens):
         if token.text in OPEN:

@@ -31,8 +31,9 @@ _CELL = re.compile(rb"""(?P<head>"id":\s{0,9}")(?P<value>[0-9a-f]{8}(?:-[0-9a-f]
 
 
 def without_public_values(name: str, data: bytes) -> bytes:
-    """Returns the content of the file `name` with each public value (a checksum or an id) replaced by a word. A value
-    counts as public only by its form together with the text before it on its line. All other bytes stay as they are.
+    """Returns the content of the file `name` with each public value (a checksum or an id) replaced by fixed text. A
+    value counts as public only by its form together with the text before it on its line. All other bytes stay as they
+    are.
     """
     for pattern in (_NAMED, _FIELD):
         data = pattern.sub(_digest, data)

@@ -1,4 +1,4 @@
-"""Serves REST and HTML pages of the build service.
+"""Serves the REST interface and the HTML pages of the build service.
 
 May import every other package of the service. Imported by `main` alone.
 """

@@ -32,7 +32,9 @@ def build_filter(
         str | None, Query(pattern=r"^[0-9a-fA-F]{0,40}$", description="First digits of the commit's id.")
     ] = None,
 ) -> Filter:
-    """Returns the filter that a request asks for. A field that is missing or empty matches every build."""
+    """Returns the filter for builds that the query parameters of a request describe. A parameter that is missing or
+    empty matches every build.
+    """
     return Filter(
         branch=(branch or "").strip() or None,
         states=tuple(state or ()),
@@ -55,20 +57,22 @@ def builds_router(store: BuildStore, pages: BuildPages) -> APIRouter:
     async def history(
         request: Request, asked: BuildFilter, app: App = None, cursor: NumberCursor = None
     ) -> HTMLResponse:
-        """Shows builds, newest first, filtered by the query."""
+        """Shows a page of builds, newest first; the query parameters filter them."""
         asked = replace(asked, app=app or None)
         found = await find(store, asked, limit=PAGE, before=cursor)
         return HTMLResponse(pages.history(found, asked, await store.app_names(), request.url.hostname))
 
     @router.get("/builds", response_model=Page[Build], summary="Builds of all apps")
     async def every(asked: BuildFilter, app: App = None, limit: Limit = 50, cursor: NumberCursor = None) -> Page[Build]:
-        """Lists builds of all apps, newest first. One request searches at most 1 000 builds, so a page may hold fewer
-        than `limit` builds and still have a `next`."""
+        """Lists builds of all apps, newest first; the query parameters filter them. One request searches at most 1 000
+        builds, so a page may hold fewer than `limit` builds and still have a `next`."""
         return await page(replace(asked, app=app or None), limit, cursor)
 
     @router.get("/apps/{app}/builds", response_model=Page[Build], summary="Builds of an app")
     async def builds(app: str, asked: BuildFilter, limit: Limit = 50, cursor: NumberCursor = None) -> Page[Build]:
-        """Lists builds of an app, newest first, filtered as in `GET /builds`."""
+        """Lists builds of an app, newest first; the query parameters filter them. One request searches at most 1 000
+        builds, so a page may hold fewer than `limit` builds and still have a `next`.
+        """
         return await page(replace(asked, app=app), limit, cursor)
 
     return router

@@ -1,4 +1,4 @@
-"""Serves the flaky tests of an app: lists them, starts a quarantine and ends it."""
+"""Serves the flaky tests of an app: lists them, and starts and ends their quarantines."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -41,8 +41,8 @@ def flaky_tests_router(store: BuildStore, history: HistoryStore, now: Callable[[
 
     @router.put("/{test:path}", response_model=Quarantine, summary="Quarantine a test")
     async def put(app: str, test: str, body: Annotated[QuarantineRequest, Body(examples=[EXAMPLE])]) -> Quarantine:
-        """Puts a test into quarantine until `until`: every verdict lists its failures, but they make no gate fail.
-        `test` is the id that verdicts show, `<class>::<name>`.
+        """Puts a test into quarantine until `until`: verdicts list its failures, but these fail no gate. `test` is the
+        id that verdicts show, `<class>::<name>`.
         """
         await store.app(app)
         at = now()

@@ -20,8 +20,8 @@ TAIL_BYTES = 64 * 1024
 
 
 class BuildPages:
-    """Renders the HTML pages of builds. `hostname` is the host in the request's URL, which links to the other services
-    use.
+    """Renders the HTML pages of builds. In each method, `hostname` is the host in the request's URL, from which links
+    to the other services are made.
     """
 
     def __init__(self, logs: BuildLogs, settings: SharedSettings) -> None:
@@ -29,8 +29,9 @@ class BuildPages:
         self._templates = Templates(Path(__file__).parent / "templates", settings)
 
     def history(self, found: SearchResult, asked: Filter, apps: Sequence[str], hostname: str | None) -> str:
-        """Renders one page of the history of builds. `asked` is the filter, whose values the search form shows again.
-        The page links to the histories of the first 50 of `apps`, the names of all apps.
+        """Renders one page of the history of builds. `found` holds the builds to show; `asked` is the filter, whose
+        values the search form shows again. The page links to the histories of the first 50 of `apps`, the names of all
+        apps.
         """
         given = [
             ("app", asked.app),

@@ -27,7 +27,9 @@ PAGE_OR_GONE: Responses = {**AS_PAGE, **GONE}
 
 
 class Part(View, Generic[Item]):
-    """Response body of `GET /builds/{id}/tests`, `/coverage` and `/findings`: one list of the build's report."""
+    """Response body of `GET /builds/{id}/tests`, `/coverage` and `/findings`: one list (tests, files or findings) of
+    the build's report.
+    """
 
     known: bool = Field(description="False until the build has run its steps, and if it never ran any.")
     items: list[Item]
@@ -68,8 +70,8 @@ def reports_router(store: BuildStore, reports: ReportFiles, repositories: Reposi
 
     @router.get("/tests", response_model=Part[TestRun], summary="Tests of a build", responses=PAGE_OR_GONE)
     async def tests(request: Request, build: Found) -> Any:
-        """Lists the tests of the build, failed ones first, with the output of failed ones. If a step was run again,
-        lists its second run.
+        """Lists the tests of the build, failed ones first, with the output of failed ones. Of a step that was run a
+        second time, lists the tests of the second run alone.
         """
         return await part(request, build, "tests")
 
@@ -107,7 +109,7 @@ def reports_router(store: BuildStore, reports: ReportFiles, repositories: Reposi
             str | None, Query(alias="with", max_length=80, description="Id of another build of the app.")
         ] = None,
     ) -> Any:
-        """Compares the build with another build of its app, by default with the last one of its branch before it that
+        """Compares the build with another build of its app, by default with the last earlier build of its branch that
         ended in success, failure or error.
         """
         before = await store.build(other) if other else await judged_before(store, build)
@@ -126,8 +128,8 @@ def reports_router(store: BuildStore, reports: ReportFiles, repositories: Reposi
 
 
 def ran(build: Build) -> str:
-    """Returns the id of the build whose steps produced the report: the earlier build if `build` reuses its result, else
-    `build` itself.
+    """Returns the id of the build whose steps produced the report of `build`: an earlier build if `build` reuses that
+    build's result, else `build` itself.
     """
     return build.reused or build.id
 

@@ -179,9 +179,10 @@ def build_router(
         responses={**CONFLICT, **NOT_IN_TIME},
     )
     async def queue(app: str, body: Annotated[BuildRequest, Body(examples=[BUILD_EXAMPLE])]) -> Build:
-        """Queues a build of a branch's head or of a commit, even if the commit's message says [CI SKIP]. With both, the
-        commit is judged and deployed as one of the branch; if it is not the head, the build supersedes no other. If the
-        app has a source, it is fetched first, unless the commit is known; the answer is 503 if that fails.
+        """Queues a build of a branch's head or of a commit, even if the commit's message says [CI SKIP]. With a branch
+        and a commit, the commit is judged and deployed as one of the branch; if it is not the branch's head, the build
+        supersedes no other. An app's source is fetched first, unless the repository has the commit; if the fetch fails,
+        the answer is 503.
         """
         return await remote_sync.build(app, body.branch, body.commit)
 
@@ -210,8 +211,8 @@ def build_router(
         line: Annotated[int, Query(ge=1, le=10**9, description="Line of the log that the page shows.")] = 1,
     ) -> Response:
         """Returns the log as plain text, as far as it is written, from byte `from` on. The answer is 410 if retention
-        has deleted the log. If `Accept` begins with `text/html`, it is a page of 1000 numbered lines: `?line=120#L120`
-        links to a line.
+        has deleted the log. If `Accept` begins with `text/html`, the answer is a page of 1000 numbered lines:
+        `?line=120#L120` links to a line.
         """
         if build.expired.log is not None:
             raise Problem(
@@ -227,8 +228,8 @@ def build_router(
         start: From = 0,
         last_event_id: Annotated[str | None, Header()] = None,
     ) -> AsyncIterator[ServerSentEvent]:
-        """Streams server-sent events: `log` (new lines; the event's id is the byte after them), `state` (the build, on
-        each change) and `end`. `Last-Event-ID` resumes the stream."""
+        """Streams server-sent events: `log` (new lines; the event's id is the byte of the log after them), `state` (the
+        build, on each change) and `end`. The header `Last-Event-ID` resumes the stream after that byte."""
         latest, shown = build, None
 
         async def ended() -> bool:
@@ -259,9 +260,9 @@ def build_router(
         responses={**CONFLICT, **SEE_OTHER},
     )
     async def cancel(request: Request, build: Found) -> Any:
-        """Cancels the build, or its release if that does not serve visitors yet. The state changes once the build's
-        processes have ended. The answer is 409 if the build has ended, or if its release serves visitors already; a
-        rollback then goes back.
+        """Cancels the build. If it is being deployed, that cancels its release, unless the release serves visitors
+        already. The state changes once the build's processes have ended. The answer is 409 if the build has ended, or
+        if its release serves visitors; a rollback then brings back the earlier release.
         """
         if build.deploying and (refusal := await refusal_to_cancel(build)):
             raise Conflict(refusal)

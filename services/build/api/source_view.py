@@ -29,7 +29,9 @@ class FileView:
 
 
 def source_view(file: str, data: bytes | None, report: BuildReport) -> FileView:
-    """Returns the view of a file. `data` is the file's content; None if it is a link or larger than 1 MiB."""
+    """Returns the lines of a file with their coverage and findings from `report`. `data` is the file's content; None if
+    the file is a link or larger than 1 MiB.
+    """
     if data is None:
         return FileView(file, [], "The file is larger than 1 MiB, or a link: it is not shown.")
     if b"\0" in data:

@@ -55,7 +55,7 @@ def webhooks_router(store: BuildStore, deliveries: DeliveryStore, webhook_handle
 
     @router.get("/apps/{app}/deliveries", response_model=Page[WebhookDelivery], summary="Deliveries of webhooks")
     async def log(app: str, limit: Limit = 100, cursor: NumberCursor = None) -> Page[WebhookDelivery]:
-        """Lists the newest 200 deliveries of webhooks, newest first, each with its outcome."""
+        """Lists the deliveries of webhooks, newest first, each with its outcome. The newest 200 of an app are kept."""
         await store.app(app)
         found = await deliveries.deliveries(app, limit=limit + 1, before=cursor)
         return cut(found, limit, lambda delivery: number_of(delivery.id))
@@ -68,8 +68,8 @@ def webhooks_router(store: BuildStore, deliveries: DeliveryStore, webhook_handle
         responses=CONFLICT,
     )
     async def redeliver(app: str, delivery_id: str) -> WebhookDelivery:
-        """Fetches the source again, and builds the branch's head unless a build of it is queued already. The answer is
-        409 if the delivery was not about a push.
+        """Fetches the app's source again in the background, and builds the head of the delivery's branch unless a build
+        of it is queued already. The answer is 409 if the delivery was not about a push.
         """
         return await webhook_handler.again(app, delivery_id)
 
@@ -99,6 +99,6 @@ def _too_large() -> Problem:
 
 
 def _json_body() -> dict[str, Any]:
-    """Returns the OpenAPI schema and example of the request body, which suit all three forges."""
+    """Returns the OpenAPI schema and example of a webhook's request body, which suit GitHub, GitLab and Gitea."""
     example = {"ref": "refs/heads/release", "after": "2f4e6a8b0c1d3e5f7a9b2c4d6e8f0a1b3c5d7e9f"}
     return {"requestBody": {"content": {"application/json": {"schema": {"type": "object"}, "example": example}}}}

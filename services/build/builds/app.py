@@ -35,7 +35,7 @@ class AppRemoval(View):
 
 
 class _AppFields(View):
-    """Holds the fields that `App` and `AppView` share."""
+    """Holds the fields that the stored app (`App`) and the app as clients see it (`AppView`) share."""
 
     name: AppName
     branches: Branches
@@ -62,7 +62,9 @@ class AppView(_AppFields):
 
 
 class App(_AppFields):
-    """Holds an app as it is stored; `view` returns it without access token and webhook secret, as clients see it."""
+    """Holds an app as it is stored, with its access token and webhook secret. `view` returns it as clients see it,
+    without these two.
+    """
 
     source: Source | None = None
 
@@ -138,8 +140,8 @@ class AppSettings(Model):
         return root or None
 
     def applied_to(self, app: App, vault: Vault, *, guard: AddressGuard) -> App:
-        """Returns the app with these settings. `guard` decides which addresses a source may have. Raises Invalid for an
-        invalid source, and for a source together with `gate`.
+        """Returns the app with these settings. `vault` encrypts the source's token and secret; `guard` decides which
+        addresses a source may have. Raises Invalid for an invalid source, and for a source together with `gate`.
         """
         given = {name: getattr(self, name) for name in ("branches", "gates", "flaky", "exclude", "baseline")}
         update: dict[str, Any] = {name: value for name, value in given.items() if value is not None}

@@ -57,7 +57,7 @@ class StepRun(View):
 
 
 class Inferred(View):
-    """Records one entry that the manifest leaves out and that a build inferred from the commit's files."""
+    """Records one entry that is missing in the manifest and that a build inferred from the commit's files."""
 
     key: str = Field(description="`steps`, `run` (its command) or `run.port`.")
     value: str
@@ -129,20 +129,23 @@ class Build(BuildView):
 
     @property
     def tree(self) -> str:
-        """Returns the name by which git finds the folder of the commit that is built."""
+        """Returns git's name of the folder that is built: `<commit>`, or `<commit>:<root>` if the app is a folder of
+        its repository.
+        """
         return tree_at(self.commit, self.root)
 
     @property
     def group(self) -> Group:
-        """Returns the supersede key: app, branch, whether it is a pre-receive build, what it rebuilds. Of builds with
-        the same key only one runs at a time, and a new one supersedes older ones unless it is `off_head`.
+        """Returns the supersede key: app, branch, whether it is a pre-receive build, the release whose artifact it
+        rebuilds. Of builds with the same key, one at a time runs, and a new one supersedes the older ones unless the
+        new one is `off_head`.
         """
         return self.app, self.branch, self.door, self.rebuilds
 
     @property
     def effective_environment(self) -> Environment | None:
-        """Returns the environment by whose conditions the build's steps are selected: production for a pre-receive
-        build, else `environment`.
+        """Returns the environment that decides which steps run, since a step's conditions may name one: production for
+        a pre-receive build, else `environment`.
         """
         return Environment.PRODUCTION if self.door else self.environment
 
@@ -167,13 +170,15 @@ class Build(BuildView):
 
 
 def tree_at(commit: str, root: str | None) -> str:
-    """Returns the name by which git finds the folder `root` of the commit; without `root`, that of the whole commit."""
+    """Returns git's name of the folder `root` of the commit, `<commit>:<root>`; without `root`, that of the whole
+    commit.
+    """
     return commit if root is None else f"{commit}:{root}"
 
 
 def with_expiry(build: Build, expired: Expired) -> Build:
-    """Returns the build with the times in `expired`, at which its files were deleted. A time that was recorded before
-    stays. Raises ValueError if the build has not ended.
+    """Returns the build with the times at which its log and artifact were deleted, from `expired`. A time that was
+    recorded before stays. Raises ValueError if the build has not ended.
     """
     if not build.ended:
         raise ValueError(f"{build.id} has not ended")
@@ -187,8 +192,8 @@ def with_changes(build: Build, **changes: Any) -> Build:
 
 
 def started(build: Build, now: datetime) -> Build:
-    """Returns the build as running, without steps and results, and with `attempt` increased. A build that is running
-    already begins again in this way.
+    """Returns the build as running, without steps and results, and with `attempt` increased. A build that is already
+    running begins again in this way after a crash of the service.
     """
     state = S.RUNNING if build.state is S.RUNNING else transition(TRANSITIONS, build.state, S.RUNNING)
     return with_changes(
@@ -205,7 +210,9 @@ def started(build: Build, now: datetime) -> Build:
 
 
 def ended(build: Build, state: BuildState, reason: str, now: datetime, *, recovered: bool = False) -> Build:
-    """Returns the build in its final `state`. Raises IllegalTransition if it has ended already."""
+    """Returns the build in its final `state`. `recovered` is True if the branch's last judged build before it did not
+    succeed; the build records that only if it succeeds itself. Raises IllegalTransition if it has ended already.
+    """
     state = transition(TRANSITIONS, build.state, state)
     return with_changes(build, state=state, reason=reason, finished_at=now, recovered=recovered and state is S.SUCCESS)
 
@@ -216,7 +223,9 @@ def sealed(build: Build, artifact: Artifact, at: datetime) -> Build:
 
 
 def masked(build: Build, mask: Callable[[str], str]) -> Build:
-    """Returns the build with secrets masked in every text that may come from steps or their reports."""
+    """Returns the build with `mask`, which replaces secrets by `***`, applied to every text that may come from steps or
+    their reports.
+    """
     return with_changes(
         build,
         reason=mask(build.reason),
@@ -228,7 +237,7 @@ def masked(build: Build, mask: Callable[[str], str]) -> Build:
 
 
 def event_of(build: Build) -> Event:
-    """Returns the event that announces the build's present state on the stream `events`."""
+    """Returns the event that announces the build's present state to other services, on the Redis stream `events`."""
     return Event(
         type=f"build.{build.state}",
         app=build.app,
@@ -249,8 +258,8 @@ def event_of(build: Build) -> Event:
 
 
 def excerpt(lines: Sequence[str]) -> str:
-    """Returns the lines from the first one on that looks like a failure; if none does, the last 20. Cut to 4 KiB of
-    UTF-8.
+    """Returns an excerpt of a build's log: the lines from the first that looks like a failure to the end; if none does,
+    the last 20. The text is cut to 4 KiB of UTF-8.
     """
     signs = ("error", "fail", "traceback", "assert", "exception", "not found", "no such file")
     first = next((at for at, line in enumerate(lines) if any(sign in line.lower() for sign in signs)), None)

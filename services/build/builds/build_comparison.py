@@ -112,8 +112,9 @@ def _steps(before: Build, after: Build) -> list[StepChange]:
 
 
 def _tests(was: Sequence[TestRun], now: Sequence[TestRun]) -> dict[str, list[str]]:
-    """Returns lists of tests (`<step>: <id>`) that differ, under the keys `newly_failing`, `fixed`, `added` and
-    `gone`.
+    """Returns the names (`<step>: <id>`) of tests that differ between the earlier build (`was`) and the later one
+    (`now`): those that fail only in the later one (key `newly_failing`), that failed only in the earlier one (`fixed`),
+    that only the later one reports (`added`), and that only the earlier one reports (`gone`).
     """
     old, new = _outcomes(was), _outcomes(now)
     return {
@@ -125,7 +126,7 @@ def _tests(was: Sequence[TestRun], now: Sequence[TestRun]) -> dict[str, list[str
 
 
 def _outcomes(tests: Sequence[TestRun]) -> dict[str, bool]:
-    """Returns `<step>: <id>` of each test → True if one of its cases failed."""
+    """Returns name (`<step>: <id>`) of a test → True if one of the test's cases failed."""
     failed: dict[str, bool] = {}
     for test in tests:
         name = f"{test.step}: {test.id}"
@@ -134,8 +135,8 @@ def _outcomes(tests: Sequence[TestRun]) -> dict[str, bool]:
 
 
 def _beyond(these: Sequence[RecordedFinding], those: Sequence[RecordedFinding]) -> list[RecordedFinding]:
-    """Returns the findings of `these` that are missing in `those` or occur there fewer times. Two findings are equal if
-    they have the same rule, file and message.
+    """Returns the findings of `these` that `those` lack; of a finding that occurs more often in `these`, the additional
+    occurrences. Two findings are equal if they have the same rule, file and message.
     """
     left = Counter((each.rule, each.file, each.message) for each in those)
     beyond = []
@@ -149,7 +150,9 @@ def _beyond(these: Sequence[RecordedFinding], those: Sequence[RecordedFinding]) 
 
 
 def _coverage(was: Sequence[FileCoverage], now: Sequence[FileCoverage]) -> list[CoverageChange]:
-    """Returns the files whose coverage changed, the largest change first. Files that only one build has come last."""
+    """Returns the files whose coverage differs between the earlier build (`was`) and the later one (`now`), the largest
+    difference first. Files that only one of the builds has come last.
+    """
     old, new = ({each.file: each.percent for each in files} for files in (was, now))
     changes = [
         CoverageChange(file=file, before=old.get(file), after=new.get(file))

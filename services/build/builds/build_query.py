@@ -45,7 +45,9 @@ class SearchResult:
     following: int | None
     """Position to pass as `before` for the next page; None on the last page."""
     scanned: int
-    """Number of builds that were read. The search stops at a limit, even if `builds` is not full."""
+    """Number of builds that were read. The search stops at a limit, even if it has found fewer builds than fit on the
+    page.
+    """
 
 
 async def find(
@@ -57,9 +59,9 @@ async def find(
     batch_size: int = BATCH,
     scanned_at_most: int = SCANNED,
 ) -> SearchResult:
-    """Returns the newest `limit` builds that match `wanted` and, if `before` is given, have a lower position. It reads
-    about `scanned_at_most` builds, so it may return fewer matches than there are. Raises RedisError if Redis does not
-    answer.
+    """Returns the newest `limit` builds that match `wanted`. With `before`, returns only builds at a lower position;
+    positions count up in the order of queueing. It stops after reading about `scanned_at_most` builds, so it may return
+    fewer matches than there are. Raises RedisError if Redis does not answer.
     """
     found: list[tuple[int, Build]] = []
     scanned = 0

@@ -23,8 +23,8 @@ Answer = TypeVar("Answer")
 
 
 class BuildRecorder:
-    """Stores the changes of one build. While Redis is unreachable it tries again; once `stop` is set it raises
-    Stopped.
+    """Stores the changes of one build. While Redis is unreachable, it tries again and passes lines about the wait to
+    `say`, for the build's log. If `stop` is set during such a wait, it raises Stopped.
     """
 
     def __init__(
@@ -50,8 +50,8 @@ class BuildRecorder:
         self.build = await self.patiently(lambda: self.store.build(self._id))
 
     async def update(self, change: Change) -> None:
-        """Stores the result of `change`, which gets the stored build. If a stop of the build was requested, stores
-        nothing and raises Stopped.
+        """Calls `change` with the stored build and stores the result. If the build has ended, or a request to stop it
+        is stored, it stores nothing and raises Stopped.
         """
         async with self._lock:
             self.build = await self.patiently(
@@ -73,14 +73,14 @@ class BuildRecorder:
         )
 
     async def withdraw_stop(self) -> None:
-        """Removes the request to stop the build, because it came too late."""
+        """Removes the stored request to stop the build, because the request came too late."""
         self.build = await self.patiently(
             lambda: self.store.update(self._id, lambda stored: domain.with_changes(stored, stop=None))
         )
 
     async def patiently(self, call: Callable[[], Awaitable[Answer]]) -> Answer:
-        """Returns the result of `call`, which is repeated while Redis is unreachable. Raises Stopped if `stop` is set
-        in the meantime.
+        """Returns the result of `call`, which is repeated while Redis is unreachable. Raises Stopped if the recorder's
+        `stop` is set in the meantime.
         """
         lines: WaitLines | None = None
         while True:

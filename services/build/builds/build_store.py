@@ -36,12 +36,12 @@ class BuildStore:
         return sorted(str(name) for name in await self._redis.smembers("build:apps"))
 
     async def apps(self, names: Sequence[str] | None = None) -> list[App]:
-        """Returns the apps with these names, or all for None, sorted by name."""
+        """Returns the apps with these names, or all apps if `names` is None, sorted by name."""
         return [App.model_validate_json(record) for record in (await self.app_records(names)).values()]
 
     async def app_records(self, names: Sequence[str] | None = None) -> dict[str, str]:
-        """Returns name → stored record (JSON) of the apps with these names, or of all for None, sorted by name. It
-        parses nothing, so it is cheaper than `apps` for a caller that only checks whether an app has changed.
+        """Returns name → stored record (JSON) of the apps with these names, or of all apps if `names` is None, sorted
+        by name. It parses nothing, so it is cheap for a caller that only checks whether an app has changed.
         """
         names = await self.app_names() if names is None else sorted(names)
         records: list[Any] = await self._redis.mget([_app(name) for name in names]) if names else []
@@ -72,13 +72,13 @@ class BuildStore:
             await pipe.execute()
 
     async def change_app(self, app: App) -> None:
-        """Stores the app. Raises NotFound if the app has been removed."""
+        """Replaces the stored app of the same name. Raises NotFound if the app has been removed."""
         if not await self._redis.set(_app(app.name), app.model_dump_json(), xx=True):
             raise NotFound(f"there is no app {app.name} any more")
 
     async def remove_app(self, name: str, event: Event) -> None:
-        """Removes the app, the heads of its branches and its counter, and appends the event, in one transaction. The
-        caller has to `drop` all its builds first.
+        """Removes the app, the heads of its branches and its counter of builds, and appends the event, in one
+        transaction. The caller has to `drop` all its builds first.
         """
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.delete(*(f"build:{noun}:{name}" for noun in NOUNS))
@@ -91,8 +91,8 @@ class BuildStore:
         return int(await self._redis.incr(f"build:number:{app}"))
 
     async def add(self, build: Build, *, is_head: bool) -> None:
-        """Adds a queued build. With `is_head`, its commit becomes the last one queued for its branch. Does nothing if
-        the build exists.
+        """Adds a queued build. With `is_head`, its commit is recorded as the last one queued for its branch. Does
+        nothing if the build exists.
         """
         position = await self._redis.incr("build:place")
 
@@ -112,9 +112,9 @@ class BuildStore:
         await self._redis.transaction(write, _build(build.id))
 
     async def update(self, build_id: str, change: Change) -> Build:
-        """Stores the result of `change`, which gets the stored build, and returns it. If another write comes in
-        between, `change` is called again. A build that has ended is returned unchanged. Raises NotFound, and the
-        exceptions of `change`.
+        """Calls `change` with the stored build, stores the result and returns it. If another write comes in between,
+        `change` is called again. A build that has ended is returned unchanged. Raises NotFound, and the exceptions of
+        `change`.
         """
 
         async def write(pipe: Pipeline) -> Build:
@@ -135,8 +135,8 @@ class BuildStore:
         return _parse(build_id, text)
 
     async def builds(self, app: str | None, *, limit: int, before: int | None = None) -> list[tuple[int, Build]]:
-        """Returns at most `limit` pairs (position, build), newest first, of the app or, for None, of all apps. With
-        `before`, it returns only lower positions.
+        """Returns at most `limit` pairs (position, build), newest first, of the app or, for None, of all apps.
+        Positions count up in the order of queueing; with `before`, only builds at lower positions are returned.
         """
         index = f"build:of:{app}" if app else "build:all"
         top = f"({before}" if before is not None else "+inf"
@@ -170,8 +170,8 @@ class BuildStore:
         return int(position)
 
     async def note(self, build_id: str, expired: Expired) -> Build:
-        """Records when files of an ended build were deleted, and returns the build. Raises NotFound, and ValueError if
-        the build has not ended.
+        """Records the times at which files of an ended build were deleted, and returns the build. Raises NotFound, and
+        ValueError if the build has not ended.
         """
         noted = with_expiry(await self.build(build_id), expired)  # only this writes to a build that has ended
         await self._redis.set(_build(build_id), noted.model_dump_json(), xx=True)
@@ -195,20 +195,20 @@ class BuildStore:
 
     async def heads(self, app: str) -> dict[str, Head]:
         """Returns branch → (the commit last queued for it, the id of that commit's build). The id is empty if [CI SKIP]
-        prevented a build.
+        in the commit's message prevented a build.
         """
         stored: Any = await self._redis.hgetall(f"build:heads:{app}")
         return {branch: (text[:40], text[41:]) for branch, text in stored.items()}
 
     async def skip_head(self, app: str, branch: str, commit: str) -> None:
-        """Records the commit as the last one of its branch. It has no build, because of [CI SKIP]."""
+        """Records the commit as the last one of its branch. It gets no build, because its message says [CI SKIP]."""
         await self._redis.hset(f"build:heads:{app}", branch, f"{commit} ")
 
     async def forget_head(self, app: str, branch: str) -> None:
         await self._redis.hdel(f"build:heads:{app}", branch)
 
     async def judged(self, app: str) -> set[str]:
-        """Returns, for each branch of the app, the id of its last build that ended in success, failure or error."""
+        """Returns the ids of the last builds (one a branch of the app) that ended in success, failure or error."""
         ids: Any = await self._redis.hvals(f"build:judged:{app}")
         return set(ids)
 

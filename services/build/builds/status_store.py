@@ -15,7 +15,8 @@ _DONE = "if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then return redis.ca
 
 def mark(pipe: Pipeline, before: Build | None, after: Build) -> None:
     """Adds a command to the transaction `pipe` that queues the build's commit statuses for sending, if the change from
-    `before` (None for a new build) to `after` altered any of them. They replace those that were queued earlier.
+    `before` (None for a new build) to `after` altered any of them. The queued statuses replace those that were queued
+    for the build earlier.
     """
     statuses = statuses_of(after)
     if before is None or statuses_of(before) != statuses:

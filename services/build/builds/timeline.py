@@ -11,8 +11,8 @@ SHORTEST = timedelta(seconds=0.05)  # a shorter gap between two spans is not sho
 
 @dataclass(frozen=True)
 class Span:
-    """Describes one bar of the timeline: a step, or another span of the build's time. `line` is the first line of the
-    step's output in the log; None if the bar is no step.
+    """Describes one bar of a build's timeline: a step, or another span of the build's time. `line` is the first line of
+    the step's output in the log; None if the bar is no step.
     """
 
     name: str

@@ -18,8 +18,9 @@ from shared.models import Environment
 
 
 async def compared_with(recorder: BuildRecorder, history: HistoryStore, app: App) -> Baseline | None:
-    """Returns the baseline of the recorded build's branch. If that has none, returns the baseline of a branch that is
-    mapped to production, and None if there is none either.
+    """Returns the baseline (the record of an earlier build that passed) with which the recorded build is compared: that
+    of its branch or, if the branch has none, that of a branch that is mapped to production. Returns None if there is
+    none.
     """
     production = [branch for branch, to in sorted(app.branches.items()) if to is Environment.PRODUCTION]
     for branch in [recorder.build.branch, *production]:
@@ -33,8 +34,9 @@ async def compared_with(recorder: BuildRecorder, history: HistoryStore, app: App
 async def known_before(
     recorder: BuildRecorder, history: HistoryStore, app: App, baseline: Baseline | None
 ) -> KnownFindings | None:
-    """Returns the findings that were known before and so do not count in a build that is compared with `baseline`.
-    Returns None if all findings count, because the app's setting `baseline` is off.
+    """Returns the known findings, which do not count in the verdict of a build that is compared with `baseline`: those
+    in `baseline` or, if it has none, those stored for the app. Returns None if the app's setting `baseline` is off, so
+    that all findings count.
     """
     if not app.baseline:
         return None
@@ -44,8 +46,8 @@ async def known_before(
 
 
 class BuildCache:
-    """Finds an earlier build whose result the build of `recorder` may reuse, and stores under the build's cache key
-    that it passed.
+    """Finds an earlier build whose result this build (that of `recorder`) may reuse, and records under this build's
+    cache key that it passed.
     """
 
     def __init__(
@@ -70,8 +72,8 @@ class BuildCache:
         return judgement_key(build, app, manifest, baseline, known, images=images, asks_branch=asks_branch)
 
     async def find(self) -> Build | None:
-        """Returns an earlier build that passed with the same cache key and whose artifact still exists; None if there
-        is none.
+        """Returns an earlier build that passed with this build's cache key and whose artifact still exists; None if
+        there is none.
         """
         recorder, entry = self._recorder, await self._entry()
         if entry is None:
@@ -85,8 +87,8 @@ class BuildCache:
         return earlier if await self._executor.has(earlier.artifact) else None
 
     async def remember(self, baseline: Baseline) -> None:
-        """Stores the build and its `baseline` under its cache key. Other builds can reuse it only once its record says
-        `passed`.
+        """Stores this build's id and its `baseline`, with which later builds are compared, under this build's cache
+        key. Other builds can reuse the result only once this build's record says `passed`.
         """
         build = self._recorder.build
         if (key := build.judgement) is not None:
@@ -94,16 +96,16 @@ class BuildCache:
             await self._recorder.patiently(lambda: self._store.put(build.app, key, entry))
 
     async def forget(self) -> None:
-        """Removes the entry under this build's cache key. The build has failed, so an earlier success with that key
-        must not be reused.
+        """Removes the entry under this build's cache key. The caller does this because the build has failed, so that no
+        later build reuses an earlier success with that key.
         """
         build = self._recorder.build
         if (key := build.judgement) is not None:
             await self._recorder.patiently(lambda: self._store.drop(build.app, key))
 
     async def pass_on(self) -> None:
-        """Makes the baseline in this build's cache entry the baseline of its branch, unless the build's commit was not
-        the branch's head. The caller does this once the build has passed.
+        """Makes the baseline in this build's cache entry the one with which later builds of its branch are compared,
+        unless the build's commit was not the branch's head. The caller does this once the build has passed.
         """
         build, entry = self._recorder.build, await self._entry()
         if build.branch is not None and not build.off_head and entry is not None:

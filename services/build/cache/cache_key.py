@@ -26,7 +26,7 @@ class CacheEntry(View):
 
     build: str
     baseline: Baseline
-    """Baseline that the build gives to later builds of its branch."""
+    """Record of the build with which later builds of its branch are compared."""
 
 
 def selected_steps(manifest: Manifest, build: Build) -> list[str]:
@@ -44,9 +44,10 @@ def judgement_key(
     images: bool,
     asks_branch: bool,
 ) -> str:
-    """Returns the build's cache key as a hex digest. It covers the names of secrets, but not their values. It covers
-    `baseline` as far as that decides the verdict. `images` is True if artifacts are images; `asks_branch` is True if a
-    file of the commit mentions the variable that holds the branch's name.
+    """Returns the build's cache key as a hex digest. It covers the names of secrets, but not their values; `baseline`,
+    the earlier build to compare with, as far as it decides the verdict; and `known`, the findings that do not count.
+    `images` is True if artifacts are images; `asks_branch` is True if a file of the commit mentions the variable that
+    holds the branch's name.
     """
     steps = selected_steps(manifest, build)
     tested = any(step.reports.junit for step in manifest.steps if step.name in steps)
@@ -74,8 +75,8 @@ def judgement_key(
 
 
 def may_be_reused(earlier: Build, now: datetime) -> bool:
-    """Returns True if `earlier` passed, its artifact was not deleted, and no quarantine that its verdict relies on has
-    ended.
+    """Returns True if `earlier` passed, its artifact was not deleted, and no quarantine of a flaky test that its
+    verdict relies on has ended.
     """
     is_there = earlier.passed and earlier.artifact is not None and earlier.expired.artifact is None
     return is_there and all(now < each.until for each in earlier.flaky)
@@ -100,7 +101,7 @@ def reused(build: Build, earlier: Build, now: datetime) -> Build:
 
 def not_reused(build: Build) -> Build:
     """Returns the build marked to run its own steps, without the result that it took from an earlier build, because
-    that artifact has been deleted.
+    that result's artifact has been deleted.
     """
     return with_changes(
         build, artifact=None, gates=[], flaky=[], untested=None, passed=False, reused=None, fresh=True, sealed_at=None

@@ -1,4 +1,4 @@
-"""Stores in Redis which builds passed, by cache key (see `cache_key.py`)."""
+"""Stores in Redis which builds passed, by cache key: a digest of everything that decides a build's verdict."""
 
 from typing import Any
 
@@ -9,8 +9,8 @@ from services.build.cache.cache_key import KEPT, CacheEntry
 
 class CacheStore:
     """Stores which builds passed, by cache key: `build:passed:<app>` (hash) and `build:passed-turn:<app>` (sorted set
-    of the keys, in the order of storing). An entry is no proof; the build's record says whether it passed. Every method
-    raises `RedisError` if Redis is unreachable; each write is atomic and idempotent.
+    of the keys, in the order of storing). An entry does not prove that its build passed; the build's own record says
+    so. Every method raises `RedisError` if Redis is unreachable; each write is atomic and idempotent.
     """
 
     def __init__(self, redis: Redis) -> None:

@@ -68,8 +68,8 @@ class ServiceOrder:
 
 @dataclass(frozen=True)
 class Order:
-    """Describes the commands of one step. They run one after the other in the workspace's folder until one fails. Its
-    test services are ready before the first command and end after the last one.
+    """Describes the commands of one step. They run one after the other in the workspace's folder until one fails. The
+    step's test services are ready before the first command and end after the last one.
     """
 
     commands: Sequence[str]
@@ -90,7 +90,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Holds the end of a step, or of the preparation of a workspace. It was a success if `reason` is empty."""
+    """Holds the result of a step, or of the preparation of a workspace. It is a success if `reason` is empty."""
 
     exit_code: int | None
     """Exit code of the last command; None if no command was started, or if a time limit or `stop` ended it."""
@@ -105,7 +105,9 @@ class SealRequest:
     """Holds what an executor needs to make the artifact of a commit that passed the gates."""
 
     source: Path
-    """Fresh checkout of the commit, which no step has changed. `seal` may move it."""
+    """Fresh checkout of the commit, which no step has changed and which `seal` may move. It exists only if artifacts
+    are images.
+    """
     command: str | None
     """Command that runs the app; None if only the commit's Dockerfile names one."""
     committed_at: datetime
@@ -138,7 +140,9 @@ class Executor(Protocol):
 
     @property
     def builds_images(self) -> bool:
-        """True if artifacts are images. `seal` then needs a `source`, and a Dockerfile can replace its `command`."""
+        """Returns True if artifacts are images. An image is made from the checkout `SealRequest.source`; a Dockerfile
+        there can replace `SealRequest.command`.
+        """
         ...
 
     async def prepare(self, workspace: Workspace, output: Output, stop: Stop) -> Outcome:
@@ -160,14 +164,15 @@ class Executor(Protocol):
         ...
 
     async def seal(self, workspace: Workspace, delivery: SealRequest, output: Output, stop: Stop) -> Artifact:
-        """Makes the artifact and returns it. Idempotent: equal commits give equal artifacts. Raises Unsealed if the
-        commit cannot become an artifact, and Stopped once `stop` is set.
+        """Makes the artifact of a commit that passed, as `delivery` describes it, and returns it. Idempotent; equal
+        commits give equal images. Raises Unsealed if the commit cannot become an artifact, and Stopped once `stop` is
+        set.
         """
         ...
 
     async def has(self, artifact: Artifact) -> bool:
-        """Returns True if the artifact still exists unchanged. The call counts as a use, which postpones its
-        deletion.
+        """Returns True if the artifact still exists unchanged. For an image, the call counts as a use, which postpones
+        the image's deletion.
         """
         ...
 
@@ -204,8 +209,8 @@ class Executor(Protocol):
         ...
 
     async def remove(self, objects: ExecutorObjects) -> None:
-        """Removes the containers, networks and volumes of the builds, and the caches and images of the apps, that
-        `objects` names. Idempotent.
+        """Removes what `objects` names: containers, networks and volumes of builds, caches and images of apps.
+        Idempotent.
         """
         ...
 

@@ -1,6 +1,6 @@
 """Defines a delivery: one call of a forge's webhook, its states and its outcome. Pure. A delivery is stored as
-`received` before the forge gets its answer. Afterwards one fetch serves all waiting deliveries of an app. It builds the
-head of each branch, which may be newer than the delivered commit.
+`received` before the forge gets its answer. Afterwards one fetch of the app's source serves all deliveries of the app
+that wait. Then the head of each branch is built, which may be newer than the delivered commit.
 """
 
 import math
@@ -61,21 +61,24 @@ class WebhookDelivery(View):
 
     @property
     def fetch_again_at(self) -> datetime:
-        """Returns the time of the next fetch for a delivery whose commit has not yet appeared at the forge: 1, 6 and 31
-        s after `asked_at`.
+        """Returns the earliest time of the next fetch for a delivery whose commit has not yet appeared at the forge:
+        `asked_at` itself before the first try, then 1, 6 and 31 s after `asked_at`.
         """
         return self.asked_at + timedelta(seconds=sum(wait_s(tries) for tries in range(1, self.tries + 1)))
 
     def outran(self, head: str | None, *, in_repository: bool) -> bool:
-        """Returns True if a fetch has shown the branch as it was before the push, because the forge's git still lags
-        behind its webhook. `head` is the branch's commit after the fetch (None without the branch); `in_repository` is
-        True if the delivered commit was fetched.
+        """Returns True if a fetch has not brought this push, because the forge's git still lags behind its webhook: the
+        branch is missing, is still at the commit before the push, or the delivered commit was not fetched. `head` is
+        the branch's commit after the fetch (None if the branch is missing); `in_repository` is True if the delivered
+        commit was fetched.
         """
         return head != self.commit and (head is None or head == self.before or not in_repository)
 
 
 def new_delivery(app: str, forge: Forge, forge_id: str, notice: Notice, now: datetime) -> WebhookDelivery:
-    """Returns a delivery about `notice`, in the state `received`, or `ignored` if there is nothing to build."""
+    """Returns a new delivery of what `notice` reports, in the state `received`, or `ignored` if there is nothing to
+    build.
+    """
     return WebhookDelivery(
         app=app,
         forge=forge,
@@ -94,7 +97,7 @@ def new_delivery(app: str, forge: Forge, forge_id: str, notice: Notice, now: dat
 def became(
     delivery: WebhookDelivery, state: WebhookDeliveryState, reason: str, builds: list[str] | None = None
 ) -> WebhookDelivery:
-    """Returns the delivery in the new state. Raises IllegalTransition if that is no allowed transition."""
+    """Returns the delivery in the new state. Raises IllegalTransition if its present state does not allow that."""
     update = {"state": transition(DELIVERY_TABLE, delivery.state, state), "reason": reason, "builds": builds or []}
     return delivery.model_copy(update=update)
 
@@ -120,7 +123,8 @@ def failed_try(delivery: WebhookDelivery, reason: str) -> WebhookDelivery:
 
 def not_seen(delivery: WebhookDelivery, head: str | None, now: datetime) -> WebhookDelivery:
     """Returns the delivery after a fetch that did not bring its commit: still waiting, or `failed` if it was the fourth
-    try. A fetch before `fetch_again_at` does not count as a try. `head` is the branch's commit after the fetch.
+    try. A fetch before `fetch_again_at` does not count as a try. `head` is the branch's commit after the fetch; None if
+    the branch is missing.
     """
     if now < delivery.fetch_again_at:
         return delivery
@@ -132,13 +136,14 @@ def not_seen(delivery: WebhookDelivery, head: str | None, now: datetime) -> Webh
 
 
 def wait_s(tries: int) -> float:
-    """Returns the back-off in seconds after `tries` failed fetches: 1, 5, 25."""
+    """Returns the back-off in seconds after `tries` fetches that failed or did not bring the commit: 1, 5, 25."""
     return backoff_s(max(tries, 1), first_s=1.0, longest_s=math.inf, factor=5.0)
 
 
 def judged(delivery: WebhookDelivery, head: str, build: str, queued_at: datetime) -> WebhookDelivery:
-    """Returns the delivery after a successful fetch. It is `queued` if the delivery caused the build, and `fetched` if
-    the build was queued before. `head` is the branch's commit, `build` the id of its build.
+    """Returns the delivery after a fetch that brought its push. It is `queued` if the delivery caused the build, and
+    `fetched` if the build was queued before, at `queued_at`. `head` is the branch's commit, `build` the id of that
+    commit's build.
     """
     newer = "" if head == delivery.commit else f"{head[:10]} is the head of {delivery.branch} by now; "
     if queued_at >= delivery.asked_at:

@@ -39,9 +39,9 @@ class DeliveryStore:
         self._add: Any = redis.register_script(_ADD)
 
     async def add(self, delivery: WebhookDelivery) -> tuple[WebhookDelivery, bool]:
-        """Stores the delivery under a new id; returns it and True. If the forge sent the same `forge_id` in the last 8
-        days, stores nothing and returns the earlier delivery and False. (If the earlier one is no longer stored,
-        returns `delivery` with the earlier id.)
+        """Stores the delivery under a new id, and returns it with True. If the forge has sent the same `forge_id` in
+        the last 8 days, stores nothing, and returns the earlier delivery with False; if that one has been deleted,
+        returns `delivery` with the earlier one's id.
         """
         app = delivery.app
         digest = hashlib.sha256(delivery.forge_id.encode()).hexdigest()[:32]
@@ -133,7 +133,7 @@ class DeliveryStore:
 
 
 def _batches(items: Sequence[Item]) -> Iterator[list[Item]]:
-    """Yields the items in lists of 50, so that the event loop is not blocked by long reads and writes."""
+    """Yields the items in lists of at most 50, so that the event loop is not blocked by long reads and writes."""
     for start in range(0, len(items), BATCH):
         yield list(items[start : start + BATCH])
 

@@ -45,8 +45,8 @@ class _SentStatuses:
 
 
 class StatusOutbox:
-    """Sends commit statuses to forges. A loop calls `step`, which starts the sending and does not wait for it. If a
-    commit has several builds, only the statuses of the newest one are sent.
+    """Sends commit statuses to forges. A loop calls `step`, which starts the sending in the background. If a commit has
+    several builds, only the statuses of the newest one are sent.
     """
 
     def __init__(
@@ -141,8 +141,8 @@ class StatusOutbox:
             raise StatusNotSent(f"it answered {answer.status_code}")
 
     def _gives_up(self, app: str, build: str, reason: str) -> bool:
-        """Returns True if the sending has failed for an hour. If not, returns False and sets the back-off for the app's
-        forge: 2, 4, 8 … 300 s.
+        """Returns True if the sending of the build's statuses has failed for an hour. If not, returns False and sets
+        the time of the next try for the app's forge, with a back-off of 2, 4, 8 … 300 s.
         """
         since = self._since.setdefault(build, self._clock())
         if self._clock() - since >= GIVE_UP_S:

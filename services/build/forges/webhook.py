@@ -84,8 +84,8 @@ class Notice:
 
 
 def is_signed(forge: Forge, headers: Mapping[str, str], body: Body) -> bool:
-    """Returns True if `body` is signed with its secret. The comparison takes a time that does not depend on where the
-    signatures differ. Names of `headers` are in lower case.
+    """Returns True if `headers` hold the right signature of `body` (from GitLab, the secret itself). The comparison
+    takes a time that does not depend on where signatures differ. Names of `headers` are in lower case.
     """
     if forge is Forge.GITLAB:
         return hmac.compare_digest(headers.get("x-gitlab-token", "").encode(), body.secret.encode())
@@ -104,9 +104,9 @@ def delivery_of(forge: Forge, headers: Mapping[str, str], body: Body) -> str:
 
 
 def read(forge: Forge, headers: Mapping[str, str], body: Body) -> Notice:
-    """Returns what the webhook call reports. Raises BadPayload if the body is not what the forge documents. If the body
-    exceeds 5 MB, it reads only the part before the list of commits. That part names the branch, and the branch's head
-    before and after the push.
+    """Returns what the webhook call reports. Raises BadPayload if the body is not what the forge documents. Of a body
+    above 5 MB, only the part before the list of commits is read; it names the branch, and the branch's head before and
+    after the push.
     """
     event = headers.get(_EVENT[forge], "")[:KEPT_CHARACTERS]
     if event == "ping":
@@ -139,8 +139,8 @@ def _payload(content_type: str, call: Body) -> dict[str, Any]:
 
 
 def _before_commits(body: bytes) -> bytes:
-    """Returns the JSON object in `body` without its member `commits` and those after it. All forges send `ref`,
-    `before` and `after` first.
+    """Returns the JSON object that begins in `body`, cut before its member `commits`. All forges send the members
+    `ref`, `before` and `after` earlier.
     """
     return body.partition(b'"commits"')[0].rstrip().removesuffix(b",") + b"}"
 

@@ -21,8 +21,8 @@ REFUSED = "the webhook's signature is missing or wrong; the secret there must be
 
 
 class WebhookHandler:
-    """Receives webhook deliveries from forges, and sets them to be processed again on request. It calls `wake(app)`
-    when a delivery of that app is waiting.
+    """Receives webhook deliveries from forges and, on request, sets a delivery back to be processed again. It calls
+    `wake(app)` when a delivery of that app waits to be processed.
     """
 
     def __init__(
@@ -44,9 +44,9 @@ class WebhookHandler:
     async def receive(
         self, forge: Forge, name: str, headers: Mapping[str, str], chunks: AsyncIterable[bytes]
     ) -> tuple[WebhookDelivery, bool]:
-        """Reads the body from `chunks` and stores the delivery. Returns it, and True if it is new or is processed again
-        because it had failed. Raises Unauthorized, always with the same message, if the app or the signature is wrong,
-        and a Problem with status 400 for a bad payload.
+        """Reads the body from `chunks`, checks its signature and stores the delivery. Returns the delivery, and True if
+        it is new or is processed again because it had failed. Raises Unauthorized, always with the same message, if the
+        app or the signature is wrong, and a Problem with status 400 for a bad payload.
         """
         app, secret, fault = await self._secret(forge, name)
         body = Body(secret or self._dummy_secret)

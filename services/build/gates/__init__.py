@@ -1,4 +1,4 @@
-"""Judges the figures of builds by thresholds; reads reports, measures diff coverage, and handles baselines and flaky
-tests. May import `git`, `reports` and `system`. Imported by `analysis`, `api`, `builds`, `cache`, `manifest`,
-`pipeline`, `retention` and `main`.
+"""Judges a build's figures, such as its test coverage, by thresholds (gates); adds up the reports that its steps write;
+handles baselines (earlier builds to compare with) and flaky tests. May import `git`, `reports` and `system`. Imported
+by `analysis`, `api`, `builds`, `cache`, `manifest`, `pipeline`, `retention` and `main`.
 """

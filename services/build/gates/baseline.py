@@ -21,21 +21,26 @@ FINDING_GATES = ("findings", "complexity", "function_length", "secrets")
 
 
 class Baseline(View):
-    """Records a build that passed, for comparison with later builds."""
+    """Records a build that passed its gates, so that later builds can be compared with it."""
 
     build: str
     commit: str
     findings: dict[str, int] = Field({})
     """Fingerprint of a finding → number of its occurrences in the build."""
     exclude: list[str] = Field([])
-    """Patterns by which the build's commit declares files as vendored or generated."""
+    """Patterns of the files that the build's commit declares as vendored or generated. In later builds, the gates
+    `complexity`, `function_length` and `comment_ratio` leave these files out.
+    """
     known: dict[str, list[float]] | None = Field(None)
-    """Fingerprint → figures of the findings that do not count; None if the app's setting `baseline` was off."""
+    """Fingerprint → figures (such as a function's length) of the known findings: gates do not count them, because the
+    app had them when a person turned on its setting `baseline`. None if that setting was off.
+    """
 
 
 def first_known(ours: Baseline) -> Baseline | None:
-    """Returns the baseline for a build that has none yet: `ours`, the baseline that this build will itself become, with
-    only its known findings. Returns None if `ours` has no known findings.
+    """Returns a baseline for a build that has none, since no build before it has passed: a copy of `ours`, the record
+    that the build itself leaves for later builds, with only its known findings (those that gates do not count). Returns
+    None if `ours` has no known findings.
     """
     if not ours.known:
         return None
@@ -47,9 +52,10 @@ def fingerprints(findings: Sequence[Finding]) -> dict[str, int]:
 
 
 def new_findings(findings: Sequence[Finding], measures: Mapping[str, Measure], baseline: Baseline | None) -> Measure:
-    """Returns, as a measure, the findings that the baseline lacks or has fewer times; without a baseline, all of them.
-    Findings without rule and message always count, because they cannot be distinguished from others. If one of the
-    gates that report findings has no figure in `measures`, the result has none either.
+    """Returns, as a measure, the new findings: those of `findings` that the baseline lacks or has fewer times; without
+    a baseline, all of them. A finding without rule and message always counts as new, because it cannot be distinguished
+    from others. `measures` holds gate → measure of the build; if one of the gates that report findings has no figure
+    there, the result has none either.
     """
     for gate in FINDING_GATES:
         if gate in measures and measures[gate].figure is None:
@@ -71,11 +77,11 @@ def changed_coverage(
     against: str,
     strangers: Collection[str] = (),
 ) -> Measure:
-    """Returns, as a measure, the percentage of those changed lines that ran, among the coverable ones; 100 if no
-    changed line is coverable. `hits` holds file → line → number of runs; `changed` holds file → changed lines;
-    `against` names the baseline in messages. `strangers` are names in the coverage report that are no file of the
-    commit. The figure is None if `hits` is empty. It is also None if one of `strangers` may mean a changed file that
-    `hits` lacks, because it is then unknown which of its lines are coverable.
+    """Returns, as a measure, the percentage of the coverable changed lines that ran in tests; 100 if no changed line is
+    coverable. `hits` holds file → coverable line → number of runs; `changed` holds file → changed lines; `against` says
+    in messages since when they changed. `strangers` are names in the coverage report that are no file of the commit.
+    There is no figure if `hits` is empty, or if one of `strangers` may mean a changed file that `hits` lacks, because
+    it is then unknown which lines of that file are coverable.
     """
     if not hits:
         return Measure(None, "the coverage report names no file of the commit" + _first_of(strangers))
@@ -105,7 +111,7 @@ def _first_of(names: Collection[str]) -> str:
 
 def _may_be(name: str, file: str) -> bool:
     """Returns True if a report's `name` may mean `file`, only seen from another folder: one of the two paths ends with
-    the other.
+    the other. Returns False for a file of an installed package.
     """
     named, tracked = PurePosixPath(name).parts, PurePosixPath(file).parts
     if _OTHERS & set(named) or name.startswith("/usr/"):

@@ -19,10 +19,12 @@ def coverage_since(
     hits: Mapping[str, Mapping[int, int]],
     strangers: Collection[str],
 ) -> Measure:
-    """Returns the coverage of the lines that changed between `base` and `commit`: the commits of the baseline and the
-    build, or the same folder in both. `hits` holds file → line → number of runs; `strangers` are names in the coverage
-    report that are no file of the commit. The measure has no figure if git cannot compare the commits, or if `hits`
-    names a file above 10 MiB. Other files of that size are ignored. Raises BadTree if a commit exceeds the limits.
+    """Returns, as a measure, the coverage of the lines that changed between `base` and `commit`. These name the commits
+    of `baseline` (the earlier build to compare with) and of the build, or the app's folder in both
+    (`<commit>:<folder>`); without `base`, all lines count as changed. `hits` holds file → line → number of runs;
+    `strangers` are names in the coverage report that are no file of the commit. There is no figure if git cannot
+    compare the commits, or if `hits` names a file above 10 MiB. Other files above 10 MiB are ignored. Raises BadTree if
+    a commit exceeds the limits of files and size.
     """
     against = f"since {baseline.build}" if baseline is not None else "(no build has passed yet: all)"
     large = repositories.larger_than(LARGEST_COMPARED_BYTES, app, base, commit)

@@ -1,5 +1,6 @@
-"""Detects flaky tests, which both fail and pass on one commit, from earlier builds and from a second run of the step.
-They go into quarantine, and verdicts always list them. A test is identified by its id and its step. Pure.
+"""Detects flaky tests (tests that both fail and pass on one commit) by earlier builds and by a second run of the step.
+A flaky test goes into quarantine: for 14 days verdicts list its failures and do not count them. A test is identified by
+its id and its step. Pure.
 """
 
 import hashlib
@@ -25,7 +26,7 @@ NOT_SO_BEFORE = ", but not in an earlier build of this commit"
 
 
 class Quarantine(View):
-    """Records that a test of an app is flaky. Until `until`, its failures are listed but do not count."""
+    """Records that a test of an app is flaky. Before `until`, gates list its failures but do not count them."""
 
     test: str
     step: str | None = Field(None, description="Step in which it is quarantined; null: every step.")
@@ -48,11 +49,13 @@ class PastRun(View):
     failed: list[str]
     """Ids of tests that failed at least once, at most 200."""
     passed: list[str]
-    """Hashes (see `mark`) of the ids of tests that passed at least once, at most 5000."""
+    """Ids of tests that passed at least once, at most 5000, each as a hash of 12 hex digits."""
 
 
 class FlakyTest(View):
-    """Records a flaky test that influenced a build's verdict."""
+    """Records a flaky test that a build's verdict lists: its failure does not count, or the build put it into
+    quarantine. The quarantine ends at `until`.
+    """
 
     test: str
     step: str
@@ -65,20 +68,22 @@ class FlakyTest(View):
 
 @dataclass(frozen=True)
 class Suite:
-    """Holds the verdict on the tests of one step: which failures count, and which are excused as flaky."""
+    """Holds the verdict on one step's tests: which failures count, and which do not, because their tests are flaky."""
 
     failures: int
     """Number of failures that count for the gate `test_failures`."""
     offenders: tuple[Offender, ...] = ()
     """Places in the repository of the failures that count."""
     excused: frozenset[str] = frozenset()
-    """Ids of tests that failed and are excused."""
+    """Ids of tests that failed, and whose failures do not count because the tests are flaky."""
     flipped: frozenset[str] = frozenset()
-    """Ids of tests that both failed and passed on this commit, and so go into quarantine."""
+    """Ids of tests that both failed and passed on this commit, and so go into quarantine or stay there longer."""
     flaky: tuple[FlakyTest, ...] = ()
-    """Flaky tests that influenced the verdict."""
+    """Tests in `excused` or `flipped`, as the build's verdict lists them."""
     too_many: int = 0
-    """Number of tests that both failed and passed, if there are too many to be called flaky; else 0."""
+    """Number of tests outside a quarantine that both failed and passed on this commit, if there are too many of them
+    (more than the limit `at_most`) to be called flaky; else 0.
+    """
 
     @property
     def remark(self) -> str:
@@ -96,16 +101,17 @@ class Suite:
 
 
 def limits(app: Flaky, asked: Flaky) -> Flaky:
-    """Returns the limits for flaky tests: each one from the manifest (`asked`), else from the app, else the platform's
-    default.
+    """Returns the limits for flaky tests in one build: each from the manifest (`asked`), else from the app's settings,
+    else the platform's default.
     """
     given = app.model_dump(exclude_none=True) | asked.model_dump(exclude_none=True)
     return FLAKY_DEFAULTS.model_copy(update=given)
 
 
 def is_worth_a_rerun(cases: CaseCount, step: str, known: Mapping[str, Quarantine], limits: Flaky) -> bool:
-    """Returns True if a second run of the step could excuse its failures: they all belong to tests with an id, and at
-    most `limits.at_most` of these tests are not known to be flaky.
+    """Returns True if the step should run a second time, because that could excuse its failures: `limits` allow it, all
+    failures belong to tests with an id, and at most `limits.at_most` of these tests are missing from `known`, the tests
+    that are or were in quarantine.
     """
     unknown = [test for test in cases.failed if test not in known or known[test].step not in (None, step)]
     return bool(limits.reruns and cases.failures and not cases.unnamed and len(unknown) <= (limits.at_most or 0))
@@ -119,11 +125,11 @@ def weigh(
     at_most: int,
     now: datetime,
 ) -> Suite:
-    """Returns the verdict on the tests of a step. A failure is excused if its test is in quarantine, or passed in the
-    other run of this build. `runs` holds the one or two runs of the step in this build; `earlier` holds those of the
-    same step and commit in other builds; `known` holds test → quarantine. If more than `at_most` tests outside a
-    quarantine both failed and passed, the cause is probably something else, and none of these is excused or put into
-    quarantine.
+    """Returns the verdict on the tests of a step. A failure does not count (is excused) if its test is in quarantine,
+    since it was found flaky lately, or passed in the other run of this build. `runs` holds the one or two runs of the
+    step in this build; `earlier` those of the same step and commit in other builds; `known` is test → quarantine. If
+    more than `at_most` tests outside a quarantine both failed and passed, the cause is probably something else, and
+    none of these is excused or put into quarantine.
     """
     failed = frozenset[str]().union(*(run.failed for run in runs))
     passed = frozenset[str]().union(*(run.passed for run in runs))
@@ -153,9 +159,10 @@ def weigh(
 def quarantined(
     flipped: Collection[str], known: Mapping[str, Quarantine], build: str, step: str, now: datetime
 ) -> list[Quarantine]:
-    """Returns quarantines for the tests in `flipped`, which both failed and passed in this build. Each lasts 14 days
-    from now, or until its earlier end if that is later. A quarantine that a person has set for all steps keeps its step
-    and reason while it lasts.
+    """Returns the records by which the tests in `flipped` are in quarantine, so that their failures do not count: they
+    both failed and passed on one commit, last in `build`. `known` holds test → its record so far. A quarantine lasts 14
+    days from now, or until the end in the record so far if that is later. If that has not ended and a person has set it
+    for all steps, the new one is for all steps too and keeps its reason.
     """
     records = []
     for test in sorted(flipped):
@@ -172,7 +179,7 @@ def quarantined(
 
 
 def forgotten(known: Mapping[str, Quarantine], now: datetime) -> list[str]:
-    """Returns the tests whose quarantine ended more than 90 days ago, so that their records can be removed."""
+    """Returns the tests in `known` whose quarantine ended over 90 days ago, so that their records can be removed."""
     return [test for test, record in known.items() if record.until + REMEMBERED < now]
 
 
@@ -190,8 +197,8 @@ def merged(earlier: PastRun, run: PastRun) -> PastRun:
 
 
 def failed_lately(past: Sequence[PastRun], step: str) -> list[str]:
-    """Returns the ids of the step's tests that failed in the runs `past` (newest first), latest failures first, at most
-    50.
+    """Returns the ids of the step's tests that failed in the runs `past` (newest first): at most 50, those that failed
+    last first.
     """
     ids = dict.fromkeys(test for run in past if run.step == step for test in run.failed)
     return list(ids)[:FAILED_LATELY]

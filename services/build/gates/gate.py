@@ -1,4 +1,4 @@
-"""Judges figures by thresholds. A gate without a readable figure fails. Pure."""
+"""Judges a build's figures, such as its test coverage, by thresholds. A gate without a readable figure fails. Pure."""
 
 from collections.abc import Callable, Mapping, Sequence
 from decimal import ROUND_DOWN, Decimal, localcontext
@@ -126,7 +126,9 @@ def judge(name: str, threshold: float, measure: Measure, previous: float | None 
 
 
 def judged_again(results: Sequence[GateResult], gates: Gates) -> list[GateResult]:
-    """Compares the figures of earlier results with the thresholds in `gates`. A gate that was not judged then fails."""
+    """Returns results for the thresholds in `gates`, with the figures that `results`, from an earlier judgement,
+    recorded. A gate that has no figure there fails.
+    """
     measures = {name: Measure(None, "the build was not judged by this gate") for name, _ in gates}
     return evaluate(gates, measures | {result.name: Measure(result.figure) for result in results})
 

@@ -11,24 +11,26 @@ from shared.errors import NotFound
 
 
 class HistoryStore:
-    """Stores the history of tests and findings on which verdicts depend: `build:baselines:<app>` (baselines by branch),
-    `build:runs:<app>` (list of test runs) and `build:flaky:<app>` (quarantines by test). Every method raises
-    `RedisError` if Redis is unreachable. Each write is atomic and idempotent.
+    """Stores the history of tests and findings on which verdicts depend, in the keys `build:baselines:<app>` (branch →
+    baseline, its last build that passed), `build:runs:<app>` (list of test runs) and `build:flaky:<app>` (test →
+    quarantine). Every method raises `RedisError` if Redis is unreachable. Each write is atomic and idempotent.
     """
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
     async def baseline(self, app: str, branch: str) -> Baseline | None:
-        """Returns the baseline of the branch; None if no build of it has passed."""
+        """Returns the baseline of the branch, the record of its last build that passed; None if no build of it has
+        passed.
+        """
         text: Any = await self._redis.hget(f"build:baselines:{app}", branch)
         return Baseline.model_validate_json(text) if text else None
 
     async def known(self, app: str) -> dict[str, list[float]] | None:
         """Returns the app's known findings, which do not count in gates: fingerprint → their figures, such as the
         lengths of functions. They are those of the first branch, by name, whose baseline records them. Returns an empty
-        mapping if that baseline records that there are none, and None if no baseline records them: since a person set
-        `baseline` on the app, no build has passed.
+        mapping if that baseline records that there are none, and None if no baseline records any: no build has passed
+        since a person turned on the app's setting `baseline`.
         """
         stored: Any = await self._redis.hgetall(f"build:baselines:{app}")
         baselines = [Baseline.model_validate_json(stored[branch]) for branch in sorted(stored)]

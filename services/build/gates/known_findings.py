@@ -1,6 +1,7 @@
-"""Leaves out of gates the findings that an app had when a person set `baseline` on it. Pure. A finding is known by its
-fingerprint and its figure, so a function that grows counts again. A finding that disappears is no longer known: a
-passed build never knows more findings than the one before it.
+"""Makes gates ignore known findings: those that an app already had when a person turned on its setting `baseline`.
+Pure. A finding is known by its fingerprint and its figure (such as a function's length), so a function that grows
+counts again. A finding that disappears is no longer known: a passed build never knows more findings than the one before
+it.
 """
 
 from collections import defaultdict
@@ -14,19 +15,21 @@ Known = Mapping[str, Sequence[float]]  # fingerprint → figures, the largest fi
 
 
 class KnownFindings:
-    """Holds the findings that do not count in one build. `before` holds those that the last passed build knew. None
-    means that this is the first build, so that all of its findings become known.
+    """Holds the known findings, which do not count in one build. `before` holds fingerprint → figures of those that the
+    last passed build knew. It is None if no build has passed since the app's setting `baseline` was turned on; then all
+    findings of this build become known.
     """
 
     def __init__(self, before: Known | None) -> None:
         self.before = before
         self.is_first = before is None
         self.kept: dict[str, list[float]] = defaultdict(list)
-        """Figures of the findings that do not count in later builds, if this one passes, by fingerprint."""
+        """Fingerprint → figures of this build's known findings; if the build passes, they do not count in later builds.
+        """
 
     def without(self, gate: str, measure: Measure) -> Measure:
-        """Returns the measure of a gate without those of its findings that are known. The findings must have their
-        texts.
+        """Returns the measure of a gate without those of its findings that are known, and adds these to `kept`. The
+        findings must hold the text of their lines, of which their fingerprints are made.
         """
         if gate not in KNOWN_GATES or measure.figure is None:
             return measure

@@ -36,9 +36,9 @@ def with_remedies(
     exclude: Sequence[str] = (),
     first: bool = False,
 ) -> list[GateResult]:
-    """Returns the results, with a remedy for each failed gate that has a threshold. `own` holds the minimum gates of
-    the app, `asked` the gates of the manifest, `exclude` the app's list of files that are left out. `first` is True if
-    no build has passed yet and no finding is known.
+    """Returns the results, with a remedy for each failed gate that has a threshold. `own` holds the thresholds that are
+    set on the app, `asked` those of the manifest, `exclude` the app's patterns of vendored and generated files. `first`
+    is True if no earlier build has passed and the app's setting `baseline` is off.
     """
     failed = [result for result in results if not result.passed and result.threshold is not None]
     needed = {result.name: _needed(result) for result in failed if result.figure is not None}
@@ -101,5 +101,5 @@ def _given(own: Gates) -> dict[str, float]:
 
 
 def _call(app: str, **settings: object) -> str:
-    """Returns the call that changes the app's settings: each replaces what the app has."""
+    """Returns the API call that changes these settings of the app. Each value replaces the app's present one."""
     return api_call("PUT", f"/apps/{app}", settings)

@@ -1,4 +1,4 @@
-"""Reads the reports that a step writes by its manifest, and adds up the reports of a build."""
+"""Reads the reports that a step writes to the paths in the manifest, and adds up the reports of a build."""
 
 import contextlib
 import posixpath
@@ -33,7 +33,7 @@ class Reported:
     unreadable: dict[str, str] = field(default_factory=dict)
     """Gate → reason why a report that the gate needs was refused."""
     working: Sequence[str] = ()
-    """Folders in which the step's commands work: its reports may name files relative to them."""
+    """Folders in which the step's commands work, since file names in the step's reports may be relative to them."""
 
     def read(
         self,
@@ -44,7 +44,7 @@ class Reported:
     ) -> None:
         """Reads and adds the reports of one kind (`junit`, `coverage` or `sarif`). `files` yields path and content of
         each; `mask` masks secrets in texts. Raises Unreadable if one of them cannot be read or is older than
-        `not_before`, or if all together hold no test, line or finding that can be counted.
+        `not_before`, or if all together hold no test that ran, or no coverable line.
         """
         counts, names = [], []
         for path, data in files:
@@ -76,7 +76,7 @@ class Collected:
     hits: dict[str, dict[int, int]] = field(default_factory=dict)
     """File of the commit → line → number of runs. If several reports name a line, the largest number counts."""
     other_hits: dict[str, dict[int, int]] = field(default_factory=dict)
-    """The same for files that are not in the commit, under the names that their report gives them."""
+    """Name in a report → line → number of runs, for the names that mean no file of the commit."""
     findings: list[Finding] = field(default_factory=list)
     reports_of_findings: int = 0
     unreadable: dict[str, str] = field(default_factory=dict)
@@ -135,9 +135,9 @@ class Collected:
 def collect(
     reports: Reports, folder: Path, start: StepStart, committed: Collection[str], mask: Callable[[str], str] = str
 ) -> Reported:
-    """Reads the reports that the step wrote in `folder` after `start`. If one is refused, the reason is in `unreadable`
-    of the result. `committed` holds the blob ids of the commit's files; copies of these are refused. `mask` masks
-    secrets in texts.
+    """Returns the reports that the step wrote in `folder` after `start`, parsed. `reports` holds their paths and globs,
+    as the manifest names them. If one is refused, the reason is in `unreadable` of the result. `committed` holds the
+    blob ids of the commit's files; copies of these files are refused. `mask` masks secrets in texts.
     """
     reported = Reported()
     for kind, patterns in reports.by_kind().items():
@@ -152,7 +152,7 @@ def _fresh(
     patterns: Sequence[str], folder: Path, start: StepStart, committed: Collection[str]
 ) -> Iterator[tuple[str, bytes]]:
     """Yields path and content of each report, each once, in the order of `patterns`. Raises Unreadable if one is
-    missing, old or too large.
+    missing, older than `start` or too large.
     """
     seen, size = set[str](), 0
     for pattern in patterns:
@@ -172,7 +172,7 @@ def _fresh(
 
 @contextlib.contextmanager
 def _named(subject: str) -> Iterator[None]:
-    """Adds the subject to the message of an Unreadable that has none."""
+    """Puts `subject` before the message of an Unreadable that the block raises."""
     try:
         yield
     except Unreadable as error:

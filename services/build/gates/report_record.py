@@ -16,7 +16,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Bounds:
-    """Holds limits for how much of one build's reports is recorded."""
+    """Holds the largest numbers of tests, findings, files and lines that the record of one build's reports may have."""
 
     tests: int = 20_000
     output_bytes: int = 4 * 2**20
@@ -41,7 +41,7 @@ class TestRun(View):
 
 
 class FileCoverage(View):
-    """Records which coverable lines of a file ran in a test."""
+    """Records the numbers of a file's coverable lines: those that ran in the build's tests, and those that did not."""
 
     file: str
     covered: list[int]
@@ -73,7 +73,9 @@ class BuildReport(View):
 
 
 class ReportRecorder:
-    """Gathers the build's report while the steps run. `mask` masks secrets in its texts."""
+    """Gathers the content of a build's reports while the steps run. `mask` masks secrets in its texts; `bounds` limits
+    its size.
+    """
 
     def __init__(self, mask: Callable[[str], str] = str, bounds: Bounds | None = None) -> None:
         self._mask = mask
@@ -84,7 +86,9 @@ class ReportRecorder:
         self._cases: list[tuple[str, Case]] = []
 
     def begin(self, collected: Collected, measures: Mapping[str, Measure]) -> None:
-        """Sets the sources from which `report` is made. Both may be filled further until `report` is called."""
+        """Sets the sources of the report: the added-up reports of the steps, and gate → measure. Both may grow until
+        `report` is called.
+        """
         self._collected, self._measures, self.begun = collected, measures, True
 
     def ran(self, step: str, reported: Reported) -> None:

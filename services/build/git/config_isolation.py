@@ -1,5 +1,6 @@
-"""Protects checkouts from tool configuration in the folders above them. The platform's home may lie inside another
-project. That project's linter rules would then judge the app, and its `.gitignore` could make a linter skip every file.
+"""Protects checkouts from tool configuration in the folders above them. The folder that holds the checkouts may lie
+inside another project. That project's linter rules would then judge the app, and its `.gitignore` could make a linter
+skip every file.
 """
 
 from pathlib import Path

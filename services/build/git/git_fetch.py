@@ -1,4 +1,6 @@
-"""Fetches branches of an app's source into the app's repository, without exposing the credentials."""
+"""Fetches branches of an app's source (its repository at a forge, such as GitHub) into the app's repository, without
+exposing the credentials.
+"""
 
 import os
 import re
@@ -30,9 +32,9 @@ class FetchFailed(Exception):
 
 
 class Fetcher:
-    """Fetches from sources with git. For ssh it uses the keys and known hosts of the user that runs the service.
-    `path_variable` is the PATH for git; `guard` decides which addresses may be called; `timeout_s` limits a whole
-    fetch.
+    """Fetches from apps' sources (repositories at a forge) with git. For ssh it uses the keys and known hosts of the
+    user that runs the service. `vault` decrypts the sources' access tokens; `path_variable` is the PATH for git;
+    `guard` decides which addresses may be connected to; `timeout_s` limits a whole fetch.
     """
 
     def __init__(
@@ -57,9 +59,9 @@ class Fetcher:
         self._timeout_s = timeout_s
 
     async def fetch(self, app: str, source: Source, branches: Collection[str]) -> None:
-        """Updates those of `branches` that exist in the source, all of them or none. A branch that was deleted in the
-        source is kept. Two calls for one app must not overlap. Idempotent. A cancelled call ends git. Raises
-        FetchFailed if git fails or the address is refused.
+        """Updates, in the app's repository, those of `branches` that exist in the source: all of them or none. A branch
+        that was deleted in the source is kept. Two calls for one app must not overlap. Idempotent. Cancelling the call
+        terminates git. Raises FetchFailed if git fails or the address is refused.
         """
         try:
             token = self._vault.open(source.token) if source.token else ""
@@ -85,8 +87,9 @@ class Fetcher:
             await self._git(app, source, fetch, environment, token, deadline)
 
     async def _pinned(self, url: str) -> str:
-        """Returns the address to which git must connect, in the form of curl's option (`host:port:address`); an empty
-        text for ssh, whose own configuration may give the host another name. Raises AddressRefused.
+        """Returns the addresses to which git must connect, which the guard has checked, in the form of curl's option
+        (`host:port:address,…`). Returns an empty text for ssh, whose own configuration may give the host another name.
+        Raises AddressRefused.
         """
         scheme, host, port = host_and_port(url)
         if scheme not in PORTS:
@@ -177,6 +180,8 @@ def failure_reason(app: str, source: Source, lines: list[str], token: str) -> st
 
 
 def _set(app: str, source: Source, **changes: str) -> str:
-    """Returns the call that changes the source, with all that the call would not keep."""
+    """Returns, for a message, the API call that makes `changes` to the app's source. It also names the source's other
+    fields, because the call would delete those that it does not name.
+    """
     kept = source.model_dump(include={"forge", "url", "username", "api_url"}, exclude_none=True)
     return api_call("PUT", f"/apps/{app}", {"source": kept | changes})

@@ -69,7 +69,9 @@ class GitHttp:
         self._connected: set[str] = set()
 
     def is_connected(self, push: str) -> bool:
-        """Returns True while the client of this push is connected. Hooks get the id of the push in SLIPWAY_PUSH."""
+        """Returns True while the client that sent the push with the id `push` is connected. git's hooks get this id in
+        the variable SLIPWAY_PUSH.
+        """
         return push in self._connected
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -139,8 +141,9 @@ class GitHttp:
     def _refuse_push(
         self, head: IO[bytes], problem: Problem, *, brief: str = "the machine has no room", is_whole: bool = False
     ) -> ASGIApp:
-        """Returns the answer to a push that is refused before git gets it. `head` holds at least its beginning,
-        `is_whole` is True if it was read to its end.
+        """Returns an ASGI app that answers a push which is refused, because of `problem`, before git gets it. `head`
+        holds at least the beginning of the push, `is_whole` is True if the push was read to its end, and `brief` is the
+        reason that git shows for each ref.
         """
         refs = refs_of(head)
         if refs is None:
@@ -197,7 +200,9 @@ class GitHttp:
 
 
 def _shortage(error: OSError) -> Problem:
-    """Returns what the machine has run out of. Raises the error if it says something else."""
+    """Returns a problem that says what the machine has run out of, and logs it. Raises `error` if it means something
+    else.
+    """
     if (problem := shortage(error)) is None:
         raise error
     log.error("git over HTTP: %s", problem.detail, exc_info=error)

@@ -16,8 +16,8 @@ _RECEIVE_PACK = "git -c 'safe.directory=*' -c receive.unpackLimit=1 -c receive.a
 
 
 class PreReceiveObjects:
-    """Adds, lists and removes the refs of commits whose push waits for a build. Methods block, so callers should use
-    `in_thread`.
+    """Adds, lists and removes the hidden refs of commits whose push waits for a build. Methods block, so callers should
+    run them by `in_thread`.
     """
 
     def __init__(self, repositories: Repositories) -> None:
@@ -25,8 +25,9 @@ class PreReceiveObjects:
         self.in_thread = repositories.in_thread
 
     def add(self, app: str, commit: str, objects: str) -> None:
-        """Sets a ref to the commit. If `objects`, git's quarantine object directory, holds the commit, copies it into
-        the repository first. Idempotent. Raises GitFailed, also if `commit` is not a commit.
+        """Sets a hidden ref to the commit. `objects` is git's quarantine object directory, from which the commit is
+        first copied into the repository; it is empty if the push brings no new objects. Idempotent. Raises GitFailed,
+        also if `commit` is not a commit.
         """
         path = self._repositories.path(app)
         variables = {}

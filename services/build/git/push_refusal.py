@@ -1,6 +1,6 @@
-"""Refuses a push that is too large while it arrives, so that the pusher can read why. Of an HTTP error, git shows only
-the number. Therefore the status is 200, and the body is what git's own server would send: a line for the terminal and,
-after the client has sent its data, a report that rejects every ref.
+"""Refuses a push, such as one that is too large, while it arrives, in such a way that the pusher can read why. Of an
+HTTP error, git shows only the number. Therefore the status is 200, and the body is what git's own server would send: a
+line for the terminal and, after the client has sent its data, a report that rejects every ref.
 """
 
 from collections.abc import Iterator
@@ -17,8 +17,8 @@ _TYPE = [(b"content-type", b"application/x-git-receive-pack-result"), (b"connect
 
 
 def refs_of(body: IO[bytes]) -> list[bytes] | None:
-    """Returns the refs that the push in `body` updates. Returns None if the body is no push, or if the pusher's git
-    could not show a refusal.
+    """Returns the names of the refs that the push in `body` updates. Returns None if the body is no push, or if the
+    pusher's git could not show a refusal.
     """
     body.seek(0)
     head = body.read(LONGEST_HEAD)

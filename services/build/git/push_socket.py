@@ -1,4 +1,6 @@
-"""Connects git's hooks with the service by a unix socket: a hook reports a push and gets text for the pusher."""
+"""Connects git's hooks with the service by a unix socket: a hook reports a push, and gets text that it prints for the
+pusher.
+"""
 
 import asyncio
 import contextlib
@@ -41,9 +43,9 @@ JudgePush = Callable[[IncomingPush], AsyncGenerator[bytes, None]]
 
 def install_hooks(folder: Path) -> None:
     """Writes the hooks `pre-receive` and `post-receive` to `folder`, for git's setting `core.hooksPath`. They run a
-    copy of the script, so that their command line does not contain the name of this package; otherwise a `pkill` by
-    that name, meant for the service, would end them too. In a repository without a pre-receive gate, `pre-receive`
-    accepts everything.
+    copy of `hooks/receive.py`, so that their command line does not contain the name of this package; otherwise a
+    `pkill` by that name, meant for the service, would end them too. In a repository without a pre-receive gate,
+    `pre-receive` accepts everything.
     """
     folder.mkdir(parents=True, exist_ok=True)
     script = folder / "receive.py"
@@ -57,7 +59,8 @@ def install_hooks(folder: Path) -> None:
 
 class PushSocket:
     """Listens on the unix socket for git's hooks. A hook sends its report and gets the text that `judge` (for
-    pre-receive) or `report` (for post-receive) yields. The last byte of the answer is COMPLETE or REFUSED.
+    pre-receive) or `report` (for post-receive) yields. The last byte of the answer is REFUSED if `judge` raises
+    PushRefused, else COMPLETE.
     """
 
     def __init__(self, path: Path, report: ReportPush, judge: JudgePush) -> None:

@@ -1,4 +1,4 @@
-"""Detects whether the branches of a repository may have changed, without a git process."""
+"""Makes stamps that show whether the branches of a repository may have changed, without a git process."""
 
 import contextlib
 import os
@@ -31,8 +31,9 @@ class RefStamp:
 
 
 def ref_stamp(repository: Path) -> RefStamp:
-    """Returns the stamp of a repository; it has no files if the repository does not exist. The caller takes it before
-    git reads the branches, so that a change in between leads to another stamp. Raises OSError.
+    """Returns the stamp of the present state of a repository's branches; it has no files if the repository does not
+    exist. The caller takes it before git reads the branches, so that a change in between leads to another stamp. Raises
+    OSError.
     """
     stamps = []
     for name in (*_FILES, HEADS):

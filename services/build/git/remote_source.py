@@ -86,8 +86,8 @@ class ForgeRepository:
 
 def changed_source(settings: SourceSettings, before: Source | None, vault: Vault, *, guard: AddressGuard) -> Source:
     """Returns a source made from `settings`, for an app whose source is `before` (None: it has none). Secrets that
-    `settings` leaves out are taken from `before`. `guard` decides which addresses the source may have. Raises Invalid
-    with the field and the remedy, also if a stored access token would go to another host.
+    `settings` does not contain are taken from `before`. `guard` decides which addresses the source may have. Raises
+    Invalid with the field and the remedy, also if a stored access token would go to another host.
     """
     check_url(settings.url, guard=guard)
     if settings.api_url is not None:

@@ -78,7 +78,7 @@ class Repositories:
         return sorted(path.name.removesuffix(".git") for path in self.folder.glob("*.git"))
 
     def ref_stamps(self) -> dict[str, RefStamp | None]:
-        """Returns app → stamp of its branches; None if that cannot be read. It does not run git."""
+        """Returns app → stamp of the state of its branches; None if that cannot be read. It does not run git."""
         stamps: dict[str, RefStamp | None] = {}
         for app in self.apps():
             stamps[app] = None
@@ -90,8 +90,8 @@ class Repositories:
         return (self.path(app) / "HEAD").exists()
 
     def ensure(self, app: str, *, gated: bool = False) -> None:
-        """Creates the app's bare repository if there is none, with a pre-receive gate if `gated`. Others see it
-        complete or not at all."""
+        """Creates the app's bare repository if there is none. If `gated`, git asks the service before it accepts a
+        push. Other processes see the repository complete or not at all."""
         path = self.path(app)
         if self.exists(app):
             return
@@ -108,7 +108,8 @@ class Repositories:
         fresh.rename(path)
 
     def gate(self, app: str, gated: bool) -> None:
-        """Turns the app's pre-receive gate on or off; creates the repository if there is none. Idempotent."""
+        """Turns on or off that git asks the service before it accepts a push to the app (the pre-receive gate). Creates
+        the repository if there is none. Idempotent."""
         self.ensure(app, gated=gated)
         if gated:
             (self.path(app) / GATED).touch()
@@ -146,7 +147,7 @@ class Repositories:
             return None
 
     def holds(self, app: str, commits: Collection[str]) -> set[str]:
-        """Returns those of the full commit ids that the repository holds."""
+        """Returns those of `commits` (full ids) that the repository holds."""
         answers = self._git(app, "cat-file", "--batch-check", stdin="".join(f"{commit}\n" for commit in commits))
         return {line.split(" ")[0] for line in answers.splitlines() if " commit " in line}
 

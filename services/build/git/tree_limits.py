@@ -21,8 +21,8 @@ _UNSHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 class BadTree(ValueError):
-    """Reports that a commit exceeds the limits. The message says why, with the remedy, worded to follow "the commit"
-    ("holds more than …").
+    """Reports that a commit exceeds the limits or holds a bad name. The message says why, with the remedy, worded to
+    follow "the commit" ("holds more than …").
     """
 
 
@@ -46,7 +46,7 @@ class TrackedFile:
 
 def files_of(entries: Iterator[bytes], limits: TreeLimits) -> list[TrackedFile]:
     """Returns the files, links and submodules in `entries`, the output of `git ls-tree -r -t -l -z`. Raises BadTree at
-    the first that exceeds a limit.
+    the first entry that exceeds a limit or has a bad name.
     """
     files: list[TrackedFile] = []
     total = 0

@@ -49,7 +49,7 @@ def infer(tree: Tree, *, images: bool, present: Mapping[str, str], written: str 
 
 def _command(tree: Tree, app: NodeApp | None) -> tuple[Guess | None, str, LanguagePart | None]:
     """Returns the command that runs the app, the reason if there is none, and, for an app that only has files to serve,
-    the part that publishes them. Each of the three may be None or empty.
+    the part (language and commands) that publishes them. Each of the three may be None or empty.
     """
     if app is not None and app.command is not None and "manage.py" not in tree:
         return app.command, "", None
@@ -108,8 +108,9 @@ def _folders(tree: Tree) -> list[str]:
 def _parts(
     tree: Tree, app: NodeApp | None, final: LanguagePart | None, language: Language
 ) -> tuple[list[LanguagePart], tuple[LanguagePart, ...]]:
-    """Returns two groups of parts: those whose steps run in a build, and those that an image is built from. `final` is
-    the part that publishes files, if the app has nothing else to run.
+    """Returns two groups of parts, each of which describes how the code of one language is built: the parts whose steps
+    run in a build, and those that an image is built from. `final` is the part that publishes files, if the app has
+    nothing else to run.
     """
     if final is not None:  # static files are served
         with_build = [app.part] if app is not None and app.has_build else []

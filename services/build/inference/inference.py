@@ -52,7 +52,9 @@ class LanguagePart:
     install: tuple[str, ...] = ()
     """Commands that install the packages that the running app needs, for a Dockerfile only."""
     early: tuple[str, ...] = ()
-    """Files that `install` needs, if it needs no others: the image's layer is then reused until they change."""
+    """Files that `install` needs, if it needs no others, so that the image's layer is reused until one of them changes;
+    else empty.
+    """
     build: tuple[str, ...] = ()
     """Commands that follow `install` in a Dockerfile, once all files of the commit are copied."""
     takes: tuple[str, ...] = ()
@@ -71,7 +73,9 @@ class Inference:
     origins: tuple[str, ...] = ()
     """Files that the steps were inferred from."""
     said: tuple[str, ...] = ()
-    """Sentences about files that are ignored, and about versions that differ from those that files ask for."""
+    """Sentences for the build's log about files that are ignored, and about versions that differ from those that files
+    ask for.
+    """
     problem: str = ""
     """Reason why there is no command, with the remedy, in which `APP` stands for the app's name; empty if there is a
     command or a Dockerfile."""

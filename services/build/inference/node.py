@@ -44,11 +44,15 @@ class NodeApp:
     """Holds how a Node app is built and run, as its package.json says."""
 
     part: LanguagePart
+    """Commands that install its packages, build and test it."""
     command: Guess | None
+    """Command that starts its server; None if no file names one."""
     output: Guess | None
     """Folder into which the build writes files for browsers; None if the app has no such build."""
     has_build: bool
+    """True if its package.json, or that of a workspace, has a script `build`."""
     said: tuple[str, ...]
+    """Sentences for the build's log about lock files that are ignored."""
 
 
 def is_node(tree: Tree) -> bool:

@@ -21,7 +21,9 @@ class Manager:
 
     name: str
     shown: str
+    """Manager with its version and the file that chose it, for messages: `pnpm-lock.yaml: pnpm 9`."""
     install: str
+    """Command that installs all packages."""
     install_for_running: str
     """Command that installs the packages that the running app needs, without those for development."""
     prune: str
@@ -29,7 +31,9 @@ class Manager:
     run: str
     """Command that runs a script of package.json, up to the script's name, such as `npm run`."""
     run_in_workspaces: str
-    """Command that runs a script in each workspace that has it, up to its name; empty if the manager has none."""
+    """Command that runs a script in each workspace that has it, up to the script's name; empty if there is no such
+    command.
+    """
     files: tuple[str, ...]
     """Files that an installation needs besides package.json."""
 

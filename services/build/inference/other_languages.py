@@ -19,8 +19,8 @@ _SIGNS = {
 
 
 def problem(tree: Tree, *, images: bool) -> str:
-    """Returns a sentence that names the language of the commit and the remedy; empty if the commit is in none of these
-    languages. `images` is True if artifacts are images.
+    """Returns a sentence that names the language of the commit and the remedy; empty if the commit has no file that is
+    typical of such a language. `images` is True if artifacts are images.
     """
     path = tree.first(*_SIGNS) or next(
         (path for path in sorted(tree.paths) if path.endswith((".csproj", ".sln"))), None

@@ -115,7 +115,9 @@ def packages(tree: Tree) -> frozenset[str]:
 
 
 def _of_table(names: dict[str, Any]) -> set[str]:
-    """Returns the canonical names of the packages in a table of Poetry or Pipenv, as `packages` does."""
+    """Returns the canonical names of the packages in a table of Poetry or Pipenv. An extra gives a second name, such as
+    `fastapi[standard]`.
+    """
     found = set()
     for key, value in names.items():
         name = canonicalize_name(key)
@@ -146,8 +148,9 @@ def _setup(tree: Tree) -> configparser.ConfigParser:
 
 
 def _needs_itself(tree: Tree, lock: str) -> bool:
-    """Returns True if the commit itself must be installed as a package. With `lock` of uv, each commit with a build
-    system must; with `lock` of Poetry, only one with a folder `src`, from which it could not be imported otherwise.
+    """Returns True if the commit itself must be installed as a package. `lock` is the name of its lock file. With uv's,
+    that holds if pyproject.toml names a build system; with Poetry's, only if the commit also has a folder `src`, from
+    which Python could not import otherwise.
     """
     if lock == "Pipfile.lock" or "build-system" not in tree.toml("pyproject.toml"):
         return False

@@ -114,7 +114,7 @@ def _top_level(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
 
 
 def _imported(root: ast.Module) -> dict[str, str]:
-    """Returns the name that the file uses → the dotted name that it imports, for each of its imports."""
+    """Returns, for each import in the file, the name that the file uses → the dotted name that it stands for."""
     names: dict[str, str] = {}
     for node in ast.walk(root):
         if isinstance(node, ast.Import):

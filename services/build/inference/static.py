@@ -24,8 +24,8 @@ SERVE = (
 
 
 def site(folder: Guess, image: str = IMAGE) -> tuple[LanguagePart, Guess]:
-    """Returns the part that publishes the files of `folder` (`.` is the repository's root), and the command that serves
-    them.
+    """Returns the part of a build that copies the files of `folder` (`.` is the repository's root) to a folder of their
+    own, and the command that serves them from there.
     """
     publish = _PUBLISH.format(folder=folder.value)
     steps = (build_step("static", image, [INSTALL, publish]),)

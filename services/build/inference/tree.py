@@ -1,4 +1,6 @@
-"""Holds the files of a commit from which inference works, and chooses which of them are read."""
+"""Holds the files of a commit from which inference finds out how the app is built and run, and chooses which of them
+are read.
+"""
 
 import json
 import tomllib
@@ -39,7 +41,7 @@ LOCKS = frozenset({"package-lock.json", "npm-shrinkwrap.json", "pnpm-lock.yaml",
 
 
 def worth_reading(paths: Iterable[str]) -> list[str]:
-    """Returns the paths of the files that inference reads."""
+    """Returns those of `paths`, the files of a commit, whose content inference reads."""
     paths = sorted(paths, key=lambda path: (path.count("/"), path))
     at_root = [path for path in paths if path in AT_ROOT or _is_requirements(path)]
     modules = [path for path in paths if _is_module(path)][:MOST_MODULES]

@@ -20,12 +20,14 @@ class Wanted:
 
     alternatives: tuple[SpecifierSet, ...]
     shown: str
+    """Version or range as the file writes it, for messages."""
     origin: str
+    """Name of the file."""
     is_pin: bool
     """True if the file names a single version, not a range. It is often merely the version that its author uses."""
 
     def allows(self, version: str) -> bool:
-        """Returns True if the version is allowed."""
+        """Returns True if one of `alternatives` allows the version."""
         return any(each.contains(version, prereleases=True) for each in self.alternatives)
 
 
@@ -66,8 +68,9 @@ def chosen(wanted: Wanted | None, default: str, others: tuple[str, ...], latest:
 
 
 def mismatch(language: str, present: str, wanted: Wanted | None) -> str:
-    """Returns a sentence if the version `present` on the machine is not what `wanted` allows; empty if it is. Raises
-    NotInferred if it is too old: below the range, or of a lower major version than the single version named.
+    """Returns a sentence for the build's log if `wanted` does not allow the version `present` of the machine; else an
+    empty text. Raises NotInferred if that version is too old: below the range, or of a lower major version than the
+    single version named.
     """
     if wanted is None or wanted.allows(present):
         return ""

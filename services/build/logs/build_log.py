@@ -24,9 +24,9 @@ MISSING = "\n... lines are missing here: the disk was full\n"
 
 
 class BuildLog:
-    """Appends to one build's log. Once the log exceeds `largest_bytes`, output of steps is dropped, while lines of the
-    platform are still written. `changed` is called after each write. Lines for which the disk has no room are left out,
-    which the log says as soon as it can; a build does not end because of its log.
+    """Appends to one build's log. Once the log exceeds `largest_bytes`, output of steps is dropped, while messages of
+    the platform are still written. `changed` is called after each write. Lines for which the disk has no room are left
+    out, which the log says as soon as it can; a build does not end because of its log.
     """
 
     def __init__(self, path: Path, changed: Callable[[], None], largest_bytes: int = LARGEST_BYTES) -> None:
@@ -37,7 +37,7 @@ class BuildLog:
         self._mask = Mask()
         self._own = Channel(self, self._mask)
         self.has_lost_lines = False
-        """True if there was no room for a line."""
+        """True if the disk had no room for a line."""
         self._misses_lines = False
         self._file = path.open("ab", buffering=0)
         self._lines = sum(chunk.count(b"\n") for chunk in _chunks(path))
@@ -57,18 +57,21 @@ class BuildLog:
         return self._lines
 
     def say(self, line: str) -> None:
-        """Writes one or several lines of the platform; an unfinished line of `output` is ended first. Terminal escapes
-        are dropped, because a line may quote text of others. Each line is cut to 4000 characters.
+        """Writes a message of the platform, of one or several lines; an unfinished line of a step's output is ended
+        first. Terminal escapes are dropped, because the message may quote text of others. Each line is cut to 4000
+        characters.
         """
         self.flush()
         self._append("".join(f"{cleaned(self._mask(part))[:LONGEST]}\n" for part in line.split("\n")))
 
     def output(self, data: bytes) -> None:
-        """Writes bytes that a step has printed, in pieces of any size."""
+        """Takes bytes that a step has printed, in pieces of any size, and writes those lines that are complete.
+        Parallel steps need a `channel` each.
+        """
         self._own.output(data)
 
     def flush(self) -> None:
-        """Ends the unfinished last line of the output, if there is one."""
+        """Writes the unfinished last line of a step's output, if there is one, as a line of its own."""
         self._own.flush()
 
     def channel(self, prefix: str = "") -> "Channel":
@@ -80,7 +83,9 @@ class BuildLog:
         return self.size >= self._largest_bytes
 
     def write(self, lines: list[str]) -> None:
-        """Writes whole lines that a step has printed, and a remark if the log has thereby become full."""
+        """Writes whole lines that a step has printed. If they make the log full, also writes that later output is left
+        out.
+        """
         self._append("\n".join([*lines, ""]))
         if self.full:
             self._append(
@@ -113,8 +118,8 @@ class BuildLog:
 
 
 class Channel:
-    """Writes the output of one step to the build's log in whole lines, so that lines of parallel steps do not mix. It
-    remembers the last lines for an excerpt.
+    """Writes the output of one step to the build's log in whole lines, so that lines of parallel steps do not mix.
+    Remembers the last lines for the excerpt that the build's page shows after a failure.
     """
 
     def __init__(self, log: BuildLog, mask: Mask, prefix: str = "") -> None:
@@ -132,12 +137,12 @@ class Channel:
             self._splitter.end()  # drops the unfinished line, of which only a part of a secret might be masked
 
     def say(self, line: str) -> None:
-        """Writes a line of the platform to the log."""
+        """Writes a message of the platform to the log, without the prefix of the step's lines."""
         self.flush()
         self._log.say(line)
 
     def flush(self) -> None:
-        """Ends the unfinished last line of the output, if there is one."""
+        """Writes the unfinished last line of a step's output, if there is one, as a line of its own."""
         lines = self._splitter.end()
         if not self._log.full:
             self._write(lines)
@@ -164,7 +169,9 @@ class Channel:
 
 
 class BuildLogs:
-    """Opens, reads and follows the log files `<folder>/<build>.log`. Writing to a log wakes its followers."""
+    """Opens, reads and follows the log files `<folder>/<build>.log`. A write to a log wakes its followers, the clients
+    that read it while it grows.
+    """
 
     def __init__(self, folder: Path, *, largest_bytes: int = LARGEST_BYTES) -> None:
         self.folder = folder
@@ -185,7 +192,7 @@ class BuildLogs:
 
     def say(self, build: str, line: str) -> None:
         """Appends a message of the platform to the log of the build with the id `build`. If the machine is short of
-        something, the message goes to the service's own log.
+        something, such as room on the disk, the message goes to the service's own log.
         """
         try:
             with self.open(build) as build_log:
@@ -210,7 +217,7 @@ class BuildLogs:
         return path.stat().st_size if path.exists() else 0
 
     def read(self, build: str, start: int, limit: int = CHUNK) -> bytes:
-        """Returns at most `limit` bytes from byte `start` on (-1: all); empty bytes if there is no log."""
+        """Returns at most `limit` bytes (-1: all) from byte `start` on; empty bytes if there is no log."""
         try:
             with self.path(build).open("rb") as file:
                 file.seek(min(start, os.fstat(file.fileno()).st_size))  # no file can be positioned at any number
@@ -220,8 +227,8 @@ class BuildLogs:
 
     async def follow(self, build: str, ended: Callable[[], Awaitable[bool]], start: int = 0) -> AsyncIterator[bytes]:
         """Yields whole lines from byte `start` on as they are written, gathered for 20 ms. Yields b"" whenever all
-        lines were yielded and the build's state may have changed. Stops when `ended` returns True and all lines were
-        yielded, or when the service ends.
+        lines were yielded and the build's state may have changed. `ended` returns True once the build has ended. Stops
+        once it has ended and all lines were yielded, or when the service ends.
         """
         woken, loop = asyncio.Event(), asyncio.get_running_loop()
         self._followers[build].add(woken)

@@ -16,7 +16,7 @@ class LogPart:
     """Number of the first line, from 1."""
     lines: list[str]
     total: int
-    """Number of lines of the whole log, with an unfinished last line."""
+    """Number of lines of the whole log, including an unfinished last line."""
 
     @property
     def before(self) -> int | None:

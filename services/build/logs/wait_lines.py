@@ -19,8 +19,8 @@ class WaitLines:
         self._reason = ""
 
     def __call__(self, reason: str, progress: str = "") -> bool:
-        """Takes the present reason of the wait, and writes a line if one is due. Returns True if the reason is new.
-        `progress`, for example `16 s of 60`, is added to repeated lines.
+        """Takes the present reason of the wait, in words, and writes a line if one is due. Returns True if the reason
+        is new. `progress`, for example `16 s of 60`, is added to repeated lines.
         """
         now = self._clock()
         is_new = reason != self._reason

@@ -1,3 +1,4 @@
-"""Reads the app's manifest: parses it with line numbers, completes it by inference, and orders its steps. May import
-`builds`, `gates`, `git`, `inference`, `logs`, `secrets` and `system`. Imported by `cache` and `pipeline`.
+"""Reads an app's manifest, the file `slipway.yml` of a commit: parses it with line numbers, completes it by inference
+from the commit's other files, and orders its steps. May import `builds`, `gates`, `git`, `inference`, `logs`, `secrets`
+and `system`. Imported by `cache` and `pipeline`.
 """

@@ -25,12 +25,16 @@ class Fault:
 
 
 def loosened(app: str, own: Gates, asked: Gates) -> list[Fault]:
-    """Returns a fault for each gate whose threshold in the manifest (`asked`) is looser than the app's (`own`)."""
+    """Returns a fault for each gate whose threshold in the manifest (`asked`) is looser than the one that is set on the
+    app (`own`), or than the platform's default if none is set.
+    """
     return _loosened(app, "gates", minimum(own), asked, own)
 
 
 def loosened_flaky(app: str, own: Flaky, asked: Flaky) -> list[Fault]:
-    """Returns a fault for each limit of the manifest's `flaky` (`asked`) that is looser than `own`, the app's."""
+    """Returns a fault for each limit for flaky tests that is looser in the manifest (`asked`) than the one that is set
+    on the app (`own`), or than the platform's default if none is set.
+    """
     return _loosened(app, "flaky", limits(own, Flaky()), asked, own)
 
 
@@ -50,7 +54,10 @@ def missing_secrets(manifest: Manifest, secrets: Secrets) -> list[Fault]:
 
 
 def _loosened(app: str, key: str, floor: Gates | Flaky, asked: Gates | Flaky, own: Gates | Flaky) -> list[Fault]:
-    """Compares the fields that both have. The remedy of each fault is a call that permits all of them."""
+    """Returns a fault for each field that is looser in `asked`, the manifest's settings under `key`, than in `floor`,
+    the loosest that the app permits. `own` holds what is set on the app. The remedy in each fault is one API call that
+    makes the app permit all of them.
+    """
     laxer = {
         name: (value, least)
         for name, least in floor

@@ -27,9 +27,10 @@ class LoadedManifest:
 
     manifest: Manifest
     inferred: tuple[Inferred, ...]
-    """Entries that the manifest leaves out, with the values that were inferred and the files that these come from."""
+    """Entries that are missing in the manifest, with the values that were inferred and the files that these come from.
+    """
     stages: tuple[LanguagePart, ...]
-    """Parts of the app from which an image is built."""
+    """Parts of the app, one for each language, from which an image is built."""
     port_is_written: bool
     """True if the manifest itself gives the port."""
 
@@ -124,7 +125,7 @@ def with_port(loaded: LoadedManifest, exposed: Sequence[int]) -> LoadedManifest:
 
 async def _contents(repositories: Repositories, app: App, plain: Mapping[str, TrackedFile]) -> dict[str, bytes]:
     """Returns path → content of the manifest and of the files that inference reads. Raises BadManifest if one of them
-    is too large. Python files and files in folders that are too large are skipped instead.
+    is too large. A Python file, or a file in a subfolder, is skipped instead if it is too large.
     """
     contents = {}
     for path in worth_reading([*plain, *([NAME] if NAME in plain else [])]):

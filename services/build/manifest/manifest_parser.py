@@ -50,8 +50,8 @@ class BadManifest(ValueError):
 
 
 def parse_manifest(data: bytes, app: str) -> Manifest:
-    """Returns the manifest. Raises BadManifest, also if the manifest names another app than `app`, the name in the push
-    URL.
+    """Returns the manifest in `data`, the content of `slipway.yml`. Raises BadManifest, also if the manifest names
+    another app than `app`, the name in the push URL.
     """
     root = _compose(data)
     try:
@@ -77,7 +77,7 @@ def parse_manifest(data: bytes, app: str) -> Manifest:
 
 
 def with_lines(data: bytes, faults: Sequence[Fault]) -> BadManifest:
-    """Returns a BadManifest with these faults, each with the line of its field."""
+    """Returns a BadManifest with these faults, each with the line of its field in `data`, the manifest's text."""
     root = _compose(data)
     return BadManifest([Fault(f.field, f.detail, _line(root, tuple(f.field.split(".")))) for f in faults])
 

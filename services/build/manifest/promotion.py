@@ -9,9 +9,10 @@ from shared.models import Environment
 
 
 def promotion_refusal(build: Build, app: App) -> str:
-    """Returns the reason why the build cannot be released to production, with the remedy; empty if it can. It can if it
-    was a build for production, or if it ran each step that a build of its commit would run on a branch of production,
-    and passes the minimum gates that the app has now.
+    """Returns the reason why the build cannot be released to production, with the remedy; empty if it can. A build for
+    production can, and so can every build of an app without a branch for production. Another build can if it ran each
+    step that a build of its commit would run on a branch of production, and if its figures pass the gates that are set
+    on the app now.
     """
     if build.manifest is None or build.effective_environment is Environment.PRODUCTION:
         return ""

@@ -19,7 +19,7 @@ def in_order(steps: Sequence[Step]) -> list[Step]:
 
 
 def selected(steps: Sequence[Step], branch: str | None, environment: str | None) -> list[Step]:
-    """Returns the steps whose `when` matches the build's branch and environment."""
+    """Returns the steps that run in a build of this branch and environment: their condition `when` matches both."""
     return [step for step in steps if not reason_to_skip(step, branch, environment)]
 
 
@@ -36,7 +36,9 @@ def reason_to_skip(step: Step, branch: str | None, environment: str | None) -> s
 
 
 def waits_for(steps: Sequence[Step]) -> dict[str, frozenset[str]]:
-    """Returns step name → names of all steps that end before it begins. Ignores dependencies outside `steps`."""
+    """Returns step name → names of all steps of `steps` that must end before the step may begin. Ignores dependencies
+    on other steps.
+    """
     known: dict[str, frozenset[str]] = {}
     waits: dict[str, frozenset[str]] = {}
     for stage in STAGES:
@@ -61,8 +63,8 @@ def concurrent_pairs(steps: Sequence[Step]) -> list[tuple[Step, Step]]:
 
 
 def faults(steps: Sequence[Step]) -> list[Fault]:
-    """Returns up to 20 bad entries of `depends_on`. If there are none, returns the cycles, and the report paths that
-    parallel steps share.
+    """Returns the faults in the steps' dependencies: up to 20 bad entries of `depends_on` or, if there are none, the
+    cycles, and the report paths that parallel steps share.
     """
     named = (fault for place, step in enumerate(steps) for fault in _of_dependencies(place, step, steps))
     return list(islice(named, FAULTS_SHOWN)) or [*_cycles(steps), *_shared_reports(steps)]
@@ -128,8 +130,8 @@ def _meet(one: str, other: str) -> bool:
 
 
 def _reached(name: str, waits: Mapping[str, frozenset[str]]) -> frozenset[str]:
-    """Returns the names of all steps on which the step depends, directly or through others. If the step is in a cycle,
-    it is among them.
+    """Returns the names of all steps on which the step `name` depends, directly or through others. `waits` holds step →
+    its direct dependencies. A step that is in a cycle depends on itself.
     """
     found: set[str] = set()
     left = set(waits[name])
@@ -141,8 +143,8 @@ def _reached(name: str, waits: Mapping[str, frozenset[str]]) -> frozenset[str]:
 
 
 def _matches(branch: str, glob: str) -> bool:
-    """Returns True if the glob matches the branch. It tracks all possible positions at once, so that no glob is
-    slow.
+    """Returns True if the glob matches the branch: `*` and `?` match no `/`, `**` matches any text. It tracks all
+    possible positions at once, so that no glob is slow.
     """
     places = {0}
     for part in re.split(r"(\*\*|\*|\?)", glob):

@@ -1,4 +1,4 @@
-"""Holds the stores, clients and settings that every run of a build needs."""
+"""Defines the bundle of stores, clients and settings that every run of a build needs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ class BuildContext:
     releases: Path
     """Folder that holds the checkouts of all builds."""
     reserve: DiskReserve
-    """Free space of the disk that holds them."""
+    """Free space of the disk that holds the checkouts."""
     urls: Callable[[str, Environment], list[str]]
     """Function that returns the URLs at which an app is served in an environment."""
     git_url: Callable[[str], str]

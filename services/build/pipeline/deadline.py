@@ -13,7 +13,9 @@ class TimeLimits:
     whole_s: float = 7200.0
     """Time from the start of a run until the artifact is complete."""
     checkout_s: float = 300.0
+    """Time to read the commit, and again to write its files to the checkout."""
     seal_s: float = 2400.0
+    """Time to make the artifact."""
     deploy_s: float = 1800.0
     """Time from the request of a release until it is live, without the wait for its instances to be ready."""
     ready_factor: float = 4.0

@@ -21,7 +21,7 @@ class ArtifactLost(Exception):
 
 
 class DeployStage:
-    """Deploys one build: the one that `recorder` holds and changes."""
+    """Deploys one build, which has passed its gates: the one that `recorder` holds and changes."""
 
     def __init__(self, context: BuildContext, recorder: BuildRecorder, log: BuildLog) -> None:
         self._context = context
@@ -37,8 +37,8 @@ class DeployStage:
 
     async def carry_out(self) -> End:
         """Deploys the build; returns its final state and the reason. A repeated call, also after a restart of the
-        service, goes on with the same release. Raises Stopped once a stop of the build is requested, and ArtifactLost
-        if the artifact that it reuses is gone.
+        service, goes on with the release that the first call requested. Raises Stopped once a stop of the build is
+        requested, and ArtifactLost if the artifact that it reuses is gone.
         """
         recorder, deployer = self._recorder, self._context.deployer
         self._log.say(f"--- deploy: to {recorder.build.environment}")
@@ -65,9 +65,10 @@ class DeployStage:
         return await self._end_of(release)
 
     async def cancel(self, reason: str) -> End | None:
-        """Ends the build's release if it does not serve visitors yet, and returns None. If it serves already, waits for
-        its end and returns the build's final state and the reason. If the deployer refuses or does not answer, returns
-        the state `error` and the reason.
+        """Ends the build's release if it does not serve visitors yet. Returns None if no release is under way any more,
+        so that the caller can end the build. If the release serves visitors already, withdraws the request to stop the
+        build, waits until the release is live or has failed, and returns the build's final state and the reason. If the
+        deployer refuses or does not answer, returns the state `error` and the reason.
         """
         recorder, deployer, stop = self._recorder, self._context.deployer, Stop()
         if not recorder.build.deploying or recorder.build.environment is None:
@@ -84,8 +85,9 @@ class DeployStage:
         return await self._end_of(release)
 
     async def _let_older_first(self) -> None:
-        """Waits until each older build of the branch that is being deployed has requested its release. The deployer
-        treats the release that was requested last as the newest, so this build's request has to come after theirs.
+        """Waits until every older build of the same branch that is also being deployed has requested its release. The
+        deployer treats the release that was requested last as the newest, so this build's request has to come after
+        theirs.
         """
         build, stop = self._recorder.build, self._recorder.stop
         while True:

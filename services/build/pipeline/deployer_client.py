@@ -19,7 +19,7 @@ RETRY_S = 1.0
 AWAY_LIMIT_S = 600.0
 NEWEST = 20  # releases, among which the release of a running build must be
 Waiting = Callable[[str, str], Awaitable[None]]
-"""Callback that is called repeatedly during a wait, with what is waited for and with the time so far ("3 s of 60")."""
+"""Callback that is called repeatedly during a wait, with what is waited for and with the time so far: `3 s of 60`."""
 _UNDER_WAY = {ReleaseState.PENDING, ReleaseState.STARTING}
 
 
@@ -38,9 +38,11 @@ class Unfinished(Exception):
 
 
 class DeployerClient:
-    """Requests, follows and cancels releases at the deployer. Each method retries while the deployer does not answer.
-    Each is idempotent, since the deployer makes one release for a build. All methods raise ReleaseRefused, Unreachable,
-    and Stopped once `stop` is set. During a wait they call `waiting`.
+    """Asks the deployer, the service that runs releases, to release a build, and follows or cancels that release. Each
+    method may be repeated, since the deployer makes one release for a build. A method that has the parameters `waiting`
+    and `stop` tries again while the deployer does not answer. It then calls `waiting` every second with the reason, and
+    raises Unreachable after 10 minutes. It raises Stopped once `stop` is set, as when the build is cancelled, and
+    ReleaseRefused if the deployer refuses.
     """
 
     def __init__(self, deployer: ServiceClient, *, patience_s: float = PATIENCE_S, poll_s: float = POLL_S) -> None:
@@ -49,8 +51,11 @@ class DeployerClient:
         self._poll_s = poll_s
 
     async def request(self, build: Build, waiting: Waiting, stop: Stop) -> ReleaseView:
-        """Returns the release of `build` in its environment. The deployer makes a new one, or returns the live release
-        if that one is equal.
+        """Asks the deployer to release `build` to the build's environment, and returns the release: a new one, the one
+        of this build that is already starting, or the live release if that has the same commit and artifact. While the
+        deployer does not answer, tries again and calls `waiting` with the reason and the time so far. Raises Stopped
+        once `stop` is set, as when the build is cancelled, Unreachable after 10 minutes, and ReleaseRefused if the
+        deployer refuses.
         """
         path = f"/apps/{build.app}/environments/{build.environment}/releases"
         body = {"build": build.id}
@@ -58,8 +63,10 @@ class DeployerClient:
         return ReleaseView.model_validate(answer)
 
     async def follow(self, release: ReleaseView, waiting: Waiting, stop: Stop) -> ReleaseView:
-        """Waits until the release is neither pending nor starting, and returns it. Raises Unfinished, besides the
-        errors of the class.
+        """Waits until the release is neither pending nor starting, and returns it. Calls `waiting` meanwhile with the
+        state of the release and what it waits for. Raises Unfinished if the release serves visitors but cannot be
+        completed, since a part of the platform has been down for 10 minutes; also Stopped once `stop` is set, and
+        Unreachable or ReleaseRefused if the deployer does not answer or refuses.
         """
         while release.state in _UNDER_WAY:
             await waiting(f"{release.id} {release.state}: {release.reason}", progress(release))
@@ -70,8 +77,10 @@ class DeployerClient:
         return release
 
     async def cancel(self, build: Build, reason: str, waiting: Waiting, stop: Stop) -> ReleaseView | None:
-        """Ends the release of the build, unless it already serves visitors. Returns the release in its present state,
-        or None if the build has none.
+        """Asks the deployer to end the release of the build for `reason`, unless it already serves visitors or has
+        ended. Returns the release in its present state, or None if the build has none. While the deployer does not
+        answer, tries again and calls `waiting`. Raises Stopped once `stop` is set, Unreachable after 10 minutes, and
+        ReleaseRefused if the deployer refuses to tell the release's state.
         """
         release = await self._release_of(build, waiting, stop)
         if release is None or release.state not in _UNDER_WAY:
@@ -108,9 +117,9 @@ class DeployerClient:
         return next((release for release in releases if release.build == build.id), None)
 
     async def look(self, release_id: str, waiting: Waiting, stop: Stop) -> ReleaseView:
-        """Returns the release in its present state. While the deployer does not answer, tries again and reports by
-        `waiting` how long already. Raises Unreachable when the time for that is over, ReleaseRefused if the deployer
-        refuses the request, and Stopped once `stop` is set.
+        """Returns the release in its present state. While the deployer does not answer, tries again and calls `waiting`
+        with the reason and the time so far. Raises Unreachable after 10 minutes, ReleaseRefused if the deployer refuses
+        the request, and Stopped once `stop` is set.
         """
         path = f"/releases/{release_id}"
         return ReleaseView.model_validate(await self._retried(lambda: self._deployer.get(path), waiting, stop))
@@ -138,8 +147,8 @@ def went_live(release: ReleaseView) -> bool:
 
 
 def progress(release: ReleaseView) -> str:
-    """Returns how long the release has waited, and of which limit, as a text ("3 s of 60"); empty if it does not
-    wait.
+    """Returns how long the release has waited for its instances, and of which limit, as a text (`3 s of 60`); while a
+    part of the platform is down, for how long it has been down. Returns an empty text if the release does not wait.
     """
     wait = release.wait
     if wait is None:

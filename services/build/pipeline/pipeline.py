@@ -52,7 +52,7 @@ class Verdict:
 
 class Pipeline:
     """Runs the steps of one build and evaluates its gates. After a failed step no further step begins, the gate `steps`
-    fails, and gates without a figure are left out.
+    fails, and gates that have no figure by then are left out of the verdict.
     """
 
     def __init__(
@@ -159,8 +159,9 @@ class Pipeline:
         return missing
 
     async def _run(self, runner: StepRunner, steps: Sequence[Step], collected: Collected) -> list[tuple[Step, StepEnd]]:
-        """Runs the steps; returns them with their results, in the order in which they ended. It reads the reports after
-        each step rather than at the end, since the build may be stopped before the next step.
+        """Runs the steps; returns them with their results, in the order in which they ended. Adds each step's reports
+        to `collected` once the step has ended rather than at the end, since the build may be stopped before the next
+        step.
         """
         together = {step.name for pair in concurrent_pairs(steps) for step in pair}
         one_at_a_time = asyncio.Lock()
@@ -208,8 +209,8 @@ class Pipeline:
         collected: Collected,
     ) -> dict[str, Measure]:
         """Returns the measures of the gates `changed_coverage` and `new_findings`, each only if it has a threshold.
-        They compare the build's measures and findings with those of `baseline`. Without a baseline, `ours` says which
-        findings are known, and only the others count as new.
+        They compare the build's measures and findings with those of `baseline`. Without a baseline, the findings that
+        `ours`, the baseline for later builds, lists as known do not count as new.
         """
         found: dict[str, Measure] = {}
         if gates.changed_coverage is not None and "coverage" in measures:
@@ -237,8 +238,8 @@ class Pipeline:
         tracked: Sequence[TrackedFile],
         known: KnownFindings | None,
     ) -> dict[str, Measure]:
-        """Returns the measures without the findings that were known before. Adds to each finding the text of its line
-        in the commit, if the file is readable.
+        """Returns the measures without those findings that `known` excuses, because the app had them before. Adds to
+        each finding the text of its line in the commit, if the file is readable.
         """
         named = {finding.offender.file for measure in measures.values() for finding in measure.findings}
         lines: dict[str | None, list[str]] = {}
@@ -255,7 +256,7 @@ class Pipeline:
 
     async def _declared(self, workspace: Workspace, manifest: Manifest, tracked: Sequence[TrackedFile]) -> list[str]:
         """Returns the patterns of files that the commit declares as vendored or generated, in `.gitattributes` and its
-        manifest.
+        manifest. Later builds leave these files out of the measures of functions.
         """
         [attributes] = [
             await self._git.in_thread(self._git.read, workspace.app, file)
@@ -265,8 +266,8 @@ class Pipeline:
         return declared(attributes, manifest.exclude)
 
     async def _analyse_source(self, workspace: Workspace, exclusions: Exclusions, gates: Gates) -> dict[str, Measure]:
-        """Returns the measures of the platform's own analysis, which runs on a fresh checkout that no step can
-        change.
+        """Returns the measures of the platform's own analysis, such as the complexity of functions. The analysis runs
+        on a fresh checkout that no step can change.
         """
         source = workspace.scratch.with_name(f"{workspace.scratch.name}.source")
         try:

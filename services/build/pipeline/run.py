@@ -285,7 +285,7 @@ class _Run:
 
 
 def _completed(build: Build, loaded: LoadedManifest | None) -> Build:
-    """Returns the build with what its manifest has gained since the steps began, such as the artifact's port."""
+    """Returns the build with the manifest of `loaded`, which may now have more entries, such as the artifact's port."""
     if loaded is None:
         return build
     return domain.with_changes(build, manifest=loaded.manifest, inferred=list(loaded.inferred))

@@ -23,8 +23,8 @@ def doing(build: Build) -> str:
 
 @contextlib.asynccontextmanager
 async def broken_silence(log: BuildLog, what: Callable[[], str], *, every_s: float = EVERY_S) -> AsyncIterator[None]:
-    """Calls `what` and writes its text to the log whenever nothing else was written there for `every_s` seconds, until
-    the block ends. It does not write an empty text.
+    """Writes to the log what the build is doing (the text that `what` returns, unless it is empty), whenever nothing
+    else was written there for `every_s` seconds, until the block ends.
     """
 
     async def watch() -> None:

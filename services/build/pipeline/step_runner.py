@@ -48,6 +48,7 @@ class StepEnd:
     failure: str
     """Reason of the failure; empty if the step succeeded or its failure is ignored."""
     reported: Reported
+    """Parsed reports of the step's last run."""
     suite: Suite | None
     """Verdict on the step's tests; None if the step wrote no test report."""
     ignored: str = ""
@@ -57,8 +58,9 @@ class StepEnd:
 
 
 class StepRunner:
-    """Runs the steps of one build. `committed` holds the blob ids of the commit's files. `reruns` is False if a gate
-    has failed before the steps: running failed tests again could then not save the build.
+    """Runs the steps of one build. `committed` holds the blob ids of the commit's files; a report must not be a copy of
+    one. `limits` are those for flaky tests. `reruns` is False if a gate has failed before the steps: running failed
+    tests again could then not save the build.
     """
 
     def __init__(
@@ -179,7 +181,7 @@ class StepRunner:
 
     def _is_excused(self, outcome: Outcome, cases: CaseCount, reported: Reported, suite: Suite) -> bool:
         """Returns True if the failure of a step does not count: its last command exited by itself with an error, all
-        its reports were read, and each failed test is excused, as flaky tests in quarantine are.
+        its reports were read, and each failed test is flaky, so that its failure does not count.
         """
         explained = bool(cases.failed) and not cases.unnamed and cases.failed.keys() <= suite.excused
         whole = reported.cases is cases and not reported.unreadable

@@ -1,5 +1,5 @@
-"""Plans which builds start and which end. Builds of a branch's head supersede other builds of the branch, and apps take
-turns. Pure.
+"""Plans which builds start and which end. A build of a branch's newest commit (its head) supersedes the other builds of
+the branch, and apps take turns. Pure.
 """
 
 from collections import Counter
@@ -45,12 +45,12 @@ def plan(
 ) -> list[Action]:
     """Returns the actions that are due now. `unended` holds queued and running builds, oldest first; `working` holds
     the ids of those that this process runs. `served` holds app → a number that grows with each start, so that the app
-    with the lowest number has waited longest. Of the builds with the same `Build.group`, the newest one of the branch's
-    head supersedes all others. A build that is being deployed is not superseded here; if the newer build passes too,
-    the deployer decides. Builds of which none is of the head run one after the other. A build that is being deployed
-    does not count for `concurrency`. While a build of a commit runs steps, another build of the same commit waits in
-    order to reuse its result, unless it is `fresh`. Builds that rebuild an artifact come after all others, two at a
-    time.
+    with the lowest number has waited longest. Of the builds of one branch (more exactly: with the same `Build.group`),
+    the newest one of the branch's head supersedes all others, so that these end. A build that is being deployed is not
+    superseded here; if the newer build passes too, the deployer decides. If none of them is of the head, they run one
+    after the other. A build that is being deployed does not count for `concurrency`. While a build of a commit runs
+    steps, another build of the same commit waits in order to reuse its result, unless it is `fresh` (requested by
+    hand). Builds that rebuild the lost artifact of a live release come after all others, two at a time.
     """
     actions: list[Action] = []
     newest = {build.group: build for build in unended if build.branch is not None and not build.off_head}
@@ -133,8 +133,10 @@ def _in_turn(
     concurrency: int,
     served: Mapping[str, int],
 ) -> Iterator[Build]:
-    """Yields the builds that start now. The next one is always from the app with the fewest running builds; among
-    several, from the app that has waited longest; within an app, it is the oldest.
+    """Yields those of the builds `waiting` that start now. `busy` holds app → number of its running builds;
+    `in_progress` holds (app, commit) of builds that run steps; `served` holds app → a number that is lowest for the app
+    that has waited longest. The next one is always from the app with the fewest running builds; among several, from the
+    app that has waited longest; within an app, it is the oldest.
     """
     turns, in_progress = dict(served), set(in_progress)
     left = [build for build in waiting if build.fresh or (build.app, build.commit) not in in_progress]

@@ -24,8 +24,9 @@ RunBuild = Callable[[str, Stop], Awaitable[None]]
 
 
 class Workers:
-    """Starts, stops and ends builds. A loop calls `step`. `may_work` returns False while another service runs the
-    builds; `shortage` returns why no build may begin now, or an empty text; `wake` makes the loop call `step` soon.
+    """Starts, stops and ends builds. A loop calls `step`. `run` runs one build to its end. `may_work` returns False
+    while another process of this service runs the builds; `shortage` returns why no build may begin now, or an empty
+    text; `wake` makes the loop call `step` soon.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class Workers:
         self._say_waits(waits(unended, self._tasks, self._concurrency) | dict.fromkeys(held, f"waits: {shortage}"))
 
     def _say_waits(self, reasons: Mapping[str, str]) -> None:
-        """Writes to the log of each build that waits what it waits for."""
+        """Writes into the log of each queued build what it waits for. `reasons` holds build id → reason."""
         self._waits = {each: self._waits.get(each) or WaitLines(partial(self._logs.say, each)) for each in reasons}
         for build_id, reason in reasons.items():
             self._waits[build_id](reason)

@@ -26,7 +26,7 @@ class LineCount:
     hits: Mapping[tuple[str, int], int]
     """(file as the report names it, line) → number of runs."""
     roots: tuple[str, ...] = ()
-    """Folders to which the report's file names are relative, as it declares."""
+    """Folders to which the report's file names are relative, as the report declares."""
 
     @property
     def lines(self) -> int:
@@ -38,14 +38,15 @@ class LineCount:
 
 
 def read_coverage(data: bytes, not_before: datetime) -> LineCount:
-    """Returns the counts in a coverage report, Cobertura XML or LCOV. It counts lines, of which there may be none, and
-    ignores the totals in the file. Raises Unreadable if the report cannot be read, or names a time before `not_before`.
+    """Returns the counts in a coverage report, Cobertura XML or LCOV. It counts the lines itself (there may be none)
+    and ignores the totals that the report gives. Raises Unreadable if the report cannot be read, or names a time before
+    `not_before`.
     """
     return _cobertura(data, not_before) if is_xml(data) else LineCount(_lcov(decoded(data)))
 
 
 def check_lines(counts: Iterable[LineCount]) -> None:
-    """Raises Unreadable if none of the reports, which are of one run of a step, has a coverable line."""
+    """Raises Unreadable if no coverage report of one run of a step has a coverable line."""
     if not any(count.hits for count in counts):
         raise Unreadable(NO_LINE)
 

@@ -1,4 +1,4 @@
-"""Defines measures, findings, and places in files. Pure."""
+"""Defines what gates judge: measures, findings of tools, and places in files. Pure."""
 
 import hashlib
 from dataclasses import dataclass, replace
@@ -66,9 +66,9 @@ class Measure:
     findings: tuple[Finding, ...] = ()
     """Findings that later builds compare their own with."""
     rest: float = 0
-    """Largest value of a function that is no finding."""
+    """Largest value among functions that are no finding, for the gates `complexity` and `function_length`; else 0."""
     left_out: tuple[str, ...] = ()
-    """Files of the commit that the figure leaves out, each with the rule or setting because of which it does."""
+    """Files of the commit that the figure does not count, each with the rule or setting because of which it does."""
 
 
 def brief(text: str) -> str:

@@ -15,14 +15,14 @@ _MODULE = re.compile(rb"^module[ \t]+([^\s/][^\s]*)", re.MULTILINE)
 
 
 def shown_path(path: str) -> str:
-    """Returns the path, if it is not longer than a path of a commit may be; else its end, which can be stored and
-    shown.
-    """
+    """Returns the path, if it has at most 1024 characters; else the last 1024, which can be stored and shown."""
     return path if len(path) <= LONGEST_PATH else f"…{path[-LONGEST_PATH:]}"
 
 
 def working_folders(commands: Iterable[str]) -> list[str]:
-    """Returns the folders below the checkout in which the commands say that they work."""
+    """Returns the folders below the checkout in which shell commands work: `web` for `cd web` or `npm --prefix web
+    test`.
+    """
     named = [posixpath.normpath(folder) for command in commands for folder in _WORKS_IN.findall(command)]
     return [folder for folder in dict.fromkeys(named) if not folder.startswith(("/", ".", "-"))]
 
@@ -53,8 +53,8 @@ class PathResolver:
         """Returns name → file of the commit, without the names that mean no file of it. `roots` are the folders that
         the report declares; `report` is the report's own path; `working` are the folders in which its step works. An
         absolute name must lie below the checkout or below one of `roots`. A relative name is looked up below each of
-        `roots`. All relative names that are not found so have one common base folder: the one below which most of them
-        exist, of the repository's root, the folders on the way to `report`, and `working`.
+        `roots`. The relative names that this does not find are looked up below one common folder: of the repository's
+        root, the folders that contain `report`, and `working`, the one below which most of these names exist.
         """
         roots = [root.rstrip("/") or "/" for root in roots]
         plain = {name: posixpath.normpath(_plain(name)) for name in names if len(name) <= LONGEST_PATH * 2}
@@ -81,7 +81,7 @@ class PathResolver:
         return next((each for each in candidates if each in self._tracked), None)
 
     def _folder(self, path: str) -> str | None:
-        """Returns the path below the repository's root; None for an absolute path outside the checkout."""
+        """Returns the path relative to the repository's root; None for an absolute path outside the checkout."""
         if not path.startswith("/"):
             return path
         for checkout in self._checkouts:
@@ -91,7 +91,7 @@ class PathResolver:
 
 
 def _parents(report: str) -> list[str]:
-    """Returns the folders that contain the file, the nearest first."""
+    """Returns the folders that contain the file `report`, the nearest first, without the repository's root."""
     folders = []
     while report := posixpath.dirname(report):
         folders.append(report)

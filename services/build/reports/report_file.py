@@ -1,4 +1,4 @@
-"""Reads a report, after checks that its step wrote it in this build."""
+"""Finds and reads the reports of a step, after checks that the step wrote them in this build."""
 
 import hashlib
 import os
@@ -33,7 +33,7 @@ class StepStart:
 
 
 def begin(scratch: Path) -> StepStart:
-    """Returns the present time by the clock of the file system that holds `scratch`. The caller takes it before a
+    """Returns the current time by the clock of the file system that holds `scratch`. The caller takes it before a
     step's first command.
     """
     with tempfile.TemporaryFile(dir=scratch) as stamp:  # its own file: other steps may begin at once

@@ -71,6 +71,8 @@ def runs(text: str, name: str) -> int:
 
 
 def check_not_older(at: datetime, not_before: datetime, tolerance: timedelta) -> None:
-    """Raises Unreadable if the report names a time (`at`) before its step began. It may be earlier by `tolerance`."""
+    """Raises Unreadable if the report names a time (`at`) before its step began. `at` may be earlier by up to
+    `tolerance`.
+    """
     if NO_TIME < at < not_before - tolerance:
         raise Unreadable(f"was written at {at.isoformat()}, before its step began: it comes from elsewhere")

@@ -17,9 +17,9 @@ _PLACEHOLDER = re.compile(r"\{(\d{1,3})\}")
 
 
 def read_sarif(data: bytes, mask: Callable[[str], str] = str) -> tuple[Finding, ...]:
-    """Returns the findings of a SARIF 2.1.0 report, without those that an accepted suppression hides and those of an
-    earlier run. Errors come first, then warnings, then notes. Files are named as in the report; `mask` masks secrets in
-    messages. Raises Unreadable.
+    """Returns the findings of a SARIF 2.1.0 report, without those that an accepted suppression hides or that only an
+    earlier run had. Errors come first, then warnings, then notes. Files are named as in the report; `mask` masks
+    secrets in messages. Raises Unreadable.
     """
     try:
         document: Any = json.loads(data if data[:2] in (b"{\0", b"\0{") else decoded(data))
@@ -93,8 +93,8 @@ class _Tool:
 
 
 def _message(message: Mapping[str, Any], rule: Mapping[str, Any], tool: _Tool) -> str:
-    """Returns the text of the message with its arguments filled in. If it has no text, its id names one of the rule or
-    the tool.
+    """Returns the text of the message with its arguments filled in. A message without a text has an id, under which the
+    rule or the tool defines the text.
     """
     text = _text(message)
     if not text and (key := message.get("id")):
@@ -113,7 +113,9 @@ def _text(message: Mapping[str, Any]) -> str:
 
 
 def _uri(location: Mapping[str, Any], run: Mapping[str, Any]) -> str:
-    """Returns the URI of a file. If it is relative to a base that the run defines, the base is put before it."""
+    """Returns the URI of a file in a SARIF run. If it is relative to a base that the run defines, the base is put
+    before it.
+    """
     artifacts = run.get("artifacts") or []
     index = location.get("index", -1)
     if not location.get("uri") and isinstance(index, int) and 0 <= index < len(artifacts):

@@ -27,8 +27,8 @@ class Case:
 
 
 def outcome_of(element: Element) -> Outcome:
-    """Returns the outcome of a `<testcase>`: the worst one that its children or its attributes `status` and `result`
-    name.
+    """Returns the outcome of a `<testcase>`: the worst one that its child elements, or its attributes `status` and
+    `result`, name.
     """
     tags = {child.tag for child in element}
     said = {element.get(name, "").strip().lower() for name in ("status", "result")}

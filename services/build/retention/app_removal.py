@@ -28,8 +28,8 @@ AGAIN_S = 0.5
 
 class AppRemovals:
     """Removes apps; a loop calls `step`. The request is stored in the app's record, which is deleted last, so that an
-    interrupted removal continues. `forget` deletes what other stores hold of an app. `undisturbed` keeps fetches and
-    `git gc` away from its repository during a block. `wake` wakes the scheduler of builds.
+    interrupted removal continues. `forget` deletes what other stores of this service hold of an app. `undisturbed`
+    keeps fetches and `git gc` away from an app's repository during a block. `wake` wakes the scheduler of builds.
     """
 
     def __init__(

@@ -5,8 +5,9 @@ from services.build.executors.executor import Executor, ExecutorObjects
 
 
 class ExecutorGc:
-    """Removes the objects that the executor still has of ended builds and removed apps. A loop calls `step`. It lists
-    these objects before it reads the builds, so that a build which starts in between loses nothing.
+    """Removes the objects (such as containers and volumes) that the executor still has of ended builds and removed
+    apps. A loop calls `step`, which lists the objects before it reads the builds, so that a build which starts in
+    between loses nothing.
     """
 
     def __init__(self, store: BuildStore, executor: Executor) -> None:

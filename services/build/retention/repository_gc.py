@@ -123,8 +123,9 @@ class RepositoryGc:
 
 
 def keep(repositories: Repositories, app: str, commits: Collection[str]) -> None:
-    """Protects commits from `git gc` by hidden refs: every commit to which a ref points now, and those of `commits`
-    that exist. Removes all other hidden refs. Blocks. Idempotent. Raises GitFailed.
+    """Protects commits from `git gc` by hidden refs below `refs/slipway/kept`: every commit to which another ref points
+    now, and those of `commits` that exist. Removes the refs there to other commits. Blocks. Idempotent. Raises
+    GitFailed.
     """
     listed = repositories.git(app, "for-each-ref", "--format=%(objectname) %(refname)").splitlines()
     refs = [(commit, ref) for commit, _, ref in (line.partition(" ") for line in listed)]

@@ -1,6 +1,4 @@
-"""Deletes files and records of builds by the retention policy. Each deletion is recorded in the build before it
-happens.
-"""
+"""Deletes files and records of builds by the retention policy. Before a file is deleted, its build records that."""
 
 import asyncio
 import logging
@@ -30,8 +28,9 @@ SLACK = timedelta(minutes=10)  # a release that was requested before the note is
 
 class RetentionJob:
     """Applies the retention policy. A loop calls `step`, which may be interrupted at any point. An artifact is deleted
-    only once the deployer has said that no release uses it. `images` returns what `Executor.images` does. While
-    `trusts_clock` returns False, nothing is deleted because of its age."""
+    only once the deployer has said that no release uses it. `images` returns (tag, digest) of all images that are
+    artifacts; None if that is unknown. While `trusts_clock` returns False, as after a jump of the clock, nothing is
+    deleted because of its age."""
 
     def __init__(
         self,
@@ -91,8 +90,8 @@ class RetentionJob:
         return [build.model_copy(update=without) async for build in self._store.every(app)]
 
     async def _note_images(self, builds: list[Build], images: Images | None, now: datetime) -> None:
-        """Records as expired the artifacts whose images no longer exist, because the deployer deletes images. Does
-        nothing if `images` is None (unknown).
+        """Records as deleted (`expired`) the artifacts whose images no longer exist: the deployer deletes images, not
+        this job. Does nothing if `images` is None (unknown).
         """
         if images is None:
             return
@@ -102,8 +101,9 @@ class RetentionJob:
                 await self._store.note(build.id, Expired(artifact=now))
 
     async def _remove_artifacts(self, app: str, builds: list[Build], candidates: list[Build], now: datetime) -> None:
-        """Records artifacts that are due as expired. Deletes them in a later call, at least 10 minutes after that, when
-        the deployer surely lists every release that was requested before.
+        """Records the artifacts of `candidates`, the builds whose artifacts the policy does not keep, as expired,
+        unless a release uses them. A later call, at least 10 minutes afterwards, deletes them: by then the deployer
+        surely lists every release that was requested before. `builds` holds all builds of the app.
         """
         held = {
             build.id: str(artifact_folder(self._releases.parent, build.artifact.ref))

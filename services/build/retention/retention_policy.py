@@ -21,9 +21,9 @@ class RetentionPolicy:
     exists.
     """
     artifacts: int
-    """Number of newest builds of an app with an artifact, on any branch, that keep it at any age."""
+    """Number of an app's newest builds with an artifact, on any branch, that keep it at any age."""
     records: int
-    """Number of newest builds of an app, on any branch, that keep their record; older builds also lose their logs."""
+    """Number of an app's newest builds, on any branch, that keep their record; older builds also lose their logs."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ def due(
     builds: Sequence[Build], policy: RetentionPolicy, judged: Collection[str], now: datetime, *, deleted: bool
 ) -> ExpiredItems:
     """Returns the builds whose logs, artifact or record are to be deleted. `builds` holds all builds of one app, newest
-    first; `judged` holds the id of each branch's last build that ended in success, failure or error; `deleted` is True
-    if the app no longer exists. An artifact stays as long as another build shares it that keeps it or has not ended. A
-    record stays until the build's artifact is deleted.
+    first; `judged` holds the id of each branch's last build that ended in success, failure or error, whose record
+    stays; `deleted` is True if the app no longer exists. An artifact stays as long as another build shares it that
+    keeps it or has not ended. A record stays until the build's artifact is deleted.
     """
     logs, records = [], []
     of_branch: Counter[str | None] = Counter()

@@ -58,8 +58,8 @@ class Secrets:
 
 
 def new_secret(name: str, value: str, others: Mapping[str, str], now: datetime, vault: Vault) -> Secret:
-    """Returns a value encrypted, to be stored under `name`. `others` holds the app's present secrets by name. Raises
-    Invalid, without the value in its message, if name, value or total size is not allowed.
+    """Returns the value as an encrypted secret, to be stored under `name`. `others` holds name → value of the app's
+    present secrets. Raises Invalid, without the value in its message, if name, value or total size is not allowed.
     """
     if not _NAME.fullmatch(name):
         raise Invalid("name", "is not a name; use letters, digits and _, no digit first, at most 200 characters")

@@ -64,8 +64,8 @@ async def kill(process: subprocess.Popen[bytes]) -> None:
 
 async def wait_for_exit(process: subprocess.Popen[bytes], deadline: float, timeout_s: float, stop: Stop) -> str:
     """Waits until `process` has ended, but only until `deadline` (monotonic clock) or until `stop` is set. Returns an
-    empty string if it has ended, else the reason for not waiting longer, which names `timeout_s`. It does not end the
-    process.
+    empty string if it has ended, else the reason for not waiting longer, with `timeout_s` as the limit. It does not end
+    the process.
     """
     end = asyncio.ensure_future(exit_code(process))
     try:
@@ -76,7 +76,8 @@ async def wait_for_exit(process: subprocess.Popen[bytes], deadline: float, timeo
 
 async def wait_until_done(end: "asyncio.Future[Any]", deadline: float, timeout_s: float, stop: Stop) -> str:
     """Waits until `end` is done, but only until `deadline` (monotonic clock) or until `stop` is set. Returns an empty
-    string if it is done, else the reason for not waiting longer, which names `timeout_s`. It does not cancel `end`.
+    string if it is done, else the reason for not waiting longer, with `timeout_s` as the limit. It does not cancel
+    `end`.
     """
     stopped = asyncio.ensure_future(stop.wait())
     try:
@@ -90,8 +91,8 @@ async def wait_until_done(end: "asyncio.Future[Any]", deadline: float, timeout_s
 
 
 async def uncancelled(work: Awaitable[Any]) -> None:
-    """Waits for `work` even when this task is cancelled. Afterwards raises CancelledError if it was, or the exception
-    of `work`.
+    """Waits for `work` even when this task is cancelled. Afterwards raises the exception of `work`, or CancelledError
+    if this task was cancelled.
     """
     task, cancelled = asyncio.ensure_future(work), False
     while not task.done():

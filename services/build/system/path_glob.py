@@ -34,8 +34,8 @@ class PathGlob:
 
 
 def fixed_folder(pattern: str) -> str:
-    """Returns the folder that contains all paths which the pattern can match: its parts before the first one with a
-    wildcard.
+    """Returns the folder that contains all paths which the pattern can match: `docs/api` for `docs/api/*/a.md`, an
+    empty text for `*.md`. The pattern must contain a wildcard.
     """
     parts = pattern.split("/")
     wild = next(place for place, part in enumerate(parts) if is_glob(part))

@@ -1,5 +1,5 @@
-"""Runs a command in such a way that everything it starts can be ended: below `tree_runner.py`, the root of its process
-tree.
+"""Runs a command in such a way that everything it starts can be ended: as a child of the program `tree_runner.py`,
+which is the root of a process tree.
 """
 
 import asyncio
@@ -21,8 +21,8 @@ RUNNER = [sys.executable, "-I", "-S", tree_runner.__file__]
 
 class ProcessTree:
     """Runs a command and holds all processes that it starts; stdout and stderr go to the pipe `output`. These processes
-    may outlive the command. They end at `close`, or when this service ends. Raises OSError if the command cannot be
-    started.
+    may outlive the command. They end at `close`, or when this service ends: first by SIGTERM, and `grace_s` seconds
+    later by SIGKILL. Raises OSError if the command cannot be started.
     """
 
     def __init__(
@@ -45,8 +45,8 @@ class ProcessTree:
 
     @property
     def lost(self) -> bool:
-        """Returns True if the root of the tree was killed, so that processes may have left the tree. To be called after
-        `close`.
+        """Returns True if the root of the tree was killed, so that processes may have left the tree. Valid after
+        `close` only.
         """
         return self._runner.returncode != 0
 
@@ -72,8 +72,8 @@ class ProcessTree:
 
     async def wait(self, deadline: float, timeout_s: float, stop: Stop) -> str:
         """Waits until the command has ended, but only until `deadline` (monotonic clock) or until `stop` is set.
-        Returns an empty string if it has ended, else the reason for not waiting longer, which names `timeout_s`. It
-        does not end the command.
+        Returns an empty string if it has ended, else the reason for not waiting longer, with `timeout_s` as the limit.
+        It does not end the command.
         """
         end = asyncio.ensure_future(self.exit_code())
         try:

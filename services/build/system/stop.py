@@ -1,4 +1,4 @@
-"""Defines how running work is stopped on request."""
+"""Defines `Stop`, an event that is set to end running work, and the exception that the work then raises."""
 
 import asyncio
 

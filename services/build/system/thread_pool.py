@@ -9,8 +9,9 @@ T = TypeVar("T")
 
 
 class ThreadPool:
-    """Runs blocking calls in a thread pool of its own. Calls that take as long as a step would use up the event loop's
-    default pool, which has six threads on two cores, and so block everything else that needs it, such as DNS lookups.
+    """Runs blocking calls in a thread pool of its own. Calls that take as long as a build's step would use up the event
+    loop's default pool, which has six threads on two cores, and so block everything else that needs it, such as DNS
+    lookups.
     """
 
     def __init__(self, size: int, name: str) -> None:

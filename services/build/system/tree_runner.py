@@ -1,5 +1,5 @@
-"""Runs a command until its end, and later ends everything that it has started. A program of its own, which imports
-nothing of the service: `python -I -S tree_runner.py <grace period in seconds>`.
+"""Runs a command until its end, and later ends everything that it has started. It is a program of its own, which
+imports nothing of the service: `python -I -S tree_runner.py <grace period in seconds>`.
 
 As a child subreaper it becomes the parent of every process below it whose own parent ends, so nothing leaves its tree:
 neither a daemon, nor a process that has cleaned or overwritten its environment. It prints the command's exit code, and
@@ -53,7 +53,7 @@ def main(grace_s: float, command: list[str]) -> None:
 
 
 def _fork() -> int:
-    """Forks as soon as the machine has memory and processes for it."""
+    """Forks as soon as the machine has memory and processes for it. Raises OSError if it has none for 30 s."""
     late_at = time.monotonic() + FORK_S
     while True:
         try:
@@ -65,7 +65,7 @@ def _fork() -> int:
 
 
 def _be_parent(command: list[str]) -> None:
-    """Runs the command as a child, and ends as it ended."""
+    """Runs the command as a child process, and ends with the same exit code or by the same signal."""
     child = _fork()
     if not child:
         _execute(command)
@@ -91,7 +91,9 @@ def _execute(command: list[str]) -> None:
 
 
 def _reset_signals() -> None:
-    """Ends the ignoring of signals, which would stay so in the command. Python itself ignores the last two."""
+    """Lets signals end this process again, because the command would inherit that they are ignored. Python itself
+    ignores the last two.
+    """
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
 

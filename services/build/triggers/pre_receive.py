@@ -1,4 +1,6 @@
-"""Accepts pushes to gated branches only after builds of their commits have passed (decision 14)."""
+"""Accepts a push to a gated branch (a branch of production, if the app has `gate: push`) only after a build of the
+pushed commit has passed (decision 14).
+"""
 
 import asyncio
 import contextlib
@@ -34,9 +36,9 @@ REMEDIES = {
 
 
 class PreReceiveGate:
-    """Judges pushes before git accepts them. `is_connected` returns True while the client of a push is connected.
-    `on_abandoned` is called when the last push that waits for a build ends. `step` cancels each pre-receive build for
-    which no push of this process waits; after a kill of the service, that is every one left from before.
+    """Judges pushes to gated branches by builds (pre-receive builds) before git accepts them. `is_connected` returns
+    True while the client of a push is connected. `on_abandoned` is called when the last push that waits for a build
+    ends. `step` cancels each build for which no push waits any more, such as one that a killed service has left.
     """
 
     def __init__(

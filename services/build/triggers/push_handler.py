@@ -32,7 +32,7 @@ _app_name = TypeAdapter[str](AppName)
 
 
 class PushHandler:
-    """Queues builds for pushes and on request. `wake` wakes the scheduler; `url` is the service's base URL."""
+    """Queues builds for pushes and on request. `wake` wakes the build scheduler; `url` is the service's base URL."""
 
     def __init__(
         self,
@@ -55,8 +55,9 @@ class PushHandler:
         self._watch = RefWatch()
 
     async def admit(self, app: str, pushing: bool) -> None:
-        """Creates the app and its repository if this is its first push. Raises Invalid for a name that no app may have,
-        and NotFound for a fetch from an unknown app.
+        """Creates the app and its repository if this is its first push. `pushing` is False for a fetch. Raises Invalid
+        for a name that no app may have, NotFound for a fetch from an unknown app, and Conflict for a push to an app
+        that is being removed.
         """
         try:
             _app_name.validate_python(app)
@@ -73,8 +74,8 @@ class PushHandler:
         await self._repositories.in_thread(partial(self._repositories.ensure, app, gated=made.gate is not None))
 
     async def reconcile(self) -> None:
-        """Queues builds for pushes that no hook has reported, and for branches that have been mapped to an environment
-        since. A loop calls it. git runs only for apps for which `RefWatch` reports a possible change. An app whose
+        """Queues builds for pushes that no hook has reported, and for branches that were given an environment after
+        they were pushed. A loop calls it. git runs only for apps whose branches may have changed. An app whose
         repository cannot be read does not delay the others; at the end RuntimeError is raised for it, so that the loop
         counts as failing.
         """
@@ -101,8 +102,9 @@ class PushHandler:
             raise RuntimeError("; ".join(f"{app}: {reason}" for app, reason in failing.items()))
 
     async def queue_heads(self, name: str) -> dict[str, Head]:
-        """Queues a build of each mapped branch whose head is not the commit last queued, unless its message says [CI
-        SKIP]. Returns branch → (its head commit, the id of that commit's build). The id is empty if it is not built.
+        """Queues a build of each branch with an environment whose head is not the commit that was queued last, unless
+        the message of the head says [CI SKIP]. Returns branch → (its head commit, the id of that commit's build), with
+        an empty id if the commit is not built.
         """
         async with self._one_at_a_time:
             if not await self._repositories.in_thread(self._repositories.exists, name):
@@ -133,13 +135,13 @@ class PushHandler:
         return await self._repositories.in_thread(self._repositories.commit, name, commit) is not None
 
     async def held(self, name: str, commits: Collection[str]) -> set[str]:
-        """Returns those of the full commit ids that the app's repository holds."""
+        """Returns those of `commits` (full ids) that the app's repository contains."""
         return await self._repositories.in_thread(self._repositories.holds, name, commits) if commits else set()
 
     async def queue(self, name: str, *, branch: str | None, commit: str | None) -> Build:
         """Queues a build of the commit or, if `commit` is None, of the branch's head. Without a branch, the build is
-        not deployed. Raises NotFound for an unknown app, and Invalid for an unknown branch or commit.
-        With a commit, the branch need not exist if the app maps it.
+        not deployed. A branch that has an environment need not exist if a commit is given. Raises NotFound for an
+        unknown app, and Invalid for an unknown branch or commit.
         """
         async with self._one_at_a_time:  # a later push gets a higher number
             app = await self._store.app(name)
@@ -154,8 +156,9 @@ class PushHandler:
 
     async def queue_rebuild(self, name: str, request: RebuildRequest) -> Build:
         """Queues a build that rebuilds the artifact of a release and is deployed to the release's environment; returns
-        the one that is under way, if there is one. The steps are those of a branch that goes to that environment.
-        Raises NotFound for an unknown app, Conflict if the app is being removed or its repository lacks the commit.
+        the build of this kind that is under way, if there is one. The steps are those of a branch that goes to that
+        environment. Raises NotFound for an unknown app, Conflict if the app is being removed or its repository lacks
+        the commit.
         """
         async with self._one_at_a_time:
             app = await self._store.app(name)
@@ -168,7 +171,9 @@ class PushHandler:
             return await self._add(app, next(iter(branches), None), request.commit, is_head=False, rebuild=request)
 
     async def queue_pre_receive(self, app: App, branch: str, commit: str) -> Build:
-        """Queues a pre-receive build: a push of the commit is accepted once it succeeds. It is not deployed."""
+        """Queues a pre-receive build: git accepts the push of the commit to `branch` once the build succeeds. The build
+        is not deployed.
+        """
         return await self._add(app, branch, commit, is_head=False, door=True)
 
     async def retry(self, build: Build) -> Build:
@@ -180,7 +185,9 @@ class PushHandler:
         return await self.queue(build.app, branch=None if build.door else build.branch, commit=build.commit)
 
     async def report(self, app: str, updates: Sequence[str]) -> AsyncGenerator[bytes, None]:
-        """Yields text for the pusher: a line for each ref that is not built, then the logs of the builds."""
+        """Yields text for the pusher: a line for each ref that is not built, then the logs of the builds. `updates`
+        holds git's lines `old new ref`.
+        """
         try:
             heads = await self.queue_heads(app)
             branches = (await self._store.app(app)).branches

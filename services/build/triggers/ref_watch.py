@@ -1,4 +1,4 @@
-"""Decides of which apps git must read the branches again: those whose branches may have changed since they were last
+"""Decides for which apps git must read the branches again: those whose branches may have changed since they were last
 read. Pure.
 """
 
@@ -17,7 +17,7 @@ class AppState:
     """
 
     refs: RefStamp | None
-    """Stamp of the repository's branches; None if it could not be read."""
+    """Stamp that identifies the state of the repository's branches; None if it could not be read."""
     record: str | None
     """Record of the app as it is stored; None if there is none."""
 

@@ -1,4 +1,6 @@
-"""Fetches the repositories of apps that have a source, and processes waiting webhook deliveries."""
+"""Fetches the repositories of apps that have a source (a repository at a forge), and processes webhook deliveries of
+forges that wait for such a fetch.
+"""
 
 import asyncio
 import contextlib
@@ -40,8 +42,9 @@ REQUEST_TIMEOUT_S = 30.0
 
 
 class RemoteSync:
-    """Fetches the sources of apps. A loop calls `step`. The first call fetches the sources of all apps, because
-    webhooks may have been missed while the service was down. While `shortage` returns a reason, fetches wait.
+    """Fetches the sources of apps (their repositories at a forge) and queues builds of what is new. A loop calls
+    `step`. The first call fetches the sources of all apps, because webhooks may have been missed while the service was
+    down. While `shortage` returns a reason, such as a full disk, fetches wait.
     """
 
     def __init__(
@@ -75,7 +78,9 @@ class RemoteSync:
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def step(self) -> float | None:
-        """Starts the fetches that are due. Returns the seconds until the next call while apps wait, else None."""
+        """Starts the fetches that are due. Returns the seconds until the next call while apps wait for a fetch, else
+        None.
+        """
         if not self._begun:
             self._unprompted |= {app.name: 0 for app in await self._store.apps() if app.source is not None}
             self._begun = True
@@ -93,8 +98,8 @@ class RemoteSync:
         return INTERVAL_S if waiting else None
 
     def on_delivery(self, app: str) -> None:
-        """Wakes the loop for a new delivery. If the app was fetched only just now, the delivery waits for the next
-        regular `step`.
+        """Wakes the loop because a forge has delivered a webhook for the app. If a fetch of the app began less than 1 s
+        ago or is still running, does not wake it; a later `step` then fetches again.
         """
         self._asked.add(app)
         if self._is_due(app):
@@ -116,9 +121,9 @@ class RemoteSync:
             self._wake()
 
     async def build(self, name: str, branch: str | None, commit: str | None) -> Build:
-        """Fetches the app's source, if it has one, and queues a build of the branch or commit. Raises NotFound or
-        Invalid for an unknown app, branch or commit, Unavailable if the fetch fails, InsufficientStorage if the disk
-        has no room, and Timeout if it takes too long.
+        """Fetches the app's source, if it has one and the repository does not hold `commit` yet, and queues a build of
+        the branch or commit. Raises NotFound or Invalid for an unknown app, branch or commit, Unavailable if the fetch
+        fails, InsufficientStorage if the disk has no room, and Timeout if it takes too long.
         """
         app, requested_at = await self._store.app(name), self._now()
         if app.source is None or (commit and await self._push_handler.has(name, commit)):
@@ -141,8 +146,10 @@ class RemoteSync:
         return await self._push_handler.queue(name, branch=branch, commit=commit)
 
     async def rebuild(self, name: str, request: RebuildRequest) -> Build:
-        """Queues a build that rebuilds the artifact of a release (`PushHandler.queue_rebuild`). First fetches the
-        source, if the app has one and the repository lacks the commit. Raises also Unavailable and Timeout.
+        """Queues a build that rebuilds the lost artifact of a release and is deployed in its place. First fetches the
+        source, if the app has one and the repository lacks the commit. Raises NotFound for an unknown app, Conflict if
+        the app is being removed or the commit cannot be found, and Unavailable or Timeout if the fetch fails or takes
+        too long.
         """
         app = await self._store.app(name)
         if app.source is not None and not await self._push_handler.has(name, request.commit):
@@ -174,7 +181,9 @@ class RemoteSync:
         await self._fetcher.fetch(app.name, app.source, {*app.branches, *extra_branches})
 
     async def _serve(self, name: str) -> None:
-        """Fetches the app's source once, and records the outcome in all deliveries that were waiting at that moment."""
+        """Fetches the app's source once, and records the outcome in all webhook deliveries of the app that were waiting
+        when it began.
+        """
         async with self._locks[name]:
             self._asked.discard(name)
             self._again.pop(name, None)

@@ -54,8 +54,8 @@ class EnvironmentDetail(View):
 
 async def environment_view(store: Store, environment_id: EnvironmentId) -> EnvironmentDetail:
     """Returns the environment with its live release or, if there is none, the starting or pending one. If memory or
-    replicas are not set on it, they are those of the release's manifest; without such a release, those of the newest
-    release's. Raises NotFound if the environment never had a release, a variable or a secret.
+    replicas are not set on the environment, the manifest of that release gives them; without such a release, the
+    manifest of the newest one. Raises NotFound if the environment never had a release, a variable or a secret.
     """
     stored = await store.load(environment_id)
     ranked = [r for state in LEADING for r in stored.releases.values() if r.state is state]
@@ -86,8 +86,8 @@ def _detail(instance: Instance) -> InstanceDetail:
 
 
 async def instance_stats(store: Store, driver: Driver) -> list[InstanceStats]:
-    """Returns the counters of all running instances. Raises RedisError if Redis does not answer, and DriverError if the
-    driver cannot tell.
+    """Returns the counters of all running instances: memory, CPU time, restarts, kills at the memory limit. Raises
+    RedisError if Redis does not answer, and DriverError if the driver cannot read them.
     """
     instances, releases = await store.all_instances()
     usage = await driver.usage(instance.id for instance in instances)

@@ -59,8 +59,8 @@ def router(
     facts: AppFacts,
     ending: asyncio.Event,
 ) -> APIRouter:
-    """Returns the router of the service. `facts` holds secrets of the platform that apps receive, and that answers must
-    mask. Once `ending` is set, the event streams of these requests end, so that the service can shut down.
+    """Returns the router of the service. `facts` holds the secrets of the platform that apps receive, and that logs in
+    answers must not show. Once `ending` is set, running event streams end, so that the service can shut down.
     """
     routes = APIRouter()
 
@@ -88,8 +88,8 @@ def router(
         """Answers 202 with the release of the build, or 200 with `unchanged: true` if the live release has the same
         commit and artifact. While a release of the build is pending or starting, a repeated request is answered with
         that release. A newer build supersedes a pending release. A build that has not passed every gate, or whose
-        artifact has changed since, is refused with 409. So is, for production, a build of another branch that skipped a
-        step of production.
+        artifact has changed since, is refused with 409. For production, a build of another branch that skipped a step
+        of production is refused with 409, too.
         """
         release, unchanged = await release_service.release(environment_id, body.build)
         response.status_code = 200 if unchanged else 202
@@ -222,8 +222,8 @@ def router(
         """Changes the given settings, without downtime unless the app has a volume. For other `replicas`, instances are
         added or drained. For another `memory`, the limit of running instances is changed without a restart; if an
         instance uses more than 80 % of the new limit, `memory_refusal` says so, and the change is tried again every 30
-        s. For other `variables` or `secrets`, new instances replace the old ones. These may be set before the first
-        release.
+        s. For other `variables` or `secrets`, new instances replace the old ones. Variables and secrets may be set
+        before the first release.
         """
         await release_service.patch(environment_id, body)
         return await environment_view(store, environment_id)
@@ -238,7 +238,7 @@ def router(
         environment_id: EnvironmentPath,
         lines: Annotated[int, Query(ge=1, le=10_000, description="Number of last lines of each instance.")] = 100,
     ) -> PlainTextResponse:
-        """Returns the output of the environment's instances as plain text, also that of the last few ended ones. Each
+        """Returns the output of the environment's instances as plain text, including the last few that have ended. Each
         line begins with the id of its instance. The answer holds at most 100 000 lines, divided equally among the
         instances. Secrets are masked.
         """
@@ -257,7 +257,9 @@ def router(
         "/stats", response_model=Page[InstanceStats], tags=["platform"], summary="Raw counters of all instances"
     )
     async def get_stats() -> Response:
-        """Lists the counters of every running instance. An instance that is not running is not listed."""
+        """Lists the counters of every running instance, such as its memory and CPU time. An instance that is not
+        running is not listed.
+        """
         return _written(Page(items=await instance_stats(store, driver)))
 
     @routes.get("/registry", response_model=RegistryView, tags=["platform"], summary="Services and instances")

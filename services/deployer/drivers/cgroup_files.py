@@ -1,5 +1,5 @@
-"""Reads and writes the memory files of one control group, in both versions of the kernel's interface. Its facts are
-from the kernel's Documentation/admin-guide: cgroup-v1/memory.rst and cgroup-v2.rst.
+"""Reads and writes the memory files of one control group, in both versions of the kernel's interface. They are
+described in the kernel's Documentation/admin-guide: cgroup-v1/memory.rst and cgroup-v2.rst.
 """
 
 import contextlib
@@ -15,8 +15,8 @@ CACHE_KEPT_S = 30.0
 
 
 class GroupFiles(Protocol):
-    """Reads and writes the memory files of one control group. All methods raise OSError, but `oom_kills` returns 0 if
-    the group is missing.
+    """Reads and writes the memory files of one control group. Every method may raise OSError, except `oom_kills`, which
+    returns 0 if the group is missing.
     """
 
     def set_limit(self, memory: int) -> None:
@@ -70,8 +70,8 @@ class VersionOneFiles:
         self._cache = _PageCache(group, "total_inactive_file")
 
     def set_limit(self, memory: int) -> None:
-        """Sets the limit of memory, and the limit of memory and swap together. It sets them in such an order that the
-        second one is never the lower one, as the kernel demands. Raises OSError if `memory` is below the present usage.
+        """Sets the limit of memory, and the limit of memory and swap together, in such an order that the second limit
+        is never the lower one, as the kernel demands. Raises OSError if `memory` (bytes) is below the present usage.
         """
         limit, with_swap = self._group / self.LIMIT, self._group / self.LIMIT_WITH_SWAP
         before = int(limit.read_text())

@@ -19,7 +19,7 @@ class DriverError(Exception):
 
 
 class UnknownInstance(DriverError):
-    """Reports that an instance was never started, or was forgotten."""
+    """Reports that the engine does not know an instance: it was never started, or `forget` has removed its record."""
 
 
 class Unsupported(DriverError):
@@ -33,7 +33,9 @@ class NoAnswer(DriverError):
 
 
 class MachineShort(NoAnswer):
-    """Raised if the machine is short of what the call needs, such as disk space; repeat the call, but not at once."""
+    """Reports that the machine lacks something that the call needs, such as disk space. The caller should repeat the
+    call, but not at once.
+    """
 
 
 class ArtifactUnusable(DriverError):
@@ -89,7 +91,7 @@ class InstanceSpec:
 
     @property
     def release(self) -> str:
-        """Returns the id of the instance's release, as the app gets it; empty if it has none."""
+        """Returns the id of the instance's release, from the variable `SLIPWAY_RELEASE`; empty if that is not set."""
         return self.environment.get("SLIPWAY_RELEASE", "")
 
 
@@ -138,8 +140,8 @@ class InstanceStatus(InstanceIdentity):
 
 @dataclass(frozen=True)
 class RunningInstance(InstanceIdentity):
-    """Describes something that runs with this stack's marks of an instance, whatever started it. The marks are labels
-    of a container, or a variable in the environment of a process.
+    """Describes a process or container that carries the marks of an instance of this stack (this installation of the
+    platform), whatever started it. The marks are labels of a container, or a variable in the environment of a process.
     """
 
     handle: str
@@ -196,7 +198,7 @@ class Driver(Protocol):
     """
 
     async def preflight(self, spec: InstanceSpec) -> None:
-        """Checks whether `start` is known to fail; raises DriverError with the reason if so. The artifact may be
+        """Checks whether `start` would certainly fail; raises DriverError with the reason if so. The artifact may be
         missing or changed, a volume may belong to another app, or the memory limit of a new release may exceed the
         memory of the machine. Changes nothing.
         """
@@ -213,8 +215,8 @@ class Driver(Protocol):
 
     async def stop(self, instance_id: str, grace_s: float) -> None:
         """Stops the instance: SIGTERM, then SIGKILL after `grace_s` seconds. Returns when all its processes have ended.
-        If the instance has ended already, it ends processes that are left of it. A cancelled call may have sent SIGTERM
-        only.
+        If the instance has ended already, ends processes that it has left. If the call is cancelled, the instance may
+        have got SIGTERM only.
         """
         ...
 
@@ -225,14 +227,14 @@ class Driver(Protocol):
         ...
 
     async def running(self) -> list[RunningInstance]:
-        """Returns everything that runs with this stack's marks of an instance, including copies and instances of which
-        the deployer has no record.
+        """Returns everything that runs with the marks of an instance of this stack, including copies and instances of
+        which the deployer has no record.
         """
         ...
 
     async def remove(self, found: RunningInstance, grace_s: float) -> None:
-        """Ends something that `running` has found, as `stop` does, and removes it, so that the engine does not start it
-        again. Does nothing if it has ended.
+        """Ends something that `running` has found (SIGTERM, then SIGKILL after `grace_s` seconds), and removes it, so
+        that the engine does not start it again. Does nothing if it has ended.
         """
         ...
 

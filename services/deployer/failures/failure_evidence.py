@@ -29,8 +29,9 @@ def masked(change: Change, mask: Mask) -> Change:
 
 
 async def failure_of(change: MoveInstance, world: World, driver: Driver, mask: Mask, now: datetime) -> ReleaseFailure:
-    """Returns the evidence for the failure of an instance that `change` records. `world` holds the state of its
-    environment. Information that the driver cannot give within a time limit is left out.
+    """Returns the evidence for the failure of an instance that `change` records: the reason, the exit code, the result
+    of the last probe, and an excerpt of the log. `world` holds the state of the instance's environment. Information
+    that the driver cannot give is left out.
     """
     instance = world.instances[change.instance]
     run = world.releases[instance.release].manifest.run
@@ -56,9 +57,9 @@ async def failure_of(change: MoveInstance, world: World, driver: Driver, mask: M
 
 
 def unforeseen(what: str, error: Exception) -> str:
-    """Logs an error of a driver that its interface does not name. Returns a reason for the failure of `what`, such as
-    "the start of notes-r9-1". The caller treats the error as a failure of the instance and does not retry, because each
-    retry could fail in the same way.
+    """Logs an exception of a driver that the driver's interface does not define. Returns a reason for the failure of
+    `what`, such as "the start of notes-r9-1". The caller treats the exception as a failure of the instance and does not
+    retry, because each retry could fail in the same way.
     """
     log.error("%s failed in a way that nobody foresaw", what, exc_info=error)
     return f"an error of the platform itself: {type(error).__name__}: {error}; the deployer's log has the details"

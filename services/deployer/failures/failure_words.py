@@ -1,4 +1,4 @@
-"""Words the reason of an instance's failure, and picks the lines of its output that matter. Pure."""
+"""Puts the reason of an instance's failure into words, and picks the lines of its output that matter. Pure."""
 
 import re
 from collections.abc import Sequence
@@ -11,9 +11,9 @@ _OWN_AGENTS = re.compile(r"\bEnvoy/HC\b|[\"'\s]slipway[\"'\s]*$")
 
 
 def failure_reason(reason: str, address: str, run: Run, listening: Sequence[str] | None) -> str:
-    """Returns a longer text of `reason`, the reason of an instance's failure. It may add where the instance listens
-    instead, the command that was run, the files from which that command was inferred, and the remedy. `address` is
-    where the instance should listen; `listening` holds the addresses where it does, None if unknown.
+    """Returns `reason`, why an instance failed, with helpful facts added: on which addresses it listens instead of
+    `address`, the command that was run, the files from which that command was inferred, and the remedy. `address` is
+    where the instance should listen; `listening` holds the addresses on which it does, None if unknown.
     """
     seen = f"nothing listens on {address}"
     if address and seen in reason:

@@ -15,10 +15,10 @@ from shared.models import ReleaseState
 
 
 class LifecycleService:
-    """Stores requests of people about environments. Each request may be repeated. `locks` are the environments' locks,
-    shared with their reconcilers. `wake` makes the reconciler of an environment act at once; `on_removal` is called
-    after a removal was stored. Each method with an `environment_id` raises NotFound for an environment that has no
-    records.
+    """Stores requests of people to stop, start, restart or remove environments. Each request may be repeated. `locks`
+    are the environments' locks, shared with their reconcilers. `wake` makes the reconciler of an environment act at
+    once; `on_removal` is called after a removal was stored. Each method with an `environment_id` raises NotFound for an
+    environment that has no records.
     """
 
     def __init__(
@@ -36,8 +36,8 @@ class LifecycleService:
         self._on_removal = on_removal
 
     async def stop(self, environment_id: EnvironmentId) -> None:
-        """Requests that the environment's instances end, and each release that waits. The live release stays recorded,
-        without instances. Raises Conflict if the environment is being removed.
+        """Requests that the environment's instances end, and that its pending and starting releases are retired. The
+        live release stays recorded, without instances. Raises Conflict if the environment is being removed.
         """
 
         def stopped(world: World) -> Lifecycle:
@@ -89,7 +89,9 @@ class LifecycleService:
         self._on_removal(environment_id)
 
     async def remove_app(self, app: str, volumes: list[str] | None) -> None:
-        """Requests the removal of each environment of the app, as `remove` does."""
+        """Requests the removal of each environment of the app with everything that belongs to it, but of its volumes
+        only those that `volumes` names (None: all of them).
+        """
         for environment_id in await self._store.environments():
             if environment_id.app == app:
                 with contextlib.suppress(NotFound):  # the environment was removed in the meantime

@@ -26,9 +26,9 @@ SECONDS = 60.0
 
 class Removal:
     """Finishes the removals that people have requested. The requests are stored and each action may be repeated, so a
-    new process continues after a kill. `locks` are the environments' locks, shared with their reconcilers. `forget`
-    makes the reconciler drop its memory of an environment; `sync_again` makes it send the app's hosts to the proxy
-    again.
+    new process of the deployer continues where a killed one ended. `locks` are the environments' locks, shared with
+    their reconcilers. `forget` makes the reconciler drop what it remembers of an environment; `sync_again` makes it
+    send the app's host names to the proxy again.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Removal:
 
     async def left(self, environment_id: EnvironmentId) -> list[str]:
         """Returns the names of the environment's volumes that its removal does not delete. Raises Unavailable if the
-        driver does not list its volumes.
+        driver cannot list the volumes.
         """
         removed = (await self._store.load(environment_id)).override.lifecycle.volumes
         if removed is None:
@@ -88,8 +88,8 @@ class Removal:
         return [name for name in there if name not in removed]
 
     async def step(self) -> float:
-        """Does what can be done now for each requested removal. Returns the number of seconds until the next call.
-        Raises RedisError.
+        """Does what can be done now for each removal that was requested. Returns the number of seconds until the next
+        call. Raises RedisError.
         """
         if not self._are_loaded:
             for environment_id in await self._store.environments():

@@ -9,11 +9,14 @@ from shared.models import InstanceState, ReleaseState
 
 @dataclass(frozen=True)
 class AddInstance:
-    """Requests a new instance of the release. It is stored first, and started by `StartInstance`."""
+    """Requests a new instance of the release. A record of the instance is stored first; the work `StartInstance` then
+    starts it.
+    """
 
     release: str
     replaces: str | None = None
-    """Id of the failed instance that it replaces; the new one continues its restart count."""
+    """Id of the failed instance that the new one replaces, and whose restart count it continues; None if there is none.
+    """
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class MoveInstance:
     state: InstanceState
     reason: str
     fault: bool = False
-    """True if the move is a failure that counts against the release: it fails, or is rolled back."""
+    """True if the move is a failure that counts against the release, which then fails or is rolled back."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +72,8 @@ class MoveRelease:
 
 @dataclass(frozen=True)
 class Switch:
-    """Records that the old instances may be drained, because the new ones get visitors. From then on, only a rollback
-    brings the old ones back.
+    """Records that the instances of older releases may be drained, because those of `release` get visitors. From then
+    on, only a rollback brings the old instances back.
     """
 
     release: str
@@ -78,8 +81,8 @@ class Switch:
 
 @dataclass(frozen=True)
 class DrainOld:
-    """Records that a stop-first release may drain the old instances before it starts its own. The downtime of the app
-    begins.
+    """Records that a stop-first release may drain the instances of older releases; it starts its own instances only
+    after these have stopped. The downtime of the app begins.
     """
 
     release: str
@@ -87,14 +90,16 @@ class DrainOld:
 
 @dataclass(frozen=True)
 class RecordDowntime:
-    """Records the end of the downtime of a stop-first release, when an instance gets visitors again."""
+    """Records the end of the downtime that a stop-first release causes (its old instances stop before its new ones
+    start): an instance gets visitors again.
+    """
 
     release: str
 
 
 @dataclass(frozen=True)
 class Wait:
-    """Stores a reason of the release that says what it waits for."""
+    """Stores, as the release's reason, what the release waits for now, in words for people."""
 
     release: str
     reason: str
@@ -102,8 +107,8 @@ class Wait:
 
 @dataclass(frozen=True)
 class StopClock:
-    """Records that a part of the platform is unavailable, so that the time that the release waits does not count
-    (`ready_deadline.py`).
+    """Records that a part of the platform is unavailable. From now on, time does not count toward the deadline by which
+    the release's instances must be ready.
     """
 
     release: str
@@ -113,7 +118,9 @@ class StopClock:
 
 @dataclass(frozen=True)
 class CreditClock:
-    """Records that the last `seconds` of the release's wait do not count, and that its time counts again."""
+    """Takes the last `seconds` off the time that counts toward the deadline by which the release's instances must be
+    ready. From now on, time counts again.
+    """
 
     release: str
     seconds: float
@@ -121,7 +128,7 @@ class CreditClock:
 
 @dataclass(frozen=True)
 class RaiseMemory:
-    """Raises the memory limit of the environment's instances, because one of the release was killed at its limit."""
+    """Raises the memory limit of the environment's instances, because one of `release` was killed at its limit."""
 
     release: str
     memory: int
@@ -147,7 +154,9 @@ class BeginRebuild:
 
 @dataclass(frozen=True)
 class EndRebuild:
-    """Records that the release needs no rebuild."""
+    """Deletes the record that the release's artifact is to be built again, because the environment was stopped or
+    removed.
+    """
 
     release: str
 
@@ -189,7 +198,9 @@ class SetMemory:
 
 @dataclass(frozen=True)
 class SyncProxy:
-    """Makes the proxy read the registry; its answer holds the state of each instance's route."""
+    """Makes the proxy service read the registry of instances. The proxy answers with the state of each instance's
+    route.
+    """
 
 
 @dataclass(frozen=True)
@@ -208,7 +219,7 @@ class AbortRollout:
 
 @dataclass(frozen=True)
 class AutoRollback:
-    """Creates a release of the last build that worked, to replace this faulty release."""
+    """Creates a release of the last build that worked, to replace `release`, which is faulty."""
 
     release: str
 

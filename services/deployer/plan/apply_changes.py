@@ -52,8 +52,8 @@ def release_event(release: Release, at: datetime) -> Event:
 
 
 def artifact_event(state: str, release: Release, reason: str, at: datetime) -> Event:
-    """Returns the event that the artifact of a live release is `gone`, `lost` (it could not be built again), or was
-    `found`.
+    """Returns the event `artifact.<state>` about the artifact of a live release. `state` is `gone` (no instance can be
+    started from it), `lost` (it could not be built again), or `found` (it is usable again).
     """
     return Event(
         type=f"artifact.{state}",
@@ -89,8 +89,8 @@ def _subject(release: Release) -> dict[str, str]:
 
 
 def _failure_evidence(release: Release) -> dict[str, str | int | None]:
-    """Returns `exit_code`, `probe` and `excerpt` (the end of the log, at most 4096 bytes) of a failed release; empty
-    for any other release.
+    """Returns the fields `exit_code`, `probe` and `excerpt` (the end of the log, at most 4096 bytes) for the event of a
+    failed release; empty for any other release.
     """
     failure = release.failure
     if failure is None or release.state not in (ReleaseState.FAILED, ReleaseState.ROLLED_BACK):
@@ -100,8 +100,8 @@ def _failure_evidence(release: Release) -> dict[str, str | int | None]:
 
 
 def _downtime(release: Release) -> dict[str, str | float | None]:
-    """Returns `strategy` and `down_s` (seconds of downtime; None if there was none) of a live release; empty for any
-    other release.
+    """Returns the fields `strategy` and `down_s` (seconds of downtime; None if there was none) for the event of a
+    release that goes live; empty for any other release.
     """
     is_live = release.state is ReleaseState.LIVE
     return {"strategy": release.strategy, "down_s": release.down_s} if is_live else {}
@@ -116,7 +116,8 @@ def _memory(instance: Instance, release: Release) -> dict[str, int]:
 
 def apply(changes: Iterable[Change], world: World, failures: Mapping[str, ReleaseFailure], now: datetime) -> Commit:
     """Returns the records and events that result from `changes` to `world`, to be stored. `failures` holds instance id
-    → evidence, for each move with `fault`. Raises IllegalTransition if a change does not fit a state in `world`.
+    → evidence, for each MoveInstance with `fault`. Raises IllegalTransition if a change does not fit a state in
+    `world`.
     """
     return _Application(world, failures, now).commit_of(changes)
 
@@ -276,8 +277,8 @@ class _Application:
         )
 
     def _restore_memory(self, release: Release) -> None:
-        """Undoes the raise of the memory limit by a release that never went live, unless the limit was changed
-        since.
+        """Undoes the raise of the memory limit by a release that never went live, unless someone else has changed the
+        limit since.
         """
         override = self._world.override
         if release.raised_to is not None and override.memory == release.raised_to:

@@ -12,17 +12,17 @@ from shared.models import ReleaseState
 
 
 def is_outdated(world: World, instance: Instance) -> bool:
-    """Returns True if people have restarted the environment after the instance was created, so that it must be
-    replaced.
+    """Returns True if people have restarted the environment after the instance was created, so that the instance must
+    be replaced.
     """
     restarted_at = world.override.lifecycle.restarted_at
     return restarted_at is not None and instance.created_at < restarted_at
 
 
 def end_releases(world: World) -> Iterator[Change]:
-    """Yields the end of each pending or starting release of a stopped environment, and of all its releases if it is
-    being removed. A release whose instances already get visitors first becomes the live one, because its predecessor
-    could return only by a rollback.
+    """Yields the changes that end each pending or starting release of an environment that people have stopped, and also
+    its live release if the environment is being removed. A starting release whose instances already get visitors first
+    becomes the live one, because its predecessor could return only by a rollback.
     """
     lifecycle = world.override.lifecycle
     starting, live = world.only(ReleaseState.STARTING), world.only(ReleaseState.LIVE)
@@ -56,7 +56,7 @@ def record_stopped(world: World) -> Iterator[Change]:
 
 
 def drop_instances(world: World) -> Iterator[Change]:
-    """Yields the deletion of each ended instance, with its log, if the environment is being removed."""
+    """Yields the changes that delete the record and log of each ended instance, if the environment is being removed."""
     if world.override.lifecycle.state is EnvironmentState.REMOVING:
         for instance in world.instances.values():
             if instance.ended_at is not None and instance.id not in world.published:

@@ -1,4 +1,4 @@
-"""Derives changes of instances from their statuses, which the driver tells, and from health probes. Pure."""
+"""Derives changes of instances from the statuses that the driver reports, and from health probes. Pure."""
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ WAITS_FOR_PROXY = "waits for the proxy: "
 
 @dataclass(frozen=True)
 class ObservationLimits:
-    """Holds time limits in seconds, from the settings (`config.py`)."""
+    """Holds the time limits for judging instances, in seconds, from the deployer's settings."""
 
     watch_s: float
     """Time after going live during which the failure of an instance counts against the release."""
@@ -39,8 +39,8 @@ class InstanceHealth:
     detail: str
     """Result of the last probe, in words for people."""
     cpu_waited_s: float = 0.0
-    """Seconds since the instance's first probe in which processes of this machine waited for a CPU; 0 once it is
-    ready.
+    """Seconds since the instance's first probe in which processes of this machine waited for a CPU; 0 once the instance
+    is ready.
     """
 
 
@@ -58,12 +58,12 @@ class World:
     published: frozenset[str] = frozenset()
     """Ids of the instances that have an entry in the registry."""
     statuses: Mapping[str, InstanceStatus] = field(default_factory=dict)
-    """Instance id → its status from the driver. Missing if the driver does not know it, or runs something else under
-    its id.
+    """Instance id → its status from the driver. An instance is missing if the driver does not know it, or runs
+    something else under its id.
     """
     forgotten: frozenset[str] = frozenset()
-    """Ids of the instances that the engine did not know when this process of the deployer first looked: it is another
-    engine, or another home, or was emptied.
+    """Ids of recorded instances that the engine did not know when this process of the deployer first asked: the engine
+    or the platform's home is another one, or has lost its content.
     """
     start_errors: Mapping[str, str] = field(default_factory=dict)
     """Instance id → the reason why the driver could not start it."""
@@ -78,7 +78,9 @@ class World:
     answer.
     """
     checked: Mapping[str, str] = field(default_factory=dict)
-    """Release id → result of `Check`: the reason why its instances cannot be started, empty if they can."""
+    """Release id → result of the check before a stop-first release drains the old instances: the reason why its own
+    cannot be started, empty if they can.
+    """
     away: str = ""
     """Name of a part of the platform that does not answer, and why, in words for people; empty if all parts answer."""
     cpu_waited_s: float = 0.0
@@ -88,21 +90,21 @@ class World:
     waits_for: str = ""
     """Reason why the proxy has not answered, or why the rollout is not yet open; else empty."""
     refused: str = ""
-    """Reason why the proxy refuses the route, so that waiting does not help; empty if it does not."""
+    """Reason why the proxy refuses the route, so that waiting does not help; empty if the proxy accepts it."""
     fixed_memory: frozenset[str] = frozenset()
     """Ids of the instances whose memory limit the driver cannot change while they run."""
     memory_refused: Mapping[str, int] = field(default_factory=dict)
     """Instance id → memory limit in bytes that the driver refused within the last 30 s."""
     facts_digest: str = ""
-    """Digest of the variables that the platform gives to new instances (`AppFacts.digest`)."""
+    """Digest of the addresses and secrets of the platform that new instances get as variables."""
     may_replace: bool = True
-    """False if the environment must not now replace instances that the platform itself wants to replace
-    (`plan.to_replace`).
+    """False if the environment must not now replace instances that are unhealthy or have outdated variables, because
+    other environments are replacing theirs.
     """
 
     def route(self, instance_id: str) -> RouteState | None:
-        """Returns the state of the instance's route: ABSENT if the proxy's answer does not name it, None if there is no
-        answer.
+        """Returns the state of the instance's route by the proxy's last answer: ABSENT if the answer does not name the
+        instance, None if there is no answer.
         """
         return None if self.routes is None else self.routes.get(instance_id, RouteState.ABSENT)
 
@@ -118,7 +120,7 @@ class World:
 
     def last_seen(self, instance: Instance) -> str:
         """Returns what is known of an instance that is not ready yet, in words for people: the result of its last
-        probe.
+        probe, or that it was not started or probed yet.
         """
         if instance.id not in self.statuses:
             return "the engine has not started it yet"
@@ -158,8 +160,8 @@ def _of_one(world: World, instance: Instance, limits: ObservationLimits, now: da
 def _new_state(
     world: World, instance: Instance, limits: ObservationLimits, now: datetime
 ) -> tuple[InstanceState, str] | None:
-    """Returns the instance's new state and the reason; None if the state stays. `plan.py` decides when an instance
-    becomes ready.
+    """Returns the state into which the instance has come by itself, by its status and its probes, and the reason; None
+    if its state stays. (When a starting instance becomes ready, `plan.py` decides.)
     """
     status, health = world.statuses.get(instance.id), world.health.get(instance.id)
     if instance.id in world.start_errors:
@@ -192,7 +194,7 @@ def _not_ready(
     world: World, instance: Instance, health: InstanceHealth, now: datetime
 ) -> tuple[InstanceState, str] | None:
     """Returns the state `failed` and the reason for an instance of a live release that has not become ready in time;
-    else None. For instances of a starting release `ready_deadline.py` decides.
+    else None. (For instances of a starting release, `ready_deadline.py` decides.)
     """
     release = world.releases[instance.release]
     limit_s, age_s = release.manifest.run.ready_within, (now - instance.created_at).total_seconds()
@@ -210,16 +212,16 @@ def discount_s(cpu_waited_s: float, waited_s: float) -> float:
 
 
 def over_time(what: str, limit_s: float, seen: str, more_s: float) -> str:
-    """Returns the reason for the end of an instance that was not `what` ("ready") within `limit_s` seconds. `seen` is
-    the result of its last probe; `more_s` are the seconds that did not count.
+    """Returns the reason for the end of an instance that was not `what` ("ready" or "in the route") within `limit_s`
+    seconds. `seen` is what was seen of it last, in words for people; `more_s` are the seconds that did not count.
     """
     more = f"; it was given {more_s:.0f} s more, as the CPU was short" if more_s >= 1.5 else ""
     return f"not {what} within {limit_s:g} s: {seen}{more}"
 
 
 def _memory_after_kill(world: World, instance: Instance) -> int | None:
-    """Returns the memory limit in bytes for the replacement of an instance that was killed at its own limit; None if it
-    was not killed so, or its limit is the highest allowed.
+    """Returns the memory limit in bytes for the replacement of an instance that was killed at its own limit; None if
+    something else ended the instance, or if its limit is the highest allowed.
     """
     status = world.statuses.get(instance.id)
     was_killed = status is not None and status.oom_killed
@@ -231,9 +233,10 @@ def _max_memory(world: World, instance: Instance) -> int:
 
 
 def routes_but(unhealthy: Collection[str], world: World) -> dict[str, RouteState] | None:
-    """Returns instance id → state of its route, if the proxy answers that the instances `unhealthy` alone get no
-    visitors; all other ready instances count as routable, so that an unhealthy instance does not delay a release.
-    Draining instances count as still having requests. Returns None if `unhealthy` is empty.
+    """Returns instance id → state of its route, derived from the proxy's answer that nothing is missing but the health
+    of the instances `unhealthy`. These count as absent and all other ready instances as routable, so that an unhealthy
+    instance does not delay a release. Draining instances count as still having requests. Returns None if `unhealthy` is
+    empty.
     """
     if not unhealthy:
         return None
@@ -257,8 +260,8 @@ def _counts_against_release(world: World, instance: Instance, limits: Observatio
 
 
 def statuses_of(stored: World, statuses: Mapping[str, InstanceStatus]) -> dict[str, InstanceStatus]:
-    """Returns the statuses of recorded instances, without those of other processes or containers that run under their
-    ids.
+    """Returns those of `statuses` (from the driver) that belong to instances recorded in `stored`. Leaves out processes
+    and containers that run under a recorded id but belong to another release or artifact.
     """
     found = {each: status for each, status in statuses.items() if each in stored.instances}
     releases = {each: stored.releases[stored.instances[each].release] for each in found}

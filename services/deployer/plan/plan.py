@@ -1,8 +1,8 @@
 """Decides the next changes of one environment from stored and observed facts. Pure: no I/O, no clock. A release goes
 through these conditions: all new instances are ready → the proxy routes to them → (of a canary: the rollout is open) →
-the switch is stored → old instances drain → the proxy no longer routes to them → they are stopped. With volumes, the
-old ones are stopped first (`stop_first.py`). A new process of the deployer continues from the facts, wherever the old
-one ended.
+it is stored that the old ones may go (`Switch`) → old instances drain → the proxy no longer routes to them → they are
+stopped. With volumes, the old ones are stopped first (`stop_first.py`). A new process of the deployer continues from
+the facts, wherever the previous process ended.
 """
 
 from collections.abc import Iterable, Iterator
@@ -37,8 +37,9 @@ def plan(world: World, limits: ObservationLimits, now: datetime) -> list[Change]
 
 
 def decide(world: World, limits: ObservationLimits, now: datetime) -> list[Change]:
-    """Returns the changes of the first rule that has any. The rules are asked in a fixed order; the caller applies the
-    changes and calls again, so that later rules see their effect.
+    """Returns the next changes that the deployer decides on. Its rules are asked in a fixed order, and the first one
+    that has changes gives the result. The caller applies the changes and calls again, so that later rules see their
+    effect.
     """
     if not world.override.lifecycle.runs:
         ends = [end_releases(world), end_instances(world), end_rebuild(world), record_stopped(world)]
@@ -73,8 +74,8 @@ def _first(deciders: Iterable[Iterable[Change]]) -> list[Change]:
 
 
 def _start_newest(world: World, starting: Release | None) -> Iterator[Change]:
-    """Retires all pending releases but the newest. That one starts, unless another release is starting. It replaces a
-    starting release of which no instance gets visitors yet.
+    """Retires all pending releases but the newest. The newest one starts, unless another release is starting. It
+    replaces a starting release of which no instance gets visitors yet.
     """
     pending = [release for release in world.releases.values() if release.state is ReleaseState.PENDING]
     if not pending:
@@ -93,8 +94,8 @@ def _start_newest(world: World, starting: Release | None) -> Iterator[Change]:
 
 def _may_be_superseded(world: World, starting: Release) -> bool:
     """Returns True if a newer release may replace this starting one: it is no automatic rollback, which production
-    needs at once, and as far as is known the proxy routes to none of its instances. (One that does get visitors is
-    drained before it is stopped.)
+    needs at once, and as far as is known the proxy routes to none of its instances. (An instance that does get visitors
+    is drained before it is stopped.)
     """
     routes = {world.route(instance.id) for instance in world.of(starting)}
     return starting.switched_at is None and starting.replaces_faulty is None and RouteState.ROUTABLE not in routes
@@ -143,9 +144,9 @@ def _running(world: World, release: Release) -> list[Instance]:
 
 def to_replace(world: World, limits: ObservationLimits, now: datetime) -> list[Instance]:
     """Returns those running instances of the live release that the platform itself wants to replace: because they have
-    been unhealthy for `unhealthy_kept_s`, or because the variables that the platform gives them are outdated. The
-    environment replaces them one after the other, and only while it may (`World.may_replace`), since many environments
-    may need this at the same time.
+    been unhealthy for `unhealthy_kept_s` seconds, or because the variables that the platform gave them are outdated.
+    The environment replaces them one after the other, and only while `World.may_replace` is True, since many
+    environments may need this at the same time.
     """
     live = world.only(ReleaseState.LIVE)
     if live is None:
@@ -164,7 +165,8 @@ def to_replace(world: World, limits: ObservationLimits, now: datetime) -> list[I
 
 def _is_as_ordered(world: World, live: Release, instance: Instance) -> bool:
     """Returns True if the instance has the current configuration and memory limit, and was created after the last
-    restart of the environment. A limit that the driver can change while the instance runs does not matter.
+    restart of the environment. Another memory limit does not matter if the driver can change it while the instance
+    runs.
     """
     wanted = desired(world.override, live.manifest.resources)
     has_memory = instance.memory == wanted.memory or instance.id not in world.fixed_memory
@@ -173,8 +175,9 @@ def _is_as_ordered(world: World, live: Release, instance: Instance) -> bool:
 
 
 def _add_missing(world: World, release: Release, have: list[Instance], now: datetime) -> Iterator[Change]:
-    """Yields the instances that the release lacks besides those in `have`. A failed instance is replaced only after its
-    back-off. Yields none while other instances must end first (`blockers`).
+    """Yields the changes that add the instances that the release lacks if it has those in `have`. A failed instance is
+    replaced only after its back-off. Yields none while other instances must end first, for example because they use the
+    same volume.
     """
     if blockers(world, release):
         return
@@ -218,8 +221,9 @@ def _end_replaced(live: Release, by: Release) -> MoveRelease:
 
 
 def _postponed(world: World, live: Release, fresh: list[Instance], due: list[Instance]) -> list[Instance]:
-    """Returns those instances of `due` for which no replacement may be added yet. All instances of `due` but one have
-    to wait. That one waits too if the environment may not replace now, or already has one instance more than it wants.
+    """Returns those instances of `due` (to be replaced) for which no replacement may be added yet: all but one. That
+    one waits too if the environment may not replace now, or already has one instance more than it wants. `fresh` holds
+    the running instances that need no replacement.
     """
     wanted = desired(world.override, live.manifest.resources).replicas
     allowed = int(world.may_replace and len(fresh) + len(due) <= wanted)
@@ -228,8 +232,9 @@ def _postponed(world: World, live: Release, fresh: list[Instance], due: list[Ins
 
 
 def _maintain_live(world: World, live: Release, fresh: list[Instance], due: list[Instance]) -> Iterator[Change]:
-    """Yields the next changes of the live release's instances. Started instances become ready. Surplus ones drain.
-    Those in `due`, which must be replaced, drain once there is a replacement for them.
+    """Yields the next changes of the live release's instances. Instances in `fresh` (up to date) become ready once
+    their probe succeeds, and drain if there are too many. Outdated ones, and those in `due` (to be replaced), drain
+    once there is a replacement for them.
     """
     ready_by_now = [i for i in fresh if i.state is S.STARTING and world.passes(i)]
     if ready_by_now:
@@ -266,8 +271,8 @@ def _draining(world: World) -> int:
 
 
 def _drain(leaving: list[Instance], room: int, reason: str) -> Iterator[Change]:
-    """Yields the changes that take instances out of the route: starting ones at once, of all others at most `room`, so
-    that enough instances stay ready.
+    """Yields the changes that take the instances `leaving` out of the route: starting ones at once, of all others at
+    most `room`, so that enough instances stay ready.
     """
     in_route = [instance for instance in leaving if instance.state is not S.STARTING]
     for instance in leaving:

@@ -63,8 +63,8 @@ def _is_as_wanted(world: World, instance: Instance) -> bool:
 
 
 def _new_memory(world: World, instance: Instance) -> int | None:
-    """Returns the new memory limit in bytes of a running instance; None if it needs no new one, or the driver cannot or
-    will not change it.
+    """Returns the new memory limit in bytes of a running instance; None if it has the wanted limit, or if the driver
+    cannot change the limit or has just refused to.
     """
     release, status = world.releases[instance.release], world.statuses.get(instance.id)
     if instance.state not in RUNNING or release.state in RELEASE_ENDED or status is None or not status.running:
@@ -80,8 +80,8 @@ def is_settled(world: World, starting: Release) -> bool:
 
 
 def _needs_check(world: World, starting: Release) -> bool:
-    """Returns True if the release is stop-first, has not been checked yet, and has not begun to drain the old
-    instances.
+    """Returns True if the driver must check whether it can start the release, before old instances are stopped for it:
+    the release is stop-first, was not checked yet, and has not begun to drain the old instances.
     """
     return starting.strategy == "stop-first" and starting.drain_old_at is None and starting.id not in world.checked
 

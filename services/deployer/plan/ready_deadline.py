@@ -1,7 +1,7 @@
 """Limits how long a release waits for its instances to become ready and to get into the proxy's route. Pure. The time
-counts from the moment at which the release's oldest running instance was added (`Release.clock_from`). It does not
-count while a part of the platform is unavailable: the proxy or its Envoy, the driver's engine, or Redis. If that takes
-10 minutes in all, the release fails, marked as a fault of the platform.
+counts from the moment at which the release's oldest running instance was added. It does not count while a part of the
+platform is unavailable: the proxy or its Envoy, the driver's engine, or Redis. If such times add up to 10 minutes, the
+release fails, marked as a fault of the platform.
 """
 
 from collections.abc import Iterator
@@ -43,8 +43,8 @@ def awaited_part(away: str) -> str:
 
 
 def end_overdue(world: World, starting: Release, now: datetime) -> Iterator[Change]:
-    """Yields the end of each instance for which the release has waited too long. An instance that is ready drains
-    rather than stops, because Envoy may have begun to send it visitors.
+    """Yields the end of each instance for which the release has waited longer than the manifest's `run.ready_within`.
+    An instance that is ready drains rather than stops, because Envoy may have begun to send it visitors.
     """
     if starting.switched_at is not None or world.away:
         return
@@ -62,11 +62,12 @@ def end_overdue(world: World, starting: Release, now: datetime) -> Iterator[Chan
 
 
 def credit_after_restart(world: World, starting: Release, now: datetime) -> Iterator[Change]:
-    """Yields the change that gives a starting release waiting time back when a new process of the deployer sees it
-    first, as the deployer may have been down for long. If an instance was never started, that is all of its waiting
-    time; else so much that 15 s are left for a probe and the proxy's answer. The time counts as absence of the
-    platform, which is limited, so that repeated restarts do not extend the wait without end. The first absence has no
-    limit: it may have been long, or a clock that was set forward.
+    """Yields the change that takes time off the wait of a starting release when a new process of the deployer first
+    sees it, since the deployer may have been down for long. If an instance of the release was not started yet, the
+    whole wait is taken off; otherwise so much that 15 s are left for a probe and the proxy's answer. The time taken off
+    counts as time in which the platform was unavailable, at most 10 minutes in all, so that repeated restarts do not
+    extend the wait without end. Only the first such time is not limited: the deployer may have been down longer, or the
+    clock may have been set forward.
     """
     if starting.away_since is not None or starting.clock_from is None:
         return

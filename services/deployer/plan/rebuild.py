@@ -16,7 +16,7 @@ def begin_rebuild(world: World) -> Iterator[Change]:
 
 def end_rebuild(world: World) -> Iterator[Change]:
     """Yields the change that ends the live release's rebuild, if there is one. Call it for a stopped environment, where
-    nothing is to be started; its next start finds out whether a rebuild is needed.
+    nothing is to be started; the environment's next start finds out whether a rebuild is needed.
     """
     live = world.only(ReleaseState.LIVE)
     if live is not None and live.rebuild is not None:

@@ -1,7 +1,7 @@
 """Plans stop-first releases, for apps with volumes. Two instances must never write to one volume, so the old one stops
 before the new one starts, and the app is down in between. Pure. The order is: check all that can be checked while the
-old instance serves; store `DrainOld`; drain the old instance, and stop it once the proxy no longer routes to it; start
-the new one. If the new one fails, the live release is started again.
+old instance serves; store that it may go (`DrainOld`); drain the old instance, and stop it once the proxy no longer
+routes to it; start the new one. If the new one fails, the live release is started again.
 """
 
 from collections.abc import Iterator
@@ -18,12 +18,15 @@ BEGUN = "its instances are being started"
 
 
 def is_stop_first(release: Release, live: Release | None) -> bool:
-    """Returns True if the release that is about to start, or the live one, has volumes."""
+    """Returns True if the old instances must stop before those of `release` start: because `release`, which is about to
+    start, or the live release has volumes.
+    """
     return bool(release.manifest.volumes) or (live is not None and bool(live.manifest.volumes))
 
 
 def blockers(world: World, release: Release) -> list[Instance]:
-    """Returns the instances that must have ended before an instance of the release may be started. A failed instance is
+    """Returns the instances that must have ended before an instance of the release may be started: if the release has
+    volumes, those with volumes; if it is a starting stop-first release, all of other releases. A failed instance is
     among them until all its processes have ended.
     """
 
@@ -36,15 +39,15 @@ def blockers(world: World, release: Release) -> list[Instance]:
 
 
 def may_drain_old(world: World, starting: Release) -> bool:
-    """Returns True if the checks have found, as far as is known, that the driver can start the release and that the
-    proxy accepts its route.
+    """Returns True if the driver has found that it can start the release, and the proxy has accepted the route (or has
+    not been asked, because no instance is registered).
     """
     return world.checked.get(starting.id) == "" and (world.routes is not None or not world.published)
 
 
 def drain_old(world: World, starting: Release) -> Iterator[Change]:
-    """Yields `DrainOld` once all checks have passed. After that is stored, yields the changes that drain the old
-    instances.
+    """Yields `DrainOld` once all checks have passed. After that is stored, yields the changes that drain the instances
+    of other releases.
     """
     if starting.drain_old_at is None:
         if may_drain_old(world, starting):
@@ -63,8 +66,8 @@ def take_out(instance: Instance, reason: str) -> MoveInstance:
 
 
 def record_downtime(world: World) -> Iterator[Change]:
-    """Yields the end of a release's downtime once an instance of it gets visitors or, if the release has ended, any
-    instance of the environment does.
+    """Yields the change that records the end of a release's downtime, once an instance of the release gets visitors. If
+    the release has ended, any instance of the environment counts.
     """
     serving = [i for i in world.instances.values() if i.state is S.READY and world.route(i.id) is RouteState.ROUTABLE]
     for release in world.releases.values():
@@ -73,7 +76,9 @@ def record_downtime(world: World) -> Iterator[Change]:
 
 
 def awaited_condition(world: World, starting: Release) -> str:
-    """Returns what a stop-first release waits for after `DrainOld` was stored, in words for people; empty before."""
+    """Returns what a stop-first release waits for once the old instances may drain, in words for people; empty before
+    that.
+    """
     if starting.drain_old_at is None:
         return ""
     leaving = [i.id for i in blockers(world, starting) if i.release != starting.id or i.state not in RUNNING]

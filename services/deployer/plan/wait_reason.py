@@ -1,4 +1,4 @@
-"""Words what a starting release waits for. Pure."""
+"""Puts into words what a starting release waits for. Pure."""
 
 from services.deployer.plan.observe import WAITS_FOR_PROXY, World
 from services.deployer.plan.ready_deadline import awaited_part

@@ -21,10 +21,10 @@ UNDER_WAY = frozenset({BuildState.QUEUED, BuildState.RUNNING})
 
 
 class Rebuilder:
-    """Carries out the rebuilds that are stored in live releases. After the build, the build service itself requests the
-    new release, as after a push. So a rebuild has succeeded when its release is no longer live. Each step may be
-    repeated: while a build for a release is under way, the build service starts no second one. `locks` are the
-    environments' locks, shared with their reconcilers.
+    """Has the artifact of a live release built again if the release's record asks for it (`Release.rebuild`). After the
+    build, the build service itself requests the new release, as after a push; so a rebuild has succeeded once its
+    release is no longer live. Each step may be repeated: while a build for a release is under way, the build service
+    starts no second one. `locks` are the environments' locks, shared with their reconcilers.
     """
 
     def __init__(

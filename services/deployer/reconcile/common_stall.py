@@ -26,8 +26,8 @@ class CommonStall:
         self._late_at.pop(app, None)
 
     def timed_out(self, app: str, now: float) -> None:
-        """Records that a probe of one of the app's instances timed out. Call it only for an instance of whose previous
-        probes at most the last two failed, because an unhealthy instance says nothing about the machine.
+        """Records that a probe of one of the app's instances timed out. Call it only if at most the two probes of that
+        instance before this one have failed, because a longer failure says nothing about the machine.
         """
         self._late_at[app] = now
 

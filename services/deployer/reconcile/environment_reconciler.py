@@ -42,7 +42,7 @@ ROUNDS = 50
 
 @dataclass(frozen=True)
 class ReconcileContext:
-    """Holds what all reconcilers share in addition to the `WorkContext`."""
+    """Holds what the reconcilers of all environments share, besides what background work needs (`WorkContext`)."""
 
     registry: Registry
     prober: Prober
@@ -90,8 +90,8 @@ class EnvironmentReconciler:
         )
 
     async def step(self) -> None:
-        """Reconciles the environment once (see `_step`). If Redis does not answer, remembers since when, so that a
-        starting release gets the time back.
+        """Reconciles the environment once. If Redis does not answer, remembers since when, so that this time does not
+        count for a starting release.
         """
         try:
             await self._step()
@@ -132,7 +132,7 @@ class EnvironmentReconciler:
         self.due_at = min(self.due_at, time.monotonic() + wait_s, self._executor.next_try_at())
 
     def sync_again(self) -> None:
-        """Makes the next step send the app's hosts to the proxy again, and ask for its routes."""
+        """Makes the next step send the app's host names to the proxy again, and ask for the states of its routes."""
         self._executor.registry_changed()
 
     async def close(self) -> None:
@@ -186,8 +186,8 @@ class EnvironmentReconciler:
                 await self._commit(changes, world)
 
     async def _give_time_back(self, statuses: Mapping[str, InstanceStatus]) -> None:
-        """Gives waiting time back to a starting release: the time in which Redis did not answer, or in which no
-        deployer ran.
+        """Subtracts from the waiting time of a starting release the time in which Redis did not answer or no deployer
+        ran.
         """
         if self._has_looked and self._redis_away_since is None:
             return
@@ -207,7 +207,7 @@ class EnvironmentReconciler:
         self._has_looked, self._redis_away_since = True, None
 
     async def _correct_times(self) -> None:
-        """Sets stored times that lie ahead to now: the clock was set back, and a back-off would last as long."""
+        """Sets stored times in the future to now: the clock was set back, which would prolong a back-off by as much."""
         stored, now = await self._work_context.store.load(self.environment_id), self._context.now()
         releases = {name: new for name, each in stored.releases.items() if (new := none_ahead(each, now)) != each}
         instances = {name: own for name, each in stored.instances.items() if (own := none_ahead(each, now)) != each}
@@ -246,7 +246,7 @@ class EnvironmentReconciler:
             await self._context.registry.delete_instance(self.environment_id.app, self._track, instance_id)
 
     def _log_problem(self, problem: str) -> None:
-        """Logs the problem that prevents a step, if it differs from the last one that was logged."""
+        """Logs why no instance can be started (`problem`; empty if one can), unless it was logged last."""
         if problem and problem != self._problem:
             log.error("%s: %s", self.environment_id, problem)
         self._problem = problem

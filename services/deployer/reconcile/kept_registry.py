@@ -1,4 +1,4 @@
-"""Keeps the content of the registry in memory, as long as the deployer has not changed it."""
+"""Keeps the registry's list of instances in memory, as long as the deployer has not changed it, for at most 5 s."""
 
 from collections.abc import Set
 from functools import cached_property
@@ -9,9 +9,9 @@ from shared.registry import Registry
 
 
 class KeptRegistry(Registry):
-    """Reads the registry for the deployer, which alone writes instances. It keeps the list of all instances, which the
-    monitor requests twice a second. After this object has written an instance, the app's instances are read from Redis
-    again, and all of them after 5 s.
+    """Reads the registry for the deployer, which alone writes instances there. It keeps the list of all instances in
+    memory, because the monitor requests that list twice a second. After this object has written an instance, the
+    instances of its app are read from Redis again, and those of all apps after 5 s.
     """
 
     @cached_property

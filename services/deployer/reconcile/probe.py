@@ -136,7 +136,7 @@ async def _fault_of_another(target: ProbeTarget) -> str:
 async def _connection(
     target: ProbeTarget, request: bytes, *, reset: bool, most_bytes: int = HEAD_BYTES
 ) -> AsyncIterator[ProbeConnection]:
-    """Opens a connection for the block and closes it afterwards. With `reset`, closing resets it. Reads at most about
+    """Opens a connection for the block and closes it afterwards; with `reset`, by a TCP reset. Reads at most about
     `most_bytes` of the answer. Raises OSError.
     """
     host, _, port = target.address.rpartition(":")

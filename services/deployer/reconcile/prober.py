@@ -1,6 +1,6 @@
 """Probes the health path of instances: 4 times a second until they are ready, then every 0.9 s. A hanging instance is
-detected after 2.7 to 3.6 s: three time-outs of 0.9 s, and up to 0.9 s before the first. If this process itself is late,
-it takes that much longer.
+detected after 2.7 to 3.6 s: three time-outs of 0.9 s, and up to 0.9 s before the first. If the deployer itself is late,
+detection takes that much longer.
 """
 
 import asyncio
@@ -30,7 +30,10 @@ LAG_LOGGED_EVERY_S = 60.0
 
 @dataclass(frozen=True)
 class ProbeTimes:
-    """Holds when probes of one instance began, in monotonic seconds; see `ProbeRecord`."""
+    """Holds when probes of one instance began, in monotonic seconds: the last one that succeeded (`answered_at`), the
+    first success since the last failure (`well_since`), and the first failure since the last success (`failing_since`).
+    A time is None if there is no such probe.
+    """
 
     answered_at: float | None = None
     well_since: float | None = None
@@ -45,8 +48,8 @@ class ProbeTimes:
 
 class Prober:
     """Probes each instance in a task of its own. `on_change` is called when a probe succeeds after a failure or fails
-    after a success, and at the third failure in a row. A probe that says nothing about the instance (see `CommonStall`)
-    counts neither as failure nor as success.
+    after a success, and at the third failure in a row. A probe whose outcome may be due to the machine and not to the
+    instance counts neither as failure nor as success.
     """
 
     def __init__(self, on_change: Callable[[EnvironmentId], None]) -> None:
@@ -80,8 +83,8 @@ class Prober:
         return self._health
 
     def records(self, instance_ids: Iterable[str], now: datetime) -> dict[str, ProbeRecord]:
-        """Returns instance id → its last probes, for those of the instances of which a probe has succeeded or failed.
-        `now` is the present time.
+        """Returns instance id → the times of its last probes, for those of `instance_ids` of which a probe has
+        succeeded or failed. `now` is the current time.
         """
         monotonic = time.monotonic()
 

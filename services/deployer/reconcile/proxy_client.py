@@ -34,8 +34,9 @@ class Proxy(Protocol):
     """Defines the interface to the proxy service. Every call is idempotent and raises ProxyRefused or NotYet."""
 
     async def sync(self, app: str, body: Mapping[str, Any]) -> dict[str, RouteState]:
-        """Makes the proxy read the registry. `body` is the JSON of a `SyncRequest`, with the hosts and the health path.
-        Returns instance id → the state of its route in Envoy; an instance that is missing there gets no visitors.
+        """Makes the proxy read the registry. `body` is the JSON of a `SyncRequest`, with the app's host names and
+        health path. Returns instance id → the state of its route in Envoy; an instance that is missing in the result
+        gets no visitors.
         """
         ...
 

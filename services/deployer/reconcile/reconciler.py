@@ -30,8 +30,8 @@ SEAL_WITHIN_S = 1.0
 
 
 class Reconciler:
-    """Reconciles each environment when it is due, at most 32 at the same time, longest due first. A slow or failing
-    environment delays no other.
+    """Reconciles each environment when it is due, at most 32 at the same time; those that have been due longest come
+    first. A slow or failing environment delays no other.
     """
 
     def __init__(self, store: Store, make_reconciler: Callable[[EnvironmentId], EnvironmentReconciler]) -> None:
@@ -45,7 +45,7 @@ class Reconciler:
         self._are_loaded = False
 
     def wake(self, environment_id: EnvironmentId) -> None:
-        """Makes the environment due now, so that its next step runs at once."""
+        """Makes the environment due now, so that it is reconciled at once."""
         _make_due(self._reconciler(environment_id))
         self.loop.wake()
 
@@ -58,13 +58,15 @@ class Reconciler:
             await reconciler.close()
 
     def sync_again(self, environment_id: EnvironmentId) -> None:
-        """Makes the environment, if this process knows it, send the app's hosts to the proxy again."""
+        """Makes the environment, if this process knows it, send the app's host names to the proxy again."""
         if (reconciler := self._reconcilers.get(environment_id)) is not None:
             reconciler.sync_again()
             self.wake(environment_id)
 
     def instance_ended(self, instance_id: str | None) -> None:
-        """Makes the environment of the instance due now; with None, every environment."""
+        """Makes the environment of the ended instance due now. None says that any instance may have ended, and makes
+        every environment due.
+        """
         for reconciler in self._reconcilers.values():
             if instance_id is None or instance_id in (reconciler.instance_ids or ()):
                 _make_due(reconciler)
@@ -78,16 +80,16 @@ class Reconciler:
             for environment_id in await self._store.environments():
                 self._reconciler(environment_id)
             self._are_loaded = True
-        idle = [each for each in self._reconcilers.values() if not self._rounds.runs(each.environment_id)]
         now = time.monotonic()
-        for reconciler in sorted(idle, key=lambda each: each.due_at):
-            if reconciler.due_at > now:
-                return reconciler.due_at - now
+        due = [each for each in self._reconcilers.values() if each.due_at <= now]
+        for reconciler in sorted(due, key=lambda each: each.due_at):
+            if self._rounds.runs(reconciler.environment_id):
+                continue
             if not self._rounds.has_room_for(reconciler.environment_id):
-                break  # the end of a step wakes the loop
+                return math.inf  # the end of a step wakes the loop
             reconciler.due_at = float("inf")  # a wake-up from now on makes it due again
             self._rounds.start(reconciler.environment_id, partial(self._round, reconciler))
-        return math.inf
+        return min((each.due_at - now for each in self._reconcilers.values() if each.due_at > now), default=math.inf)
 
     async def check(self) -> str | None:
         """Returns which environments cannot be reconciled, and why, to be shown by `GET /ready`; None if there are
@@ -197,9 +199,9 @@ class Housekeeping:
 
     @contextlib.asynccontextmanager
     async def _locked(self, environment_ids: Sequence[EnvironmentId], within_s: float) -> AsyncIterator[bool]:
-        """Holds all the locks and yields True. If one is not free within `within_s` seconds, holds none and yields
-        False. With several locks `within_s` must be 0, because waiting for one while holding another would block that
-        environment.
+        """Holds the locks of all these environments during a `with` block, and yields True. If one is not free within
+        `within_s` seconds, holds none and yields False. With several locks `within_s` must be 0, because waiting for
+        one while holding another would block that environment.
         """
         async with contextlib.AsyncExitStack() as held:
             is_locked = True

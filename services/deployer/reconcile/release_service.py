@@ -25,8 +25,8 @@ WAITING = (ReleaseState.PENDING, ReleaseState.STARTING)
 
 
 class ReleaseService:
-    """Stores requests about releases and environments. `locks` are the environments' locks, shared with their
-    reconcilers; `wake` makes the reconciler of an environment act at once.
+    """Stores requests of people and services about releases and environments. `locks` are the environments' locks,
+    shared with their reconcilers; `wake` makes the reconciler of an environment act at once.
     """
 
     def __init__(
@@ -87,10 +87,10 @@ class ReleaseService:
                 _of_its_commit(await self._store.load(production), build)
 
     async def rollback(self, environment_id: EnvironmentId, to: str | None) -> Release:
-        """Creates a release of the same build as release `to`; without `to`, as the last good release before the live
-        one. If a pending or starting release runs the same artifact, returns that one. Raises NotFound if the
-        environment has no release `to`. Raises Conflict if there is no earlier release, if `to` runs already, or if its
-        artifact is gone.
+        """Creates a release of the same build as release `to`; without `to`, of the same build as the last good release
+        before the live one. If a pending or starting release runs the same artifact, returns that one. Raises NotFound
+        if the environment has no release `to`. Raises Conflict if there is no earlier release, if the live release runs
+        the same already, or if the artifact is gone.
         """
         async with self._locks[environment_id]:
             stored = await self._store.load(environment_id)
@@ -142,8 +142,9 @@ class ReleaseService:
             await self._again(target, f"rolled back from {live.id}: {live.failure.reason}", faulty=live)
 
     async def retire(self, release_id: str, state: ReleaseState, reason: str) -> Release:
-        """Ends a release: its instances drain and stop. A release that has ended already is returned unchanged. Raises
-        NotFound, and Conflict for a release that serves production.
+        """Ends a release, in the state `state` (`retired` or `rolled_back`): its instances drain and stop. A release
+        that has ended already is returned unchanged. Raises NotFound, and Conflict for a release that serves
+        production.
         """
         environment_id = (await self._get(release_id)).environment_id
         async with self._locks[environment_id]:
@@ -285,8 +286,8 @@ def _lacks_judgement(build: BuildView, environment_id: EnvironmentId) -> bool:
 
 
 def _of_its_commit(production: World, build: BuildView) -> Release:
-    """Returns production's live release if it runs the build's commit, which another build of it has brought there.
-    Raises Conflict if it does not: production has not judged the commit."""
+    """Returns production's live release if it runs the build's commit, from another build of that commit. Raises
+    Conflict if it does not, because `build` was not judged by all steps and gates of production."""
     live = production.only(ReleaseState.LIVE)
     if live is None or live.commit != build.commit:
         raise Conflict(build.promotion_refusal)

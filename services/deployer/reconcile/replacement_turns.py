@@ -1,5 +1,5 @@
-"""Lets only few environments at a time replace running instances, so that a busy machine gets little additional
-work.
+"""Limits how many environments at a time replace running instances that are unhealthy or outdated, because each start
+of an instance slows down a busy machine.
 """
 
 from collections.abc import Hashable
@@ -16,22 +16,24 @@ LONGEST_WAIT_S = 600.0
 class Turn:
     begun: float
     number: int
-    """Number of turns of this environment in a row, with this one."""
+    """Number of turns that the environment has had, each within 20 minutes of the one before, with this one."""
     is_over: bool = False
 
 
 class ReplacementTurns:
     """Gives environments turns, in which they may replace running instances. At most two have a turn at the same time.
     A turn ends when nothing is left to replace, or after 60 s. The next turn of the same environment begins at least 60
-    s after the start of its last one, 120 s after the second turn in a row, and so on up to 10 minutes. `now` is in
-    monotonic seconds.
+    s after its last turn began. This wait doubles with each further turn, up to 10 minutes, until the environment has
+    had none for 20 minutes. `now` is in monotonic seconds.
     """
 
     def __init__(self) -> None:
         self._turns: dict[Hashable, Turn] = {}
 
     def may_replace(self, environment: Hashable, is_needed: bool, now: float) -> bool:
-        """Returns True if it is the environment's turn. If `is_needed` and a turn is free, its turn begins now."""
+        """Returns True if it is the environment's turn. If the environment has instances to replace (`is_needed`) and a
+        turn is free, its turn begins now.
+        """
         turn = self._turns.get(environment)
         if turn is not None and not turn.is_over:
             turn.is_over = not is_needed or now - turn.begun >= TURN_S

@@ -1,4 +1,6 @@
-"""Ends processes and containers that carry this stack's marks of an instance but belong to no recorded instance."""
+"""Ends processes and containers that carry the marks of an instance of this stack (labels, or a variable) but belong to
+no recorded instance.
+"""
 
 import asyncio
 import logging
@@ -18,10 +20,11 @@ AGAIN_S = 2.0
 
 
 class Strays:
-    """Ends strays (see `is_stray`) that two checks, 2 s apart, have both found. A stray keeps running if neither its
-    release nor a serving instance of its app is recorded: if the store has lost its content, the instances that
-    visitors use must not be ended. An instance that is just being started is never a stray, because it is stored before
-    it is started and each check reads what runs before it reads the store.
+    """Ends strays, which carry the marks of an instance but belong to no recorded one, if two checks, 2 s apart, have
+    both found them. A stray keeps running if neither its release nor a serving instance of its app is recorded: if the
+    store has lost its content, the instances that visitors use must not be ended. An instance that is just being
+    started is never a stray, because it is stored before it is started and each check reads what runs before it reads
+    the store.
     """
 
     def __init__(self, driver: Driver, store: Store, grace_s: float) -> None:
@@ -64,8 +67,9 @@ class Strays:
 
 
 def is_stray(running: RunningInstance, recorded: Instance | None, releases: Mapping[str, Release]) -> bool:
-    """Returns True if no living instance is recorded for what runs. If the instance of that id is recorded as starting,
-    returns False: the driver's `start` then replaces whatever runs under the id.
+    """Returns True if `running` is a copy, or does not belong to the instance `recorded`, which has the same id (None:
+    there is none). Returns False if that instance is starting: the driver's `start` then replaces whatever runs under
+    the id.
     """
     if recorded is None or running.is_copy:
         return True

@@ -55,7 +55,7 @@ class WorkContext:
     auto_rollback: Callable[[str], Awaitable[None]]
     """Function that creates a release of the last good build, to replace the faulty release with the given id."""
     follow_rebuild: Callable[[str], Awaitable[None]]
-    """Function that has the artifact of the live release with the given id rebuilt, or looks how far that is."""
+    """Function that has the artifact of the live release with the given id rebuilt, or checks how far that is."""
     poll_s: float = 0.05
     """Seconds between two syncs of the proxy while it answers."""
     rebuild_look_s: float = 5.0
@@ -67,7 +67,7 @@ class WorkContext:
 
 
 class WorkExecutor:
-    """Runs each item of background work, never twice at the same time. Three callbacks store results:
+    """Runs items of background work, none of them twice at the same time. Three callbacks store results:
     `on_opened(release, refusal)` and `on_aborted(release)` the proxy's answer about a rollout, `on_resized(instance,
     memory, refusal)` the result of changing a memory limit (in bytes). An empty `refusal` means success. `wake` is
     called after each item, so that the environment is planned again."""
@@ -101,7 +101,9 @@ class WorkExecutor:
         self._registry_version = 0
 
     def registry_changed(self) -> None:
-        """Discards the proxy's last answer and cancels a running sync: both are of an older state of the registry."""
+        """Discards the proxy's last answer and cancels a running sync, since both are about an older state of the
+        registry.
+        """
         self._registry_version += 1
         self._tasks.cancel(SYNC)
         self.routes, self.refused = None, ""

@@ -82,7 +82,9 @@ class Lifecycle(BaseModel):
         return self.state is EnvironmentState.RUNNING
 
     def moved(self, state: EnvironmentState, reason: str, now: datetime) -> "Lifecycle":
-        """Returns the record with the new state; unchanged if it is already in that state. Raises IllegalTransition."""
+        """Returns the record with the new state; unchanged if it is already in that state. Raises IllegalTransition if
+        the present state does not allow the new one.
+        """
         if state is self.state:
             return self
         transition(ENVIRONMENT_TRANSITIONS, self.state, state)
@@ -164,16 +166,16 @@ class AppFacts:
         }
 
     def digest(self, environment: Environment) -> str:
-        """Returns a digest (16 hex digits) of the addresses and secrets. An instance that was started with another
-        digest is replaced.
+        """Returns a digest (16 hex digits) of the addresses and secrets that apps of the environment get. An instance
+        that was started with another digest is replaced.
         """
         text = "\n".join((self.ofrep_endpoint, self.redis_url, self.flags_tokens[environment]))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def sync_body(hosts: Sequence[str], health_of: Manifest, app: str, domain: str) -> dict[str, Any]:
-    """Returns the request body of the proxy's `sync` for the app: its host names (`hosts` and the default one), and how
-    to check the health of its instances.
+    """Returns the request body of the proxy's `POST /apps/{app}/sync`: the app's host names (`hosts` and the default
+    one, `<app>.<domain>`), and how to check the health of its instances, by the manifest `health_of`.
     """
     return {
         "hosts": [*hosts, f"{app}.{domain}"],

@@ -1,4 +1,4 @@
-"""Creates the mask that hides an environment's secrets in texts that leave the deployer. Pure."""
+"""Creates the mask that hides an environment's secrets in texts that leave the deployer, such as logs. Pure."""
 
 from urllib.parse import urlsplit
 
@@ -9,7 +9,7 @@ from shared.security.secret_mask import mask_of
 
 
 def environment_mask(override: Override, facts: AppFacts, environment: Environment) -> Mask:
-    """Returns the mask for the environment's secrets, the password in REDIS_URL, FLAGS_TOKEN, and the passwords in
+    """Returns a mask that hides the environment's secrets, the password in REDIS_URL, FLAGS_TOKEN, and the passwords in
     variables that hold URLs.
     """
     secrets = [secret.value.get_secret_value() for secret in override.secrets.values()]

@@ -59,7 +59,9 @@ class Instance(BaseModel):
     restarts: int = 0
     """Number of failed instances before this one, each of which was replaced by the next."""
     crashes: int = 0
-    """Number of instances before this one that crashed in a row, from which the back-off follows."""
+    """Number of instances before this one that crashed one after the other, each as the replacement of the one before;
+    the back-off follows from it.
+    """
     oom_kills: int = 0
     """Number of kills at the memory limit: of the instances before this one and, once it has failed, of itself."""
     oom_killed: bool = False
@@ -87,21 +89,24 @@ def resized(instance: Instance, memory: int, now: datetime) -> Instance:
 
 
 def crashes_in_a_row(failed: Instance) -> int:
-    """Returns the number of crashes in a row, with this one; 1 if the instance failed a minute or more after it was
-    ready.
+    """Returns how many instances have crashed one after the other, each as the replacement of the one before, up to and
+    including `failed`. If `failed` ended a minute or more after it had become ready, counting begins again, at 1.
     """
     was_well = failed.ready_at is not None and (failed.changed_at - failed.ready_at).total_seconds() >= WELL_AFTER_S
     return 1 if was_well else failed.crashes + 1
 
 
 def is_helped_by(failed: Instance, memory: int) -> bool:
-    """Returns True if `failed` was killed at its memory limit and `memory` (bytes) is more than that limit."""
+    """Returns True if more memory may help: `failed` was killed at its memory limit, and `memory` (bytes) is above that
+    limit.
+    """
     return failed.oom_killed and memory > failed.memory
 
 
 def may_restart_at(failed: Instance, memory: int) -> datetime:
     """Returns the time from which an instance with `memory` bytes may replace `failed`. The back-off begins at 0.5 s
-    and doubles with each crash in a row, up to 30 s. There is none if more memory helps (`is_helped_by`).
+    and doubles with each further crash in a row, up to 30 s. There is none if `failed` was killed at its memory limit
+    and the new instance may use more.
     """
     if is_helped_by(failed, memory):
         return failed.changed_at

@@ -9,7 +9,9 @@ def memory_after_kill(limit: int, maximum: int) -> int | None:
 
 
 def kill_reason(limit: int, maximum: int) -> str:
-    """Returns the reason of the kill for people. If the limit cannot be raised, it includes the remedy."""
+    """Returns the reason for people why an instance ended that was killed at its memory limit (`limit`, in bytes). If
+    the limit is already at `maximum`, the text includes the remedy.
+    """
     if memory_after_kill(limit, maximum) is not None:
         return f"killed: out of memory at its limit of {size(limit)}"
     return f"killed: out of memory at its maximum of {size(limit)}; raise resources.max_memory or mend the app"

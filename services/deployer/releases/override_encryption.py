@@ -1,4 +1,6 @@
-"""Encrypts overrides for the store: the value of each variable and secret separately."""
+"""Encrypts overrides (settings of an environment that replace those of the manifest) for the store: the value of each
+variable and secret separately.
+"""
 
 import hashlib
 import hmac
@@ -29,8 +31,8 @@ class _Stored(BaseModel):
 
 
 class OverrideEncryption:
-    """Encrypts overrides with the first of `keys`, and decrypts them with any of them. Raises ValueError if there are
-    no keys.
+    """Encrypts the values in overrides with the first of `keys`, and decrypts them with any of the keys. Raises
+    ValueError if there are no keys.
     """
 
     def __init__(self, keys: Sequence[str]) -> None:
@@ -60,8 +62,8 @@ class OverrideEncryption:
         ).model_dump_json()
 
     def open(self, text: str) -> Override:
-        """Returns the override from JSON that `seal` made, with its `configuration` computed anew. If a value cannot be
-        decrypted, the stored `configuration` stays, so that no instance is replaced. Raises pydantic.ValidationError
+        """Returns the override from JSON that `seal` made, with its digest `configuration` computed anew. If a value
+        cannot be decrypted, the stored digest stays, so that no instance is replaced. Raises pydantic.ValidationError
         for any other text.
         """
         stored = _Stored.model_validate_json(text)

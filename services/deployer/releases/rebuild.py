@@ -24,7 +24,7 @@ class Rebuild(BaseModel):
     tries: int = 0
     """Number of tries that failed."""
     failure: str = ""
-    """Says why the last try failed, or what the next one waits for; empty before that."""
+    """Says why the last try failed, or what the next one waits for; empty if there is neither."""
 
     @property
     def problem(self) -> str:
@@ -45,7 +45,7 @@ def asked(rebuild: Rebuild, build: str) -> Rebuild:
 
 
 def postponed(rebuild: Rebuild, waits_for: str) -> Rebuild:
-    """Returns the rebuild with the text `waits_for`, because the build service could not be asked yet."""
+    """Returns the rebuild with the reason `waits_for` for people, because the build service could not be asked yet."""
     return rebuild.model_copy(update={"failure": waits_for})
 
 

@@ -58,16 +58,16 @@ class Release(BaseModel):
     instances_made: int = 0
     strategy: Literal["start-first", "stop-first"] = "start-first"
     drain_old_at: datetime | None = Field(None, alias="room_at")
-    """Time from which a stop-first release drains the old instances, before it starts its own. If it fails before
-    `switched_at`, the live release is started again. None for start-first.
+    """Time from which a stop-first release drains the old instances, before it starts its own. If the release fails
+    before `switched_at`, the live release is started again. None for start-first.
     """
     down_from: datetime | None = None
     """Start of the downtime of a stop-first release; None if there was none."""
     down_s: float | None = None
     """Length of the downtime in seconds; None until an instance gets visitors again."""
     raised_from: int | None = None
-    """Memory limit of the override, in bytes, before the release raised it to `raised_to`; None if the override had
-    none.
+    """Memory limit of the environment's override, in bytes, before the release raised it to `raised_to`; None if the
+    override had none.
     """
     raised_to: int | None = None
     switched_at: datetime | None = None
@@ -88,7 +88,7 @@ class Release(BaseModel):
     available.
     """
     away_s: float = 0
-    """Seconds that have not counted before `away_since`, in all."""
+    """Total of the earlier times, before `away_since`, that did not count, in seconds."""
     superseded_by: str | None = None
     platform_fault: bool = False
     """True if the release failed because a part of the platform was unavailable."""
@@ -151,7 +151,9 @@ def view(release: Release, now: datetime, *, unchanged: bool = False) -> Release
 
 
 def waited_s(release: Release, now: datetime) -> float:
-    """Returns the seconds that the release has waited for its instances, without the time that does not count."""
+    """Returns the seconds that the release has waited for its instances, without the time in which a part of the
+    platform was unavailable.
+    """
     if release.clock_from is None:
         return 0.0
     return max(0.0, ((release.away_since or now) - release.clock_from).total_seconds())
@@ -164,7 +166,9 @@ def away_s(release: Release, now: datetime) -> float:
 
 
 def with_credit(release: Release, seconds: float, now: datetime) -> Release:
-    """Returns the release with the last `seconds` of its wait not counted. From `now` on, its wait counts again."""
+    """Returns the release with the last `seconds` taken off the time that it has waited for its instances. From `now`
+    on, time counts again.
+    """
     since, clock_from = now - timedelta(seconds=seconds), release.clock_from or now
     clock_from += now - max(since, clock_from)
     update = {"clock_from": clock_from, "away_since": None, "away_s": release.away_s + seconds}
@@ -178,7 +182,8 @@ def is_same(release: Release, commit: str, digest: str) -> bool:
 
 def rollback_target(releases: Sequence[Release], live: Release | None) -> Release | None:
     """Returns the newest release that was live, was retired, and ran another commit or artifact than `live`; None if
-    there is none. A release whose artifact was rebuilt does not count. `releases` must be sorted newest first.
+    there is none. A release whose artifact had to be built again does not count. `releases` must be sorted newest
+    first.
     """
     for release in releases:
         was_well = release.state is S.RETIRED and release.live_at is not None and release.rebuild is None
@@ -198,8 +203,9 @@ def kept(releases: Sequence[Release], count: int) -> list[Release]:
 
 def expired(releases: Sequence[Release], records: int, count: int, in_use: Collection[str]) -> list[Release]:
     """Returns the releases whose records retention deletes. It keeps the newest `records`, those whose artifacts are
-    kept (see `kept`, with `count`), those with instances (`in_use` holds their ids), the target of a rollback, and the
-    newest one with a rollout, which may be active. `releases` holds those of one environment, newest first.
+    kept (not ended, the newest `count`, and the newest `count` that were live), those with instances (`in_use` holds
+    their ids), the target of a rollback, and the newest one with a rollout, which may be active. `releases` holds those
+    of one environment, newest first.
     """
     live = next((release for release in releases if release.state is S.LIVE), None)
     with_rollout = next((release for release in releases if release.rollout_opened), None)
@@ -209,9 +215,9 @@ def expired(releases: Sequence[Release], records: int, count: int, in_use: Colle
 
 
 def needed_artifacts(releases: Sequence[Release], count: int, in_use: Collection[str]) -> list[Artifact]:
-    """Returns the artifacts that retention must not delete: those of the releases that it keeps, and those of the
-    releases that have instances, whose ids `in_use` holds. `releases` holds those of one environment, newest first;
-    `count` is the number of releases to keep (see `kept`).
+    """Returns the artifacts that retention must not delete: those of the releases that have not ended, of the newest
+    `count` releases, of the newest `count` that were live, and of those that have instances (`in_use` holds their ids).
+    `releases` holds those of one environment, newest first.
     """
     by_id = {release.id for release in kept(releases, count)} | set(in_use)
     return [release.artifact for release in releases if release.id in by_id]
@@ -225,7 +231,9 @@ def leading(releases: Iterable[Release]) -> Release | None:
 
 
 def unneeded_folders(by_environment: Sequence[Sequence[Release]], needed: Collection[Artifact]) -> set[str]:
-    """Returns the `ref` of the artifact folders of an app's releases, except those in `needed`."""
+    """Returns the paths, relative to the platform's data folder, of the artifact folders that an app's releases use,
+    except those of artifacts in `needed`. `by_environment` holds the releases of each environment of the app.
+    """
     artifacts = [release.artifact for releases in by_environment for release in releases]
     folders = {artifact.ref for artifact in artifacts if artifact.kind == "directory"}
     return folders - {artifact.ref for artifact in needed}

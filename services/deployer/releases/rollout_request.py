@@ -1,4 +1,6 @@
-"""Makes the request that opens a canary's rollout, with the key that forces the canary. Pure."""
+"""Makes the request that opens a canary's rollout, with the override key: a request with this key in the header
+`x-canary` is sent to the canary. Pure.
+"""
 
 import re
 
@@ -12,8 +14,9 @@ RULE = "16 to 200 printable ASCII characters without spaces"
 
 
 def rollout_request(release: Release, override: Override) -> RolloutRequest:
-    """Returns the request to the proxy. `weight` is for a proxy of an earlier version. Raises KeyError if the secret
-    that is the key is not there (`key_fault`): without a key, everybody could force the canary.
+    """Returns the request to the proxy. Its field `weight` is for a proxy of an earlier version. Raises KeyError if the
+    manifest names a secret as the override key and that secret is not set: without a key, everybody could have their
+    requests sent to the canary. (`key_fault` checks this before.)
     """
     canary = release.manifest.canary
     key = override.secrets[canary.override].value.get_secret_value() if canary.override is not None else ""
@@ -27,8 +30,8 @@ def rollout_request(release: Release, override: Override) -> RolloutRequest:
 
 
 def key_fault(release: Release, override: Override) -> str:
-    """Returns the reason why the release, a canary, has no usable value of the secret that its manifest names in
-    `canary.override`, with the remedy; empty if it has one, or needs none.
+    """Returns the reason why a canary release has no usable override key (the value of the secret that
+    `canary.override` in its manifest names), with the remedy; empty if it has one, or needs none.
     """
     name = release.manifest.canary.override
     if name is None or release.environment is not Environment.CANARY:

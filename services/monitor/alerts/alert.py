@@ -52,8 +52,8 @@ ABORT_TABLE: Table[AbortState] = {
 class Alert(View):
     """Describes an alert of one rule about one release, or about a problem of the platform. In the latter case, `rule`
     names the problem, `app` and `release` are empty, and `environment` is null. `metric`, `value`, `threshold` and
-    `seen` belong to the reading because of which the alert became pending or fired. `abort` is null if it requests no
-    abort; `abort_reason` and `abort_at` are the reason and time of the state in `abort`.
+    `seen` belong to the measurement because of which the alert became pending or fired. `abort` is null if the alert
+    requests no abort; `abort_reason` and `abort_at` are the reason and time of the state in `abort`.
     """
 
     id: str
@@ -111,15 +111,18 @@ def new_alert(rule: Rule, app: str, environment: Environment, release: str, now:
 
 
 def new_platform_alert(name: str, rule: str, service: str, now: datetime) -> Alert:
-    """Returns an inactive alert about the platform, with the id `name`."""
+    """Returns an inactive alert about a problem of the platform. `name` is the alert's id, `rule` the kind of problem
+    that it is.
+    """
     about = {"rule": rule, "app": "", "environment": None, "release": "", "service": service}
     return Alert(id=name, state=AlertState.INACTIVE, reason="", since=now, active_at=now, **about)
 
 
 def next_alert(alert: Alert, breaching: bool | None, rule: Rule, now: datetime, reading: Reading) -> Alert:
-    """Returns the alert after one more reading; unchanged if `breaching` is None (no data). A pending alert fires once
-    the breach has lasted `rule.for_s` seconds. A firing alert resolves after `rule.keep_firing_for_s` seconds without a
-    breach. (Prometheus does the same, in rules/alerting.go.)
+    """Returns the alert after one more reading (the value of the rule's metric). `breaching` says whether the reading
+    breaches the rule; if it is None (no data), the alert stays unchanged. A pending alert fires once the breach has
+    lasted `rule.for_s` seconds. A firing alert resolves after `rule.keep_firing_for_s` seconds without a breach.
+    (Prometheus does the same, in rules/alerting.go.)
     """
     if breaching is None:
         return alert
@@ -145,8 +148,8 @@ def _calmer(alert: Alert, rule: Rule, now: datetime, reading: Reading) -> Alert:
 
 
 def end(alert: Alert, now: datetime, reason: str) -> Alert:
-    """Returns the open alert in the state `gone`. `reason` says what has ended: the release, the rollout or the
-    rule.
+    """Returns the alert, which is pending or firing, in the state `gone`. `reason` says what has ended: the release,
+    the rollout or the rule.
     """
     return _moved(alert, AlertState.GONE, now, reason)
 

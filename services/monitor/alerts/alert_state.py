@@ -28,7 +28,9 @@ FIRST_LOAD_S = 2.0
 
 
 class ActiveAlerts:
-    """Holds rules and alerts. Only changes of rules, the first `load()`, and `flush()` wait for Redis."""
+    """Holds alert rules and alerts in memory, and stores changes of alerts later, in `flush()`. Only changes of rules,
+    `flush()` and the first `load()` wait for Redis; the other methods use the memory alone.
+    """
 
     def __init__(self, store: AlertStore) -> None:
         self._store = store
@@ -36,7 +38,7 @@ class ActiveAlerts:
         self._in_order = _in_order(self._rules)
         self._alerts: dict[str, Alert] = {}
         self._open: dict[tuple[str, Environment | None], dict[str, Alert]] = {}
-        """The pending and firing ones of `_alerts`, by app and environment."""
+        """App and environment → id → alert, of the pending and firing alerts in `_alerts`."""
         self._unsaved: set[str] = set()
         self._events: list[Event] = []
         self._loaded = False
@@ -88,7 +90,9 @@ class ActiveAlerts:
     def apply(
         self, app: str, environment: Environment, release: str, rule: Rule, reading: Reading, now: datetime
     ) -> bool:
-        """Applies one reading to the alert of the rule about the release; returns True if the alert changed."""
+        """Updates the alert of the rule about the release by one reading (the value of the rule's metric). Returns True
+        if the alert changed.
+        """
         before = self._alerts.get(alert_id(rule, release))
         breaching = is_breaching(rule, reading, firing=before is not None and before.state == AlertState.FIRING)
         if not breaching and (before is None or before.state not in OPEN):
@@ -101,8 +105,9 @@ class ActiveAlerts:
     def apply_to_platform(
         self, name: str, rule: Rule, service: str, breaching: bool | None, reason: str, now: datetime
     ) -> bool:
-        """Applies one reading to the alert `name` about the platform: True if the problem is there, None if that is
-        not known. Only the name and the durations of `rule` count. Returns True if the alert changed.
+        """Updates the alert with the id `name`, about a problem of the platform. `breaching` is True if the problem is
+        there, False if not, None if that is not known. Of `rule`, only the name and the durations are used. Returns
+        True if the alert changed.
         """
         before = self._alerts.get(name)
         if not breaching and (before is None or before.state not in OPEN):
@@ -116,8 +121,9 @@ class ActiveAlerts:
     def end_others(
         self, app: str, environment: Environment, releases: Container[str] | None, now: datetime, reason: str
     ) -> bool:
-        """Ends those open alerts of the app's environment whose rule no longer applies and, unless `releases` is None,
-        with `reason` those about releases that are not in it. Returns True if any was ended.
+        """Ends open alerts of the app's environment: those whose rule no longer applies and, unless `releases` is None,
+        those about a release that is not in `releases`. `reason` says why the latter end. Returns True if any alert was
+        ended.
         """
         ended = False
         for alert in list(self._open.get((app, environment), {}).values()):
@@ -200,8 +206,8 @@ class ActiveAlerts:
         self._loaded = True
 
     async def load_if_possible(self) -> None:
-        """Calls `load()` before the first reading, once and for at most 2 s. If that fails, there are no earlier alerts
-        for now.
+        """Calls `load()` once, before the first reading, for at most 2 s. If that fails, goes on without earlier alerts
+        until `flush()` has loaded them.
         """
         if not self._tried:
             self._tried = True

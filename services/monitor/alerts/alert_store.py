@@ -29,8 +29,8 @@ class AlertStore:
         self._redis = redis
 
     async def load(self) -> tuple[list[Rule], list[Alert]]:
-        """Returns all rules and alerts. An entry that cannot be parsed is logged and left out. No alert has a time that
-        lies ahead.
+        """Returns all rules and alerts. An entry that cannot be parsed is logged and left out. Times of alerts that lie
+        in the future, since the clock was set back, are set to the present.
         """
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.hvals(RULES)

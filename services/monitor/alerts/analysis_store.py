@@ -10,8 +10,8 @@ KEPT_S = 30 * 86_400
 
 
 class AnalysisStore:
-    """Stores the analysis of each rollout as JSON under `monitor:analysis:<release>`, until 30 days after the last
-    change. Methods raise `redis.RedisError` if Redis does not answer.
+    """Stores the state of each rollout's canary analysis as JSON under `monitor:analysis:<release>`, until 30 days
+    after the last change. Methods raise `redis.RedisError` if Redis does not answer.
     """
 
     def __init__(self, redis: Redis) -> None:

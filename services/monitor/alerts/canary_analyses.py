@@ -1,4 +1,6 @@
-"""Keeps one judge for each open rollout, and feeds it with the differences of the proxy's counters."""
+"""Keeps one judge for each open rollout. A judge compares the canary's requests with production's; it gets the requests
+that the proxy has counted since the last reading of its counters.
+"""
 
 import logging
 from collections.abc import Callable, Collection, Sequence
@@ -30,7 +32,9 @@ WARM_UP = timedelta(seconds=Margins().warm_up_s)
 
 @dataclass
 class CanaryAnalysis:
-    """Holds the canary analysis of one open rollout."""
+    """Holds the canary analysis of one open rollout: the judge, which compares the canary's requests with production's,
+    and the proxy's counters that the judge has got so far.
+    """
 
     app: str
     release: str
@@ -38,20 +42,24 @@ class CanaryAnalysis:
     since: datetime
     """Time at which the rollout was opened."""
     counters: JudgedCounters = field(repr=False)
-    """The proxy's counters at the end of the last window, with which the next ones are compared."""
+    """The proxy's counters at the last reading. At the next one, the judge gets the difference (a window)."""
     step: int
-    """Number of the step of the last window."""
+    """Number of the rollout's step, from 0, to which the last requests belong that the judge got."""
     last_window_at: datetime | None = None
-    """Time of the reading that ended the last window; None before the first one. A proxy that gives no figures does not
-    advance it.
+    """Time of the last reading of the proxy's counters; None before the first one. While the proxy gives no figures, it
+    stays the same.
     """
     judged: JudgedTraffic | None = None
-    """The proxy's counters at the end of the last window, also of what was left out."""
+    """The proxy's complete figures at the last reading: errors by kind, and also the requests that do not count in the
+    comparison, by reason.
+    """
     saved_at: datetime | None = field(default=None, repr=False)
     _verdict: CanaryVerdict | None = field(default=None, repr=False)
 
     def verdict(self) -> CanaryVerdict:
-        """Returns the judge's verdict after the last window, which is computed once a window."""
+        """Returns the judge's verdict (pass, fail or inconclusive) by the newest figures. It is computed only once for
+        the same figures.
+        """
         if self._verdict is None or self.judge.failed:
             self._verdict = self.judge.verdict()
         return self._verdict
@@ -61,8 +69,9 @@ class CanaryAnalysis:
         self._verdict = None
 
     def evidence(self) -> dict[str, JsonValue]:
-        """Returns the evidence of an abort: the verdict with its harms, counts and times, the step, and what was left
-        out. It is a few KiB long.
+        """Returns the evidence that is stored with an aborted rollout, a few KiB: the verdict with the size of each
+        harm and all counts, the step and times of the rollout, errors by kind, and the number of requests that did not
+        count in the comparison, by reason.
         """
         judged = self.judged
         left_out = {} if judged is None else judged.model_dump(mode="json", exclude={"tracks", "release"})
@@ -78,12 +87,16 @@ class CanaryAnalysis:
 
 
 WindowObserver = Callable[[CanaryAnalysis, JudgedWindow], None]
-"""Function that is called after each window was added to the analysis. It must not wait; an exception is logged."""
+"""Function that is called after a window, the requests between two readings of the proxy's counters, was added to the
+analysis. It must not wait; an exception is logged.
+"""
 
 
 class CanaryAnalyses:
-    """Makes windows from the proxy's counters and gives them to the judges. `observers` are told of each window. Only
-    `load_wanted` and `flush` wait for Redis; `wake` is called when something is to be loaded.
+    """Holds one analysis for each open rollout. Gives each judge windows, which are the requests between two readings
+    of the proxy's counters, and then calls `observers`. Only `load_wanted`, `flush` and `forget` wait for Redis. `wake`
+    starts the loop that calls `load_wanted`. `own_failure` returns why a release failed a check of its app's own, or
+    None.
     """
 
     def __init__(
@@ -102,20 +115,23 @@ class CanaryAnalyses:
         self._started_at = clock()
         self._open: dict[str, CanaryAnalysis] = {}
         self._wanted: dict[str, datetime] = {}
-        """Release → time since which its stored analysis is waited for."""
+        """Release → time at which its stored analysis was first asked for; `load_wanted` then reads it."""
         self._loaded: dict[str, dict[str, Any] | None] = {}
-        """Release → its stored analysis."""
+        """Release → its stored analysis, not used yet; None if the store has none."""
         self._broken: set[str] = set()
         """Releases whose analysis has raised an error, which was logged."""
 
     def of(self, app: str) -> CanaryAnalysis | None:
-        """Returns the analysis of the app's open rollout; None if there is none, or no window of it yet."""
+        """Returns the analysis of the app's open rollout; None if there is no open rollout, or if the proxy has given
+        no figures of it yet.
+        """
         return self._open.get(app)
 
     def record(self, rollout: RolloutView, traffic: TrafficView | None, joined_at: datetime | None) -> None:
-        """Adds the window that the proxy's counters end, unless they have none of this rollout: no figures are no
-        window. `joined_at` is the time at which the newest instance of the canary became ready. Never waits. An error
-        of the analysis is logged once, and counts as no figures.
+        """Adds the requests that the proxy has counted since the last reading to the rollout's analysis. Does nothing
+        if `traffic` has no figures of this rollout. `joined_at` is the time at which the newest instance of the canary
+        became ready; latencies do not count for 30 s after it. Never waits. An error of the analysis is logged once,
+        and the reading is skipped.
         """
         try:
             self._record(rollout, traffic, joined_at)
@@ -147,8 +163,8 @@ class CanaryAnalyses:
                 log.exception("a window of %s could not be passed on", analysis.release)
 
     def reading(self, app: str, release: str) -> Reading:
-        """Returns 1 if the canary has failed, by its requests or by a check of its app's own; else 0. The value is None
-        if there were no figures in the last 10 s.
+        """Returns a reading for alert rules. Its value is 1 if the canary has failed, by its requests or by a check of
+        its app's own, else 0. The value is None if there were no figures in the last 10 s.
         """
         analysis, now = self._open.get(app), self._clock()
         if (failure := self._own_failure(release)) is not None:
@@ -168,13 +184,14 @@ class CanaryAnalyses:
             self._broken.discard(ended.release)
 
     def keep(self, apps: Collection[str]) -> None:
-        """Forgets the analyses of all other apps."""
+        """Forgets the analyses of all apps that are not in `apps`."""
         for app in self._open.keys() - set(apps):
             self.end(app)
 
     def _begin(self, rollout: RolloutView, judged: JudgedTraffic, now: datetime) -> CanaryAnalysis | None:
-        """Returns the analysis of a rollout that is seen for the first time: the stored one, or a new one. Returns None
-        while it is not known whether one is stored, for 2 s at most: the counters lose nothing in that time.
+        """Returns the analysis of a rollout of which this process has none: the one that an earlier process has stored,
+        or a new one. Returns None while the store has not answered, for 2 s at most. The requests of these 2 s still
+        count, since the proxy's counters go on.
         """
         release, opened_at = judged.release, rollout.opened_at
         if opened_at is None or opened_at < self._started_at:
@@ -193,15 +210,17 @@ class CanaryAnalyses:
     # --- Redis
 
     async def load_wanted(self) -> None:
-        """Reads the stored analyses that `record` waits for. Raises RedisError."""
+        """Reads the stored analyses of rollouts that are older than this process and that `record` waits for. Raises
+        RedisError.
+        """
         self._wanted = {release: at for release, at in self._wanted.items() if self._clock() - at < FIGURES_COUNT_FOR}
         self._loaded = {release: stored for release, stored in self._loaded.items() if release in self._wanted}
         for release in self._wanted.keys() - self._loaded.keys():
             self._loaded[release] = await self._store.load(release)
 
     async def flush(self) -> None:
-        """Stores the analyses that have a window since they were last stored, each every 5 s. Raises RedisError; the
-        next call then stores them.
+        """Stores each open analysis that has figures, at most every 5 s. Raises RedisError; the next call then stores
+        them.
         """
         now = self._clock()
         due = [each for each in self._open.values() if each.saved_at is None or now - each.saved_at >= SAVED_EVERY]
@@ -227,7 +246,7 @@ def _stored(analysis: CanaryAnalysis) -> dict[str, JsonValue]:
 
 
 def _restored(stored: dict[str, Any], app: str, release: str) -> CanaryAnalysis | None:
-    """Returns the stored analysis; None if another version wrote it, in a form that cannot be read any more."""
+    """Returns the stored analysis; None if it cannot be read, because another version of the monitor wrote it."""
     try:
         return CanaryAnalysis(
             app=app,

@@ -34,9 +34,9 @@ AT_ONCE = 20  # apps that are evaluated before other loops, such as the one that
 
 
 class Evaluator:
-    """Evaluates alert rules with figures of deployer and proxy, and updates the alerts. Only its first step waits for
-    Redis. `wake` is called when an alert has changed, so that an abort that it requests is sent and the alert is
-    stored.
+    """Evaluates alert rules with figures of deployer and proxy, and updates the alerts. Only the first call of `step`
+    waits for Redis, for a few seconds at most. `wake` is called when an alert has changed, so that an abort that it
+    requests is sent and the alert is stored.
     """
 
     def __init__(
@@ -65,8 +65,8 @@ class Evaluator:
         self._change_expected_at: datetime | None = None
 
     async def step(self) -> None:
-        """Evaluates the rules once, for the apps that have a canary or were never evaluated; every 2 s for all apps. If
-        the registry is empty, no alert is ended because of that.
+        """Evaluates the rules once: for the apps that have a canary or were never evaluated, and every 2 s for all
+        apps. An empty registry of instances ends no alert.
         """
         await self._alerts.load_if_possible()
         await self._inventory.load_if_possible()
@@ -85,16 +85,16 @@ class Evaluator:
             await self._evaluate_all(due, with_canary)
 
     def expect_change(self) -> None:
-        """Makes the next steps read the registry, for 2 s. It is called after an event about an instance, a release or
-        a rollout, because the registry may change a moment after the event.
+        """Makes each call of `step` within the next 2 s read the registry of instances. It is called after an event
+        about an instance, a release or a rollout, because the registry may change a moment after the event.
         """
         self._change_expected_at = self._clock()
 
     async def on_ill_instance(self, event: Event, environment: Environment, release: str, reason: str) -> None:
         """Evaluates the health rules at once, after the event that an instance of the release is unhealthy or has
-        failed. If it is a canary's, the registry is read, since production may be ill, too. Does nothing if the release
-        neither has an active rollout nor is live. Raises Unavailable if the proxy does not tell whether it has one; the
-        event must then be handled again.
+        failed. For a canary, reads the registry first, since production may be ill, too. Does nothing if the release is
+        neither live in production nor in an active rollout. Raises Unavailable if the proxy does not say whether it is
+        in one; the event must then be handled again.
         """
         if environment == Environment.PRODUCTION:
             self._inventory.canary_health.note_production(event.id, event.at)
@@ -113,8 +113,9 @@ class Evaluator:
         self._apply(event.app, environment, release, readings)
 
     async def on_artifact(self, app: str, environment: Environment, release: str, reason: str, *, lost: bool) -> None:
-        """Applies the rule about artifacts after the event that the artifact of a live release is lost, or was found.
-        Does nothing, and raises Unavailable, as `on_ill_instance` does.
+        """Applies the rule about lost artifacts, after the event that the artifact of a live release is lost (`lost`)
+        or was found again. Does nothing if the release is neither live in production nor in an active rollout. Raises
+        Unavailable if the proxy does not say whether it is in one; the event must then be handled again.
         """
         if environment == Environment.PRODUCTION:
             self._inventory.remember(app, release)
@@ -131,8 +132,8 @@ class Evaluator:
         return self._figures.current_release(app) == release
 
     def excuse(self, instance: str) -> None:
-        """Excludes the instance from the health check for a time: it was killed at its memory limit, and the limit can
-        still be raised.
+        """Excludes the instance from the health rules for 10 minutes: it was killed at its memory limit, and the limit
+        can still be raised.
         """
         self._inventory.excuse(instance, self._clock())
 
@@ -154,10 +155,10 @@ class Evaluator:
         return self._inventory.with_canary() | self._figures.with_canary() | alerted
 
     async def _find_instances(self) -> None:
-        """Reads the registry: in every step while there is a canary or the deployer does not answer, otherwise every 2
-        s and after an event. If it does not answer, the last instances are kept and their health is unknown. After a
-        restart of the monitor, the release of an open production alert counts as live until the registry names another
-        one.
+        """Reads the deployer's registry of instances: in every step while there is a canary or the deployer does not
+        answer, otherwise every 2 s and after an event. If the deployer does not answer, the last instances are kept and
+        their health is unknown. After a restart of the monitor, the release of an open production alert counts as live
+        until the registry names another one.
         """
         for alert in sorted(self._alerts.open_alerts(), key=lambda alert: alert.since, reverse=True):
             if alert.environment == Environment.PRODUCTION:
@@ -254,5 +255,7 @@ def _compared(rule: Rule, readings: Mapping[Metric, Callable[[], Reading]], prod
 
 
 def _just_now(at: datetime | None, now: datetime) -> bool:
-    """Returns True if `at` and `now` differ by less than 2 s; `at` is far after `now` if the clock was set back."""
+    """Returns True if `at` and `now` differ by less than 2 s, in either direction: after the clock was set back, `at`
+    lies in the future.
+    """
     return at is not None and abs(now - at) < PRODUCTION_INTERVAL

@@ -1,4 +1,4 @@
-"""Makes windows of the canary analysis from successive readings of the proxy's counters. Pure."""
+"""Computes windows for the canary analysis: the requests between two readings of the proxy's counters. Pure."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -13,7 +13,9 @@ SHORTEST_S = 0.001  # of a window, if the clock was set back
 
 
 class JudgedTrackCounters(View):
-    """Holds one track's counters. `latency` has the number of requests of each bucket."""
+    """Holds the proxy's counters of one track (production or canary). `latency` has the number of requests in each
+    latency bucket, not cumulative.
+    """
 
     requests: int = 0
     errors: int = 0
@@ -24,8 +26,10 @@ class JudgedTrackCounters(View):
 
 
 class JudgedCounters(View):
-    """Holds the counters of both tracks since the proxy last began to count at 0 (`epoch`), as they were read at `at`.
-    `at_s` is the same time in seconds since the rollout was opened.
+    """Holds the proxy's counters of both tracks (production and canary) since the proxy last began to count at 0, which
+    `epoch` identifies. They were read at `at`; `at_s` is the same time in seconds since the rollout was opened. `step`
+    and `weight` are the rollout's step, from 0, and the canary's share in percent at that time; `le_ms` holds the upper
+    bounds of the latency buckets.
     """
 
     epoch: str = ""
@@ -37,7 +41,7 @@ class JudgedCounters(View):
     tracks: dict[Track, JudgedTrackCounters] = Field({})
 
     def following(self, epoch: str, judged: JudgedTraffic, step: int, now: datetime) -> "JudgedCounters":
-        """Returns the counters that were read at `now`, after these."""
+        """Returns the counters `judged`, which were read from the proxy at `now`, as the successors of these."""
         return JudgedCounters(
             epoch=epoch,
             at=now,
@@ -64,9 +68,10 @@ def _counters(counts: JudgedTrack) -> JudgedTrackCounters:
 def window_between(
     before: JudgedCounters, after: JudgedCounters, le_ms: Sequence[float | None], *, warming: bool
 ) -> JudgedWindow:
-    """Returns the requests between two readings. If the proxy has begun to count again in between, these are all that
-    it has counted since. What was counted while the step changed belongs to the earlier step. Latencies in other
-    buckets than `le_ms` are left out.
+    """Returns the requests between the readings `before` and `after`. If the proxy has begun to count at 0 in between,
+    these are all that it has counted since. If the rollout's step has changed in between, all of them belong to the
+    earlier step. Latencies that were counted in other buckets than `le_ms` are left out. `warming` is True if an
+    instance of the canary is new.
     """
     step_of = before if before.tracks else after
     earlier = before.tracks if before.epoch == after.epoch else {}

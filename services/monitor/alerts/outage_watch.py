@@ -18,9 +18,9 @@ AT_A_TIME = 8
 
 
 class OutageWatch:
-    """Compares, for each app whose production has no ready instance, the release that the monitor takes for live with
-    the deployer's. Events report changes earlier, but one may be lost. Alerts are ended only if the deployer says that
-    the release is not live any more, or that people stopped the app; missing data end none.
+    """Asks the deployer about each app whose production has no ready instance: which release is live, and why none is
+    ready. Ends alerts only if the deployer says that their release is not live any more, or that people stopped the
+    app; missing data end none. Events report such changes earlier, but one may be lost.
     """
 
     def __init__(
@@ -81,8 +81,8 @@ class OutageWatch:
 
 
 def _words(instances: Sequence[Mapping[str, Any]]) -> str:
-    """Returns the states of the instances with their reasons, which the registry lacks; empty if there are no
-    instances.
+    """Returns a sentence with the states of the instances and their reasons, which the registry lacks; empty if there
+    are no instances.
     """
     reasons = ((each, f" ({each['reason']})" if each.get("reason") else "") for each in instances)
     return ", ".join(f"{each['id']} is {each['state']}{reason}" for each, reason in reasons)

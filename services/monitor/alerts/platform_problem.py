@@ -17,7 +17,9 @@ FIRES_AFTER_S = 15.0
 
 @dataclass(frozen=True)
 class PlatformProblem:
-    """Describes a problem of the platform. `service` is the service that has it; empty for a dependency of services."""
+    """Describes a problem of the platform. `service` is the service that has it; empty if the problem is of something
+    that services depend on, such as Redis. `rule` is the kind of problem, by which people see and silence its alert.
+    """
 
     rule: str
     service: str
@@ -30,18 +32,18 @@ class PlatformProblem:
 
 
 def durations(problem: PlatformProblem) -> Rule:
-    """Returns a rule with the time for which the problem must last before its alert fires. Only the rule's name and
-    this time are used.
+    """Returns a rule with the time for which the problem must last before its alert fires: 30 s for a problem of a
+    service, else 15 s. Only the rule's name and this time are used.
     """
     for_s = SERVICE_FIRES_AFTER_S if problem.service else FIRES_AFTER_S
     return Rule(name=problem.rule, metric=Metric.HEALTH, threshold=1, for_s=for_s)
 
 
 def problems_of(answers: Mapping[str, Readiness | str]) -> list[PlatformProblem]:
-    """Returns the problems in `answers`, which holds each service's answer, or the reason why it gave none. A
-    dependency that several services report is one problem. Two kinds of reports are left out, because another problem
-    explains them: a failed loop of a service that also reports something else, and a service that others cannot reach,
-    if its own answer is missing or reports a problem.
+    """Returns the platform's problems. `answers` holds service → its answer to `GET /ready`, or a text why it gave
+    none. What several services report, such as Redis, is one problem. A service is a problem if it gave no answer, or
+    if others cannot reach it although it answers that it is ready. A service's failed loops are a problem only if it
+    reports nothing else, because anything else explains them.
     """
     found = [PlatformProblem("service", name, why) for name, why in answers.items() if isinstance(why, str)]
     reported: dict[str, dict[str, str]] = {}  # dependency → service → text
@@ -64,8 +66,8 @@ def problems_of(answers: Mapping[str, Readiness | str]) -> list[PlatformProblem]
 
 
 def _joined(texts: Mapping[str, str]) -> str:
-    """Returns the texts of `texts` (service → text), each once, with its services. Texts that differ only in numbers
-    count as one.
+    """Returns the texts of `texts` (service → text) in one line, each after the services that gave it. Texts that
+    differ only in numbers count as one.
     """
     alike: dict[str, tuple[str, list[str]]] = {}
     for service, text in texts.items():

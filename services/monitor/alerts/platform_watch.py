@@ -17,8 +17,9 @@ HELD = timedelta(seconds=60)
 
 
 class PlatformWatch:
-    """Requests `/ready` from every service and updates the alerts. `holder` returns a text that names the process which
-    has a service's port, if that is not the service itself; `wake` is called when an alert has changed.
+    """Requests `/ready` from every service and updates the alerts about the platform. `holder` returns a text that
+    names the process which has a service's port, if that is not the service itself; `wake` is called when an alert has
+    changed.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class PlatformWatch:
 
     async def step(self) -> float | None:
         """Asks all services at the same time. The first call does nothing, because the services start together. An
-        alert fires once its problem has lasted long enough (`durations`), if no more than a minute passed between two
+        alert fires once its problem has lasted 30 s (of a service) or 15 s, if no more than a minute passed between two
         reports of it. It resolves after a minute without a report. Returns the seconds until the next step while there
         is a problem, else None.
         """

@@ -52,27 +52,27 @@ class ProxyFigures:
         return rollout.release if rollout is not None and rollout.state in CURRENT else None
 
     def window(self, app: str) -> Window:
-        """Returns the traffic of the last minutes."""
+        """Returns the app's traffic of the last 5 minutes; empty if there is none."""
         return self._windows.get(app, Window())
 
     def fresh(self, app: str) -> TrafficView | None:
-        """Returns the traffic that the last `read` got; None if it got none of this app."""
+        """Returns the app's traffic as the last call of `read` got it; None if that call got none."""
         return self._fresh.get(app)
 
     def with_canary(self) -> set[str]:
-        """Returns the apps that have a canary in a rollout or in the traffic."""
+        """Returns the apps that have a canary: in a rollout that is under way, or in the traffic."""
         under_way = {app for app, rollout in self._rollouts.items() if rollout.state in CURRENT}
         return under_way | {app for app, window in self._windows.items() if window.release(Track.CANARY)}
 
     def keep(self, apps: Collection[str]) -> None:
-        """Forgets all other apps."""
+        """Forgets all apps that are not in `apps`."""
         self._windows = {app: window for app, window in self._windows.items() if app in apps}
         self._rollouts = {app: rollout for app, rollout in self._rollouts.items() if app in apps}
         self._unanswered = {app: why for app, why in self._unanswered.items() if app in apps}
 
     async def read(self, apps: Collection[str], canaries: Sequence[str]) -> list[BaseException]:
-        """Reads the traffic of `apps`, and the rollouts of those of them that are in `canaries`. Returns the errors
-        other than a proxy that does not answer.
+        """Reads the traffic of `apps`, and the rollouts of those of them that are in `canaries`. If the proxy does not
+        answer, keeps its last answers and sets `problem`. Returns all other errors.
         """
         problems = await self._read_traffic(set(apps))
         told = {app: view.rollout for app, view in self._fresh.items() if view.rollout is not None}
@@ -88,8 +88,8 @@ class ProxyFigures:
         return [answer for answer in answers if isinstance(answer, BaseException)]
 
     async def read_rollout(self, app: str) -> str | None:
-        """Reads the app's rollout and returns None. If the proxy does not answer, keeps the last state and returns the
-        reason.
+        """Reads the app's rollout from the proxy and returns None. If the proxy does not answer, keeps the rollout as
+        it was and returns the reason.
         """
         try:
             answer = await self._proxy.get(f"/apps/{app}/rollout", timeout_s=CALL_S, repeatable=False)

@@ -1,4 +1,4 @@
-"""Defines how the reading of each metric is computed. A new metric gets a line here."""
+"""Defines how each metric is computed that alert rules compare with thresholds. A new metric gets a line here."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,12 +12,14 @@ from services.monitor.samples.sample_cache import SampleCache
 from shared.models import Environment, Track
 
 Readings = dict[Metric, Callable[[], Reading]]
-"""Metric → function that computes a release's reading. Only the functions of metrics that a rule uses are called."""
+"""Metric → function that computes its present value for a release. Only the functions of metrics that a rule uses are
+called.
+"""
 
 
 @dataclass(frozen=True)
 class ReadingSources:
-    """Holds the sources of one app's readings."""
+    """Holds what the metrics of one app are computed from: instances, samples of them, traffic and canary analyses."""
 
     inventory: Inventory
     samples: SampleCache
@@ -28,8 +30,8 @@ class ReadingSources:
 
 
 def canary_readings(of: ReadingSources, app: str, release: str) -> Readings:
-    """Returns the readings of the release `release`, which is the app's canary. Those of the errors and of the analysis
-    are comparisons with production already, as is that of the health.
+    """Returns metric → function that computes it for the release `release`, which is the app's canary. Analysis,
+    errors, latency (but not `LATENCY_MS`) and health already compare the canary with production.
     """
     return {
         Metric.ANALYSIS: lambda: of.analyses.reading(app, release),
@@ -40,7 +42,7 @@ def canary_readings(of: ReadingSources, app: str, release: str) -> Readings:
 
 
 def production_readings(of: ReadingSources, app: str, release: str) -> Readings:
-    """Returns the readings of the release `release`, which is live in the app's production."""
+    """Returns metric → function that computes it for the release `release`, which is live in the app's production."""
     return {
         Metric.ERROR_SHARE: lambda: of.window.stable_errors(release, of.now),
         Metric.LATENCY_MS: lambda: of.window.p95_ms(Track.STABLE, release, of.now, compared=False),
@@ -48,9 +50,9 @@ def production_readings(of: ReadingSources, app: str, release: str) -> Readings:
 
 
 def compared_readings(of: ReadingSources, app: str, canary: str) -> Readings:
-    """Returns production's readings over the same seconds, with which those of the canary `canary` are compared (see
-    `against_production`). A metric that is missing is not compared: its reading is a comparison already, or nothing is
-    known of production.
+    """Returns metric → function that computes it for production's live release, over the same seconds as for the canary
+    `canary`, so that a rule can compare both. Metrics that already compare a canary with production are missing. Empty
+    if no live release is known.
     """
     release = of.inventory.live(app)
     if release is None:
@@ -65,7 +67,7 @@ def compared_readings(of: ReadingSources, app: str, canary: str) -> Readings:
 
 
 def _instance_readings(of: ReadingSources, app: str, environment: Environment, release: str) -> Readings:
-    """Returns the readings that are measured at the release's instances."""
+    """Returns metric → function, for the metrics that are measured at the release's instances."""
     ready = of.inventory.ready_instances(app, environment, release)
     unknown = Reading(None, "the deployer does not answer")
     return {

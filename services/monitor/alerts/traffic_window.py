@@ -1,4 +1,6 @@
-"""Computes error shares and latencies of a release over a window, from the proxy's counters of both tracks."""
+"""Computes error shares and latencies of a release over the last seconds, from the proxy's counters of production and
+canary.
+"""
 
 from collections import deque
 from collections.abc import Mapping
@@ -33,13 +35,15 @@ SILENT = Reading(None, "the proxy gave no traffic figures")
 
 @dataclass(frozen=True)
 class Point:
-    """Holds the proxy's counters of an app's two tracks, read at `at`."""
+    """Holds the proxy's counters of an app's two tracks, production (`stable`) and canary, read at `at`."""
 
     at: datetime
     tracks: Mapping[Track, TrackTraffic]
-    """All requests of visitors."""
+    """Counters of all requests of visitors, by track."""
     compared: Mapping[Track, TrackTraffic]
-    """The requests that the canary analysis compares; the same as `tracks` if the proxy does not tell them apart."""
+    """Counters of the requests that the canary analysis compares; the same as `tracks` if the proxy does not count them
+    apart.
+    """
 
     def counts(self, track: Track, *, compared: bool) -> TrackTraffic:
         return (self.compared if compared else self.tracks)[track]
@@ -47,7 +51,9 @@ class Point:
 
 @dataclass(frozen=True)
 class TrafficReading:
-    """Holds the traffic of one track between two readings, which are `seconds` apart."""
+    """Holds the traffic of one track (production or canary) between two readings of the proxy's counters, which are
+    `seconds` apart.
+    """
 
     requests: int
     errors: int
@@ -65,7 +71,9 @@ class TrafficReading:
         return 0 < self.errors < ENOUGH_ERRORS and self.requests < ENOUGH_TO_COMPARE
 
     def figures(self, track: Track) -> dict[str, JsonValue]:
-        """Returns `<track>_requests`, `<track>_errors` and `seconds`, as evidence for an alert."""
+        """Returns `<track>_requests`, `<track>_errors` and `seconds`, as evidence for an alert; the track is `stable`
+        (production) or `canary`.
+        """
         return {f"{track}_requests": self.requests, f"{track}_errors": self.errors, "seconds": round(self.seconds, 1)}
 
 
@@ -80,7 +88,9 @@ class Window:
         self._read_at: datetime | None = None
 
     def add(self, traffic: TrafficView, now: datetime) -> None:
-        """Adds the counters that were read at `now`. Ignores them if one of the two tracks is missing."""
+        """Adds the counters that were read at `now`. Ignores them if one of the two tracks, production or canary, is
+        missing.
+        """
         if traffic.tracks.keys() != TRACKS:
             return
         judged = traffic.judged.release if traffic.judged else None
@@ -95,14 +105,14 @@ class Window:
         self._read_at = now
 
     def release(self, track: Track) -> str | None:
-        """Returns the release that the last reading found on the track; None if there was none."""
+        """Returns the release that the last reading found on the track (production or canary); None without one."""
         return self._epoch[1].get(track) if self._epoch else None
 
     def canary_errors(self, release: str, now: datetime) -> Reading:
-        """Returns the canary's share of failed requests over the last 10 s; if these had fewer than 20 requests, over
-        so much more time that there are 20. The value is 0 if stable also has 20 requests, and its share is at least
-        half as high or the difference may be chance. The value is None without a reading in the last 10 s, with fewer
-        than 20 requests, or with one or two errors among fewer than 100.
+        """Returns the canary's share of failed requests over the last 10 s, or over the longer time in which it had 20
+        requests. The value is 0 if production also has 20 requests, and its share is at least half as high or the
+        difference may be chance. The value is None without a reading of the counters in the last 10 s, with fewer than
+        20 requests of the canary, or with one or two errors among fewer than 100.
         """
         start = self._start(Track.CANARY, release, now, compared=True)
         if start is None:
@@ -118,9 +128,9 @@ class Window:
         return Reading(None if canary.too_few_errors else share, description, evidence)
 
     def stable_errors(self, release: str, now: datetime) -> Reading:
-        """Returns production's share of failed requests over the last 10 s; if these had fewer than 20 requests, over
-        so much more time that there are 20. The value is None without a reading in the last 10 s, with fewer than 20
-        requests, or with one or two errors among fewer than 100.
+        """Returns production's share of failed requests over the last 10 s, or over the longer time in which it had 20
+        requests. The value is None without a reading of the counters in the last 10 s, with fewer than 20 requests, or
+        with one or two errors among fewer than 100.
         """
         start = self._start(Track.STABLE, release, now, compared=False)
         if start is None:
@@ -132,9 +142,9 @@ class Window:
         return Reading(None if stable.too_few_errors else stable.errors / stable.requests, description, evidence)
 
     def slowness(self, release: str, now: datetime) -> Reading:
-        """Returns the canary's p95 latency as a multiple of stable's, over the last 30 s. The value is 1 if the canary
-        is less than 25 ms slower, or if the difference may be chance: if about one answer in twenty is slow, p95 varies
-        widely by itself. The value is None with fewer than 100 requests on either track.
+        """Returns the canary's p95 latency as a multiple of production's, over the last 30 s. The value is 1 if the
+        canary is less than 25 ms slower, or if the difference may be chance: if about one answer in twenty is slow, p95
+        varies widely by itself. The value is None if the canary or production had fewer than 100 requests.
         """
         start = self._latency_start(Track.CANARY, release, now)
         if start is None:
@@ -156,8 +166,8 @@ class Window:
         return Reading(canary_p95 / max(stable_p95, LEAST_MS) if is_slower else 1.0, description, evidence)
 
     def p95_ms(self, track: Track, release: str, now: datetime, *, compared: bool) -> Reading:
-        """Returns the p95 latency in milliseconds over the last 30 s, with `compared` of the requests that the canary
-        analysis compares. The value is None with fewer than 20 requests.
+        """Returns the release's p95 latency in milliseconds over the last 30 s; with `compared`, only of the requests
+        that the canary analysis compares. The value is None with fewer than 20 requests.
         """
         start = self._latency_start(track, release, now)
         if start is None:
@@ -170,7 +180,9 @@ class Window:
         return Reading(p95, description, {"requests": own.latency.total, "seconds": round(own.seconds, 1)})
 
     def _both_since(self, start: Point) -> tuple[TrafficReading, TrafficReading]:
-        """Returns the canary's and stable's traffic, of the requests that are compared."""
+        """Returns the canary's and production's traffic since `start`, of the requests that the canary analysis
+        compares.
+        """
         canary, stable = (self._traffic_since(each, start, compared=True) for each in (Track.CANARY, Track.STABLE))
         return canary, stable
 
@@ -185,7 +197,10 @@ class Window:
         )
 
     def _start(self, track: Track, release: str, now: datetime, *, compared: bool) -> Point | None:
-        """Returns the reading at which the time for errors begins (see `canary_errors`); None if there is none."""
+        """Returns the reading from which on errors are counted: that of 10 s ago, or an earlier one if the track has
+        had fewer than 20 requests since. None if the track's release is another one, or the last reading is older than
+        10 s.
+        """
         if not self._is_about(track, release, now):
             return None
         last = self._points[-1].counts(track, compared=compared).requests
@@ -222,15 +237,15 @@ def _compared(traffic: TrafficView) -> Mapping[Track, TrackTraffic]:
 
 
 def _surely_worse(canary: TrafficReading, stable: TrafficReading) -> bool:
-    """Returns True if the canary's share of errors is more than twice stable's, and exceeds it by too much to be
-    chance.
+    """Returns True if the canary's share of errors is more than twice production's (`stable`), and exceeds it by too
+    much to be chance.
     """
     share, stable_share = canary.errors / canary.requests, stable.errors / stable.requests
     return share > 2 * stable_share and excess_z(share, canary.requests, stable_share, stable.requests) >= SURE_Z
 
 
 def _surely_slower(canary: LatencyHistogram, stable: LatencyHistogram, stable_p95_ms: float) -> bool:
-    """Returns True if too many of the canary's answers are well above stable's p95 latency for that to be chance."""
+    """Returns True if more of the canary's answers are well above production's p95 latency than chance explains."""
     share, stable_share = (share_above(each, stable_p95_ms + SLOWER_MS / 2) for each in (canary, stable))
     return excess_z(share, canary.total, stable_share, stable.total) >= SURE_Z
 

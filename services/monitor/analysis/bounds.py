@@ -1,4 +1,4 @@
-"""Computes how large a harm may be: one-sided upper bounds with a confidence of 95 %."""
+"""Computes how much worse than production a canary may be: one-sided upper bounds with a confidence of 95 %."""
 
 import math
 
@@ -7,11 +7,15 @@ from services.monitor.analysis.sections import ReweightedErrors, ReweightedLaten
 
 Z95 = 1.645
 HEAPED = 0.7
-"""Share of a track's requests in one bucket from which on nothing is known about where in the bucket they are."""
+"""If more than this share of a track's requests is in one latency bucket, nothing is assumed about where in the bucket
+they are.
+"""
 
 
 def agresti_caffo(canary: float, canary_of: float, stable: float, stable_of: float) -> float:
-    """Returns the upper bound of the difference of two shares (Agresti and Caffo 2000)."""
+    """Returns the upper bound of the difference between the shares `canary / canary_of` and `stable / stable_of`
+    (Agresti and Caffo 2000).
+    """
     mine, others = canary_of + 2, stable_of + 2
     share, other = (canary + 1) / mine, (stable + 1) / others
     return share - other + Z95 * math.sqrt(share * (1 - share) / mine + other * (1 - other) / others)
@@ -24,9 +28,10 @@ def share_bound(errors: ReweightedErrors) -> float:
 def slow_down_bound(
     latency: ReweightedLatency, share: float, buckets: Buckets, design_effect: float = 1.0
 ) -> float | None:
-    """Returns the upper bound of the canary's slow-down at a quantile, 0.25 for 25 %; None if there are too few
-    requests. `design_effect` requests say as much as one would if all were independent. Each track's quantile has
-    Woodruff's interval (1952), and both are combined on the logarithmic scale (MOVER, Zou and Donner 2008).
+    """Returns the upper bound of the canary's slow-down at the quantile `share`, 0.25 for 25 %; None if there are too
+    few requests. `design_effect` is the number of requests that say as much as one independent request: those of one
+    visitor are alike. Each track's quantile has Woodruff's interval (1952), and both are combined on the logarithmic
+    scale (MOVER, Zou and Donner 2008).
     """
     spread = Z95 * math.sqrt(share * (1 - share) * design_effect)
     upper_share = share + spread / math.sqrt(latency.canary_of)

@@ -1,5 +1,5 @@
-"""Compares two tracks over strata, that is within short times only, so that what changes for both tracks at once is no
-difference between them. The sums can be taken apart again: a stratum that was added is taken away with `sign` -1.
+"""Compares the canary with production within strata, which are short slices of time, so that what changes for both at
+once is no difference between them. `sign` -1 takes a stratum away again that was added.
 """
 
 import math
@@ -11,7 +11,9 @@ NOTHING = 1e-9
 
 @dataclass
 class MantelHaenszel:
-    """Adds up the difference between two shares (Mantel and Haenszel 1959, Greenland and Robins 1985)."""
+    """Adds up, over slices of time, by how much the canary's share of errors exceeds production's (Mantel and Haenszel
+    1959, Greenland and Robins 1985).
+    """
 
     above: float = 0.0
     weight: float = 0.0
@@ -23,19 +25,25 @@ class MantelHaenszel:
             self.weight += sign * canary_of * stable_of / both
 
     def difference(self) -> float | None:
-        """Returns by how much the canary's share exceeds production's; None if no stratum has requests of both."""
+        """Returns by how much the canary's share exceeds production's; None if they never had requests at the same
+        time.
+        """
         return self.above / self.weight if self.weight > NOTHING else None
 
 
 @dataclass
 class VanElteren:
-    """Adds up van Elteren's test (1960): Wilcoxon's rank test of two samples, stratified."""
+    """Tests, over slices of time, whether the canary's latencies are higher than production's: van Elteren's test
+    (1960), which is Wilcoxon's rank test of two samples, stratified.
+    """
 
     score: float = 0.0
     variance: float = 0.0
 
     def add(self, canary: Sequence[int], stable: Sequence[int], sign: int = 1) -> None:
-        """Adds a stratum, from both tracks' histograms. Requests in one bucket are ties."""
+        """Adds a slice of time: the canary's and production's requests by latency bucket. Requests in one bucket are
+        ties.
+        """
         mine, others = sum(canary), sum(stable)
         both = mine + others
         if not mine or not others:
@@ -50,13 +58,15 @@ class VanElteren:
         self.variance += sign * mine * others / 12 * (both + 1 - ties / (both * (both - 1))) / (both + 1) ** 2
 
     def z(self) -> float:
-        """Returns by how many standard deviations the canary's ranks exceed what chance gives; above 0 is slower."""
+        """Returns by how many standard deviations the canary's latencies rank above what chance gives; below 0 is
+        faster.
+        """
         return self.score / math.sqrt(self.variance) if self.variance > NOTHING else 0.0
 
 
 def binomial_tail(successes: int, of: int, chance: float) -> float:
-    """Returns the probability of at least `successes` among `of`, each with the probability `chance`. Returns 1 if
-    `successes` is not above what is expected.
+    """Returns the probability of at least `successes` among `of` trials, each with the probability `chance`. Returns 1
+    if `successes` is not above what is expected.
     """
     if successes <= of * chance or not 0 < chance < 1:
         return 1.0

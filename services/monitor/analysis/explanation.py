@@ -1,4 +1,4 @@
-"""Says a verdict in a sentence for people."""
+"""Puts the verdict about a canary into a sentence for people."""
 
 from collections.abc import Mapping
 
@@ -12,7 +12,7 @@ from shared.models import Track
 
 
 def failed_because(lane: LaneName, effect: Effect) -> str:
-    """Returns the sentence of a canary that failed."""
+    """Returns the sentence about a canary that failed by the kind of harm `lane`, with the size of the harm."""
     total = effect.section.total
     when = effect.section.when
     if effect.quantile is not None:
@@ -36,7 +36,9 @@ def failed_because(lane: LaneName, effect: Effect) -> str:
 
 
 def passed_because(total: PairSums, margins: Margins, errors: float | None, latency: float | None) -> str:
-    """Returns the sentence of a canary that passed. `errors` and `latency` are the upper bounds of its harm."""
+    """Returns the sentence about a canary that passed. `errors` and `latency` are the upper bounds of its harm, as
+    fractions.
+    """
     slower = f"{_percent(latency)} or {_ms(margins.least_ms)} slower"
     return (
         f"no harm in {_requests(total.canary.requests)} to the canary: with a confidence of 95 % at most "
@@ -51,8 +53,9 @@ def open_because(
     bounds: Mapping[LaneName, float | None],
     against: Mapping[LaneName, float],
 ) -> str:
-    """Returns the sentence of a canary that neither passed nor failed. `against` is the capital of each lane whose harm
-    is large enough to abort.
+    """Returns the sentence about a canary that neither passed nor failed: it says what is still uncertain. `bounds`
+    holds kind of harm → its upper bound. `against` holds kind of harm → the evidence for it, of which 100 is certain; 0
+    if the harm is too small to abort.
     """
     total = sections.whole.total
     certain = [name for name, capital in against.items() if capital >= margins.certainty]

@@ -1,5 +1,5 @@
-"""Tests the whole rollout once, at its end. The lanes may be looked at all the time and pay for that with power; a
-test that is done once finds harm that they could not be certain of.
+"""Tests the whole rollout for harm once, at its end. The judge's lanes, each a test for one kind of harm, test in every
+window of a few seconds, which costs them statistical power. A test that is done only once finds smaller harm.
 """
 
 import math
@@ -16,8 +16,9 @@ LEAST_Z = 2.58
 
 
 def failed_test(state: JudgeState, margins: Margins, buckets: Buckets) -> tuple[LaneName, Effect] | None:
-    """Returns the harm that one of the two tests found; None if there is none. Each leaves out the canary's worst
-    stratum, so that one incident does not fail it.
+    """Tests once, over the whole rollout, whether the canary has more errors and whether it is slower than production.
+    Returns the kind of harm that was found, with its size; None if none was found. Each test ignores the slice of 20 s
+    in which the canary was worst, so that one incident does not fail it.
     """
     section = whole(state.strata, without=state.strata.worst_for_errors())
     tests, difference = section.tests, section.tests.errors.difference()

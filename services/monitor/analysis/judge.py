@@ -1,4 +1,4 @@
-"""Judges one rollout."""
+"""Judges the canary of one rollout by its requests and production's."""
 
 from collections.abc import Mapping, Sequence
 
@@ -31,13 +31,14 @@ _STATE: TypeAdapter[JudgeState] = TypeAdapter(JudgeState)
 
 
 class Judge:
-    """Judges one rollout from the requests of both tracks. It has no clock and does no input or output: whoever has the
-    windows adds them in their order. `dump` and `restored` carry the state over a restart.
+    """Judges the canary of one rollout: compares its errors and latencies with production's. The judge has no clock and
+    does no input or output: the caller adds the windows (the requests of a few seconds) in their order. `dump` and
+    `restored` carry the judge's state over a restart.
     """
 
     def __init__(self, le_ms: Sequence[float | None], margins: Margins = Margins()) -> None:  # noqa: B008 it is frozen
-        """Takes the upper bounds of the latency buckets in ms, ascending; the last one is None. They are the same for
-        all windows of a rollout.
+        """Takes the upper bounds of the latency buckets in ms, ascending; the last one is None. All windows of a
+        rollout have the same buckets. `margins` says which harm counts.
         """
         self.margins = margins
         self.le_ms = tuple(le_ms)
@@ -70,11 +71,13 @@ class Judge:
 
     @property
     def failed(self) -> bool:
-        """Returns True once the canary has failed, for ever. It costs nothing, unlike `verdict()`."""
+        """Returns True if the canary has failed, which is final. It costs nothing, unlike `verdict()`."""
         return self._state.failure is not None
 
     def add(self, window: JudgedWindow) -> None:
-        """Adds the window that follows the last one. Raises ValueError if its latency has other buckets."""
+        """Adds the requests of the next window, and fails the canary if harm is certain now. Raises ValueError if the
+        window has other latency buckets than the judge.
+        """
         canary, stable = window.tracks.get(Track.CANARY, NOTHING), window.tracks.get(Track.STABLE, NOTHING)
         mine, others = self._timed(canary), self._timed(stable)
         if self.failed:
@@ -105,7 +108,7 @@ class Judge:
         self._look()
 
     def _timed(self, track: TrackWindow) -> dict[int, int]:
-        """Returns the counts of the latency buckets that are not empty."""
+        """Returns bucket → requests, for the track's latency buckets that are not empty."""
         if track.latency and len(track.latency) != len(self._buckets):
             raise ValueError(f"{len(track.latency)} latency buckets, not {len(self._buckets)}")
         return {bucket: count for bucket, count in enumerate(track.latency) if count}
@@ -143,7 +146,9 @@ class Judge:
             self._grow(name, ratios, window.seconds)
 
     def _prepare(self) -> None:
-        """Makes the bets on latency for the next seconds, from what is known before them."""
+        """Fixes the bets on latency for the next seconds. They must depend only on requests before those that decide
+        them.
+        """
         if prepared := self._state.prepared:
             for bets in self._latency.values():
                 bets.prepare(self._state.reference.counts, prepared.share)
@@ -155,7 +160,9 @@ class Judge:
         self._state.lanes[name].rest(seconds, self.margins.of(name))
 
     def _look(self) -> None:
-        """Fails the canary if the capital of a lane is high enough, and the harm is large enough."""
+        """Fails the canary if, for one kind of harm, both the evidence (the capital of its lane) and the measured harm
+        are large enough, and enough visitors met it.
+        """
         state, margins = self._state, self.margins
         certain = [name for name, lane in state.lanes.items() if lane.capital >= margins.certainty]
         if certain:
@@ -172,13 +179,13 @@ class Judge:
         self._state.failure = report(self._state, self.margins, self._buckets, (name, effect))
 
     def verdict(self) -> CanaryVerdict:
-        """Returns the verdict as of the last window. `fail` may be acted on at any time, and is never taken back."""
+        """Returns the verdict by all windows until now. `fail` may be acted on at any time, and is never taken back."""
         return self._state.failure or report(self._state, self.margins, self._buckets)
 
     def at_gate(self, last: bool) -> CanaryVerdict:
-        """Returns the verdict at the end of a step, or at the end of the rollout (`last`), where it may be asked for
-        again and again until it is no longer inconclusive. The end of the rollout has tests of its own; they are done
-        once, as soon as the canary has had enough requests.
+        """Returns the verdict for the end of a rollout's step; `last` says that it is the last one. While the verdict
+        is inconclusive, it may be asked for again and again. For the last step, two further tests are made over the
+        whole rollout; they are done once, as soon as the canary has had enough requests, and may fail it.
         """
         state = self._state
         enough = state.strata.requests(Track.CANARY) >= self.margins.passes_from
@@ -189,13 +196,15 @@ class Judge:
         return self.verdict()
 
     def dump(self) -> dict[str, JsonValue]:
-        """Returns the state, which does not grow with the length of the rollout."""
+        """Returns the state as JSON values, some 15 KB however long the rollout lasts."""
         dumped: dict[str, JsonValue] = _STATE.dump_python(self._state, mode="json")
         return dumped
 
     @classmethod
     def restored(cls, dumped: Mapping[str, JsonValue], margins: Margins = Margins()) -> "Judge":  # noqa: B008
-        """Returns a judge that goes on where the dumped one was. Raises ValueError if another version dumped it."""
+        """Returns a judge that goes on from a state that `dump` returned. Raises ValueError if another version of the
+        analysis dumped it.
+        """
         state = _STATE.validate_python(dict(dumped))
         judge = cls(state.le_ms, margins)
         bets = {name: bets + 1 for name, bets in judge._bets().items()}

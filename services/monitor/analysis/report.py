@@ -1,4 +1,4 @@
-"""Makes the verdict from what a judge knows."""
+"""Makes the verdict about a canary from all that its judge knows."""
 
 import math
 from collections.abc import Mapping
@@ -17,13 +17,15 @@ from shared.proxy_models import VerdictResult
 LATENCY: tuple[LaneName, ...] = ("latency", "gross latency")
 BOUNDED_AT = (0.5, 0.9)
 ALMOST = 0.99
-"""Part of the certainty that counts as reached while the canary has not failed."""
+"""Largest progress towards certainty of harm, from 0 to 1, that the score counts while the canary has not failed."""
 
 
 def report(
     state: JudgeState, margins: Margins, buckets: Buckets, failure: tuple[LaneName, Effect] | None = None
 ) -> CanaryVerdict:
-    """Returns the verdict: `fail` with the harm in `failure`; else `pass` if harm is ruled out."""
+    """Returns the verdict: `fail` if `failure` names a kind of harm with its size; else `pass` if harm is ruled out;
+    else `inconclusive`.
+    """
     sections = Sections.of(state.strata)
     whole = sections.whole
     found = effects(sections, buckets, margins.least_ms)
@@ -55,7 +57,9 @@ def report(
 
 
 def _doubts(state: JudgeState, margins: Margins, found: Mapping[LaneName, Effect | None]) -> dict[LaneName, float]:
-    """Returns the capital of each lane; 0 if the harm is too small to abort, however certain it is."""
+    """Returns kind of harm → the evidence for it (the capital of its lane); 0 if the harm is too small to abort,
+    however certain it is.
+    """
     return {
         name: 0.0 if effect and effect.value < margins.of(name).harm else state.lanes[name].capital
         for name, effect in found.items()
@@ -80,7 +84,10 @@ def _bounds(section: Section, buckets: Buckets, margins: Margins, design_effect:
 def _slow_down_bound(
     latency: ReweightedLatency | None, share: float, buckets: Buckets, margins: Margins, design_effect: float
 ) -> float | None:
-    """Returns the bound at a quantile. A slow-down of at most `least_ms` counts as one with which the canary passes."""
+    """Returns the upper bound of the canary's slow-down at the quantile `share`, as a fraction; None if it is not
+    known. If the bound is at most `least_ms` in milliseconds, the fraction is lowered to one with which the canary
+    passes.
+    """
     bound = slow_down_bound(latency, share, buckets, design_effect) if latency else None
     stable = buckets.quantile(latency.stable, share) if latency else None
     if bound is not None and stable is not None and bound * stable <= margins.least_ms:

@@ -1,6 +1,7 @@
-"""Cuts a rollout's sums: the whole rollout, or its newest part. Production's requests are reweighted, as if they were
-spread over the steps as the canary's are. What changes for both tracks from step to step is then no difference between
-them (Simpson's paradox). Steps in which one track has no requests are left out.
+"""Adds up the requests of a whole rollout, or of its newest part. Production's requests are weighted, so that each step
+of the rollout counts as much for production as for the canary. What changes for both tracks (production and canary)
+from step to step is then no difference between them (Simpson's paradox). Steps in which one track has no requests do
+not count.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,7 +13,10 @@ from services.monitor.analysis.strata import RECENT, PairSums, Strata, Stratifie
 
 @dataclass(frozen=True)
 class ReweightedErrors:
-    """Holds both tracks' errors. Production's are scaled to the number of requests that they are worth."""
+    """Holds errors and requests (`…_of`) of the canary and of production. Production's share of errors is as if its
+    requests were spread over the rollout's steps as the canary's are; `stable_of` is the number of requests that would
+    be as precise without this reweighting.
+    """
 
     canary_of: float
     canary: float
@@ -22,7 +26,10 @@ class ReweightedErrors:
 
 @dataclass(frozen=True)
 class ReweightedLatency:
-    """Holds both tracks' latency histograms. Production's is scaled to the number of requests that it is worth."""
+    """Holds requests by latency bucket, and their number (`…_of`), of the canary and of production. Production's are as
+    if they were spread over the rollout's steps as the canary's are; `stable_of` is the number of requests that would
+    be as precise without this reweighting.
+    """
 
     canary: Sequence[int]
     canary_of: int
@@ -32,12 +39,14 @@ class ReweightedLatency:
 
 @dataclass(frozen=True)
 class Section:
-    """Holds the sums of a part of the rollout."""
+    """Holds the requests of both tracks (production and canary) in a part of the rollout: sums for tests, and counts by
+    step of the rollout.
+    """
 
     tests: StratifiedTests
     steps: list[PairSums]
     when: str = ""
-    """Part of a sentence that says which part of the rollout it is; empty for the whole."""
+    """Part of a sentence that says which part of the rollout it is, such as ` lately`; empty for the whole."""
 
     @cached_property
     def total(self) -> PairSums:
@@ -49,7 +58,9 @@ class Section:
 
     @cached_property
     def errors(self) -> ReweightedErrors | None:
-        """Returns both tracks' errors; None if no step has requests of both tracks."""
+        """Returns the errors of both tracks (production and canary), production's weighted so that each step of the
+        rollout counts as much as for the canary. Returns None if no step has requests of both.
+        """
         return _reweighted(
             [
                 (each.canary.errors, each.canary.requests, each.stable.errors, each.stable.requests)
@@ -59,7 +70,9 @@ class Section:
 
     @cached_property
     def client_errors(self) -> ReweightedErrors | None:
-        """Returns both tracks' client errors; None if no step has requests of both tracks."""
+        """Returns the client errors (4xx) of both tracks (production and canary), production's weighted so that each
+        step of the rollout counts as much as for the canary. Returns None if no step has requests of both.
+        """
         return _reweighted(
             [
                 (each.canary.client_errors, each.canary.requests, each.stable.client_errors, each.stable.requests)
@@ -69,7 +82,9 @@ class Section:
 
     @cached_property
     def latency(self) -> ReweightedLatency | None:
-        """Returns both tracks' latencies; None if no step has any of both tracks."""
+        """Returns the latencies of both tracks (production and canary), production's weighted so that each step of the
+        rollout counts as much as for the canary. Returns None if no step has latencies of both.
+        """
         counted = [(sum(each.canary.latency), sum(each.stable.latency), each) for each in self.steps]
         parts = [(mine, others, each) for mine, others, each in counted if mine and others]
         if not parts:
@@ -88,7 +103,11 @@ class Section:
 
 
 def _reweighted(steps: Iterable[tuple[int, int, int, int]]) -> ReweightedErrors | None:
-    """Takes for each step the canary's errors and requests, and production's."""
+    """Returns the sums over all steps of a rollout. Production's errors are weighted: a step counts by its share of the
+    canary's requests, so that what changes for both from step to step is no difference between them. Each of `steps` is
+    (errors of the canary, its requests, errors of production, its requests); one without requests of both is skipped.
+    Returns None if all are skipped.
+    """
     parts = [each for each in steps if each[1] and each[3]]
     if not parts:
         return None
@@ -101,7 +120,9 @@ def _reweighted(steps: Iterable[tuple[int, int, int, int]]) -> ReweightedErrors 
 
 @dataclass(frozen=True)
 class Sections:
-    """Holds the sums of the whole rollout, of its last 2 minutes (`newest`) and of its last 20 to 40 s (`latest`)."""
+    """Holds the requests of both tracks (production and canary) in the whole rollout, in its last 2 minutes (`newest`)
+    and in its last 20 to 40 s (`latest`).
+    """
 
     whole: Section
     newest: Section
@@ -113,7 +134,7 @@ class Sections:
 
 
 def whole(strata: Strata, without: Stratum | None = None) -> Section:
-    """Returns the sums of the whole rollout, without one of its strata."""
+    """Returns the requests of the whole rollout, except those of the stratum (slice of time) `without`."""
     tests, by_step = strata.tests.copy(), {step: [sums] for step, sums in strata.by_step.items()}
     if strata.open is not None:
         tests.add(strata.open)
@@ -126,8 +147,8 @@ def whole(strata: Strata, without: Stratum | None = None) -> Section:
 
 
 def newest(strata: Strata, ended: int = RECENT) -> Section:
-    """Returns the sums of the open stratum and the newest `ended` ones: of the last 2 minutes, or of more if requests
-    are rare.
+    """Returns the requests of the stratum (slice of at least 20 s) that still grows and of the newest `ended` ones
+    before it: by default those of the last 2 minutes, or of more if requests are rare.
     """
     tests, by_step = StratifiedTests(), dict[int, list[PairSums]]()
     for stratum in [*list(strata.recent)[-ended:], *([strata.open] if strata.open else [])]:

@@ -1,4 +1,6 @@
-"""Defines all that a judge remembers. It can be written as JSON, and does not grow with the length of the rollout."""
+"""Defines all that the judge of a canary remembers. It can be written as JSON, and does not grow with the length of the
+rollout.
+"""
 
 from dataclasses import dataclass, field
 
@@ -15,7 +17,9 @@ VERSION = 1
 
 @dataclass
 class PreparedBets:
-    """Says for which step, at which time and for which share of the canary the bets on latency were made."""
+    """Says for what the bets on latency were made: the rollout's step, the time in seconds since the rollout was
+    opened, and the canary's share of requests.
+    """
 
     step: int
     at_s: float
@@ -24,7 +28,10 @@ class PreparedBets:
 
 @dataclass
 class JudgeState:
-    """Holds what is known of one rollout."""
+    """Holds all that a judge remembers of one rollout: the evidence for each kind of harm (`lanes`), production's
+    latencies (`reference`), sums of requests (`strata`), visitors, and the verdict of a canary that failed. Times are
+    in seconds since the rollout was opened.
+    """
 
     le_ms: list[float | None]
     lanes: dict[LaneName, Lane]
@@ -36,8 +43,8 @@ class JudgeState:
     prepared: PreparedBets | None = None
     at_s: float = 0.0
     first_canary_s: float | None = None
-    """Time of the canary's first request, with which its warm-up begins."""
+    """Time of the canary's first request. Latencies do not count for a while after it."""
     visitors: JudgedVisitors = field(default_factory=JudgedVisitors)
     tested: bool = False
-    """True once the tests of the last gate were done. They are done once."""
+    """True once the tests at the end of the last step were done, which are done only once."""
     failure: CanaryVerdict | None = None

@@ -1,5 +1,5 @@
-"""Adds up the requests of both tracks over a rollout: in strata of 20 s, and by step. Its size does not grow with the
-length of the rollout.
+"""Adds up the requests of the canary and of production over a rollout: in strata, which are slices of at least 20 s,
+and by step. Its size does not grow with the length of the rollout.
 """
 
 from collections import deque
@@ -12,20 +12,22 @@ from shared.models import Track
 
 STRATUM_S = 20.0
 MOST_CANARY = 50
-"""Requests of the canary after which a stratum ends even if production has had none."""
+"""Requests of the canary after which a stratum (slice of time) ends even if production has had none."""
 RECENT = 6
 
 
 @dataclass
 class TrackSums:
-    """Adds up one track's requests. `latency` counts them by bucket, without the time of the canary's warm-up."""
+    """Adds up the requests of one track (production or canary). `latency` counts them by latency bucket, except those
+    in the canary's warm-up.
+    """
 
     latency: list[int]
     requests: int = 0
     errors: int = 0
     client_errors: int = 0
     failing: int = 0
-    """Visitors who had their first error."""
+    """Visitors who had their first error in this time."""
 
     def count(self, track: TrackWindow, failing: int, latency: Mapping[int, int]) -> None:
         self.requests += track.requests
@@ -45,14 +47,14 @@ class TrackSums:
 
 @dataclass
 class PairSums:
-    """Adds up the requests of both tracks over the same time."""
+    """Adds up the requests of both tracks, production (`stable`) and canary, over the same time."""
 
     canary: TrackSums
     stable: TrackSums
 
     @classmethod
     def total(cls, buckets: int, parts: Iterable["PairSums"] = ()) -> "PairSums":
-        """Returns the sums of the parts, each of which stays as it is."""
+        """Returns the sum of the parts, which stay as they are. `buckets` is the number of latency buckets."""
         total = cls(TrackSums([0] * buckets), TrackSums([0] * buckets))
         for part in parts:
             total.add(part)
@@ -65,17 +67,21 @@ class PairSums:
 
 @dataclass
 class Stratum(PairSums):
-    """Adds up the requests of at least 20 s of one step, and goes on until both tracks have had some."""
+    """Adds up the requests of a slice of time, in which the canary is compared with production: at least 20 s of one
+    step of the rollout, and more until both tracks have had requests.
+    """
 
     step: int = 0
     began_s: float = 0.0
     expected_errors: float = 0.0
-    """Errors that the canary would have if it had its share of both tracks' errors."""
+    """Errors that the canary would have if it had the same share of all errors as of all requests."""
     expected_failing: float = 0.0
-    """Visitors with an error that the canary would have if it had its share of both tracks'."""
+    """Visitors with a first error that the canary would have if it had the same share of all of these as of all
+    requests.
+    """
 
     def ends(self, step: int, at_s: float) -> bool:
-        """Returns True if a window of `step` that begins at `at_s` belongs to the next stratum."""
+        """Returns True if requests from the time `at_s` on, in the rollout's step `step`, belong to the next slice."""
         enough = bool(self.canary.requests and self.stable.requests) or self.canary.requests >= MOST_CANARY
         return step != self.step or (enough and at_s - self.began_s >= STRATUM_S)
 
@@ -86,7 +92,7 @@ class Stratum(PairSums):
 
 @dataclass
 class StratifiedTests:
-    """Adds up, over strata, what the tests and effects need."""
+    """Adds up over slices of time what the tests for harm, and the measures of its size, need."""
 
     errors: MantelHaenszel = field(default_factory=MantelHaenszel)
     client_errors: MantelHaenszel = field(default_factory=MantelHaenszel)
@@ -114,22 +120,26 @@ class StratifiedTests:
 
 @dataclass
 class Strata:
-    """Holds the sums of a rollout."""
+    """Adds up the requests of a rollout in strata, which are slices of at least 20 s. Keeps the slice that still grows
+    (`open`), the newest six that have ended, the two in which the canary was worst, and sums of all by step.
+    """
 
     buckets: int
     open: Stratum | None = None
     recent: deque[Stratum] = field(default_factory=deque)
-    """The newest strata that have ended."""
+    """The newest strata that have ended, at most six."""
     by_step: dict[int, PairSums] = field(default_factory=dict)
     tests: StratifiedTests = field(default_factory=StratifiedTests)
     most_errors: Stratum | None = None
-    """The stratum in which the canary's errors were most in excess."""
+    """The ended stratum in which the canary's errors exceeded the expected number most."""
     slowest: Stratum | None = None
-    """The stratum in which the canary was slowest, compared with production."""
+    """The ended stratum in which the canary was slowest, compared with production."""
     slowest_score: float = 0.0
 
     def at(self, step: int, at_s: float) -> Stratum:
-        """Returns the stratum to which a window belongs that begins at `at_s`."""
+        """Returns the stratum (slice of time) to which requests from `at_s` on belong, in seconds since the rollout was
+        opened. Begins a new one if the last one has ended.
+        """
         if self.open is not None and self.open.ends(step, at_s):
             self._close(self.open)
             self.open = None
@@ -152,17 +162,21 @@ class Strata:
             self.most_errors = stratum
 
     def requests(self, track: Track) -> int:
-        """Returns the track's requests since the rollout was opened."""
+        """Returns the number of the track's requests since the rollout was opened."""
         parts = [*self.by_step.values(), *([self.open] if self.open else [])]
         return sum((part.canary if track is Track.CANARY else part.stable).requests for part in parts)
 
     def worst_for_errors(self) -> Stratum | None:
-        """Returns the stratum in which the canary's errors were most in excess; None if they never were."""
+        """Returns the stratum (slice of time) in which the canary's errors exceeded the expected number most; None if
+        they never did.
+        """
         found = [stratum for stratum in (self.most_errors, self.open) if stratum and stratum.excess_errors > 0]
         return max(found, key=lambda stratum: stratum.excess_errors, default=None)
 
     def worst_for_latency(self) -> Stratum | None:
-        """Returns the stratum in which the canary was slowest, compared with production; None if it never was."""
+        """Returns the stratum (slice of time) in which the canary was slowest, compared with production; None if it
+        never was slower.
+        """
         if self.open is not None:
             ranks = VanElteren()
             ranks.add(self.open.canary.latency, self.open.stable.latency)

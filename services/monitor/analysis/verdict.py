@@ -12,7 +12,7 @@ HarmUnit = Literal["points", "%"]
 
 
 class Harm(View):
-    """Describes one lane of the analysis: one kind of harm, and the evidence for it."""
+    """Describes one kind of harm of a canary: the evidence for it (`capital`), and how large it is."""
 
     name: LaneName
     capital: float = Field(

@@ -1,4 +1,4 @@
-"""Defines the input of the canary analysis: the requests of both tracks in a few seconds."""
+"""Defines the input of the canary analysis: windows, which are the requests of both tracks in a few seconds."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,9 @@ from shared.models import Track
 
 @dataclass(frozen=True)
 class TrackWindow:
-    """Holds one track's requests in one window, of visitors who were assigned to the track by chance."""
+    """Holds the requests of one track (production or canary) in a few seconds. Only visitors count whom chance assigned
+    to the track.
+    """
 
     requests: int = 0
     errors: int = 0
@@ -24,7 +26,9 @@ class TrackWindow:
 
 @dataclass(frozen=True)
 class JudgedWindow:
-    """Holds both tracks' requests in one window. Windows follow each other; they may be of different length."""
+    """Holds the requests of both tracks, production and canary, in the few seconds between two readings of the proxy's
+    counters. Windows follow each other; they may be of different length.
+    """
 
     at_s: float
     """End of the window, in seconds since the rollout was opened."""
@@ -35,4 +39,4 @@ class JudgedWindow:
     """The canary's share of visitors in percent, as set."""
     tracks: Mapping[Track, TrackWindow]
     warming: bool = False
-    """True if an instance of the canary joined in this window or shortly before it: the latency is left out."""
+    """True if an instance of the canary joined in this window or shortly before it: then its latencies do not count."""

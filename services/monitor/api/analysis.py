@@ -28,7 +28,9 @@ EXAMPLE = {
 
 
 def analyses_router(recorder: EvidenceRecorder, checks: OwnChecks, page: AnalysisPage) -> APIRouter:
-    """Returns the router for requests about canary analyses. `page` renders one for a browser with this hostname."""
+    """Returns the router for requests about canary analyses. `page` renders an analysis for a browser; it gets the
+    hostname in the request's URL, for links.
+    """
     router = APIRouter(tags=["analyses"])
 
     @router.get(
@@ -38,9 +40,10 @@ def analyses_router(recorder: EvidenceRecorder, checks: OwnChecks, page: Analysi
         responses=AS_PAGE,
     )
     async def get_analysis(request: Request, id: str) -> Any:
-        """Returns the verdict about the canary with the figures that it is made of: lanes, counts, steps, what was left
-        out, and a series of both tracks. It is kept for 30 days after the rollout. If `Accept` begins with `text/html`,
-        the answer is a page. The answer is 404 if the release had no rollout.
+        """Returns the verdict about the canary with its figures: the evidence for each kind of harm, counts, steps of
+        the rollout, requests that did not count, and a series of production and canary over time. The analysis is kept
+        for 30 days after the rollout. If `Accept` begins with `text/html`, the answer is a page. The answer is 404 if
+        the release had no rollout.
         """
         found = await recorder.read(id)
         if found is None:

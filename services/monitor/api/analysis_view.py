@@ -39,13 +39,13 @@ STATES = {
     CheckResult.ERROR: "pending",
 }
 VERDICT_STATES = {VerdictResult.PASS: "passed", VerdictResult.FAIL: "failed", VerdictResult.INCONCLUSIVE: "pending"}
-"""With `STATES`: the style of each result on the page."""
+"""Style of each result of a verdict on the page."""
 
 
 class SeriesItem(View):
-    """Holds both tracks' figures in one interval, which ends at `at`. Shares are in percent; figures without a request
-    are null. `errors_at_most` and `p50_at_most_ms` are what the canary's figures may be at most, with a confidence of
-    95 %, after all that was seen until then.
+    """Holds the figures of production (`stable`) and canary in one interval, which ends at `at`. Shares are in percent;
+    figures without a request are null. `errors_at_most` and `p50_at_most_ms` are what the canary's figures may be at
+    most, with a confidence of 95 %, by all that was measured until then.
     """
 
     at: datetime
@@ -96,8 +96,8 @@ class AnalysisView(View):
 
 
 def analysis_view(record: AnalysisRecord, points: Sequence[SeriesPoint], checks: Sequence[CheckState]) -> AnalysisView:
-    """Returns the answer about the rollout. `checks` are the present states of the app's own checks; for a rollout that
-    has ended, those at its end are shown.
+    """Returns the answer to a request for the analysis of a rollout. `checks` are the present states of the app's own
+    metrics and hooks; for a rollout that has ended, those at its end are shown.
     """
     end = record.verdicts[-1] if record.verdicts and record.ended_at else None
     return AnalysisView(
@@ -117,7 +117,9 @@ SAME = (
 
 
 def series_items(opened_at: datetime, points: Sequence[SeriesPoint]) -> list[SeriesItem]:
-    """Returns the points for charts, oldest first."""
+    """Converts the stored points of a rollout for charts, oldest first: shares in percent, and upper bounds of the
+    canary's figures themselves.
+    """
     items, requests, errors = [], 0, 0
     for point in points:
         requests, errors = requests + point.stable.requests, errors + point.stable.errors
@@ -148,7 +150,7 @@ def percent_of(part: int, whole: int) -> float | None:
 
 
 def title_of(record: VerdictRecord) -> str:
-    """Returns what the verdict was given for, and what followed."""
+    """Returns for people what the verdict was given for: `aborted`, `promoted`, `step 2 ended` or `step 2 goes on`."""
     if record.occasion is Occasion.ABORTED:
         return "aborted"
     if record.occasion is Occasion.PROMOTED:
@@ -169,12 +171,12 @@ def milliseconds(value: float | None) -> str:
 
 
 def evidence_of(capital: float) -> str:
-    """Formats the evidence for a harm for people; above 1 000, its size says nothing more."""
+    """Formats the evidence for a harm for people, 100 is certain; above 1 000, its size says nothing more."""
     return "over 1000" if capital > 1000 else f"{capital:.3g}"
 
 
 def errors_of(counts: Mapping[Track, StepCounts], track: Track) -> str:
-    """Formats a track's errors for people: `12 of 130 (9.2 %)`."""
+    """Formats the errors of a track (production or canary) for people: `12 of 130 (9.2 %)`."""
     figures = counts.get(track, StepCounts())
     share = percent_of(figures.errors, figures.requests)
     return f"{figures.errors} of {figures.requests}" + ("" if share is None else f" ({two_digits(share)} %)")

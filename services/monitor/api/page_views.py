@@ -51,7 +51,9 @@ class InstanceListRow:
 
 @dataclass
 class EnvironmentRow:
-    """Describes one environment of an app with its instances, running ones first."""
+    """Describes one environment of an app with its instances, running ones first, and the newest decisions about its
+    memory limit.
+    """
 
     app: str
     environment: Environment

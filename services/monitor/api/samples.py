@@ -61,7 +61,9 @@ def samples_router(cache: SampleCache, store: SampleStore) -> APIRouter:
     @router.get("/releases/{id}/samples", summary="Requests, errors and latency of a release over time")
     async def list_traffic(id: str, since: From = None, until: To = None, step: Step = 2) -> Samples[TrafficItem]:
         """Lists all requests and errors of each time step, and its highest rates and latencies, newest first; `spread`
-        holds minimum, mean and last. Time ranges and steps are treated as in `GET /instances/{id}/samples`.
+        holds minimum, mean and last. Samples are taken every 2 s and kept for an hour. For an earlier start, or steps
+        of a minute and more, the items are aggregates of minutes, which are kept for 24 h. Steps are longer than `step`
+        if there would be more than 1000 items; the answer's `step` is their length in seconds.
         """
         rows, step = await rows_of(store, store.traffic, id, since, until, step)
         return Samples(items=[traffic_item_of(row) for row in reversed(rows)], step=step)
@@ -74,8 +76,8 @@ async def rows_of(
 ) -> tuple[list[Rollup], int]:
     """Returns one row for each time step, oldest first, and the length of the steps in seconds. `read` reads samples of
     `of`, an instance or a release. The time range is cut to the time for which samples are kept. The steps are longer
-    than `step_s` if there would be more than 1000 of them, and are whole minutes if the rows are made of minutes.
-    Raises Invalid if `since` is after `until`, and NotFound if nothing was measured.
+    than `step_s` if there would be more than 1000 of them, and are whole minutes if the rows aggregate minutes. Raises
+    Invalid if `since` is after `until`, and NotFound if nothing was measured.
     """
     moment = now()
     oldest = moment - ROWS_KEPT - RAW_KEPT

@@ -1,4 +1,6 @@
-"""Calls hooks after a rollout has ended, until they answer; what is due is stored first."""
+"""Calls apps' hooks after a rollout has ended, and repeats each call until the hook answers. Calls are stored before
+they are made.
+"""
 
 import logging
 from collections.abc import Callable
@@ -25,8 +27,8 @@ ENDED = {f"rollout.{state}": state for state in (RolloutState.PROMOTED, RolloutS
 
 
 class AfterHooks:
-    """Delivers each hook `after` at least once for each rollout that has ended: its call is stored before the event of
-    the end is acknowledged, and repeated with back-off for a day until the hook answers.
+    """Calls each of an app's hooks with `when: after` at least once for each rollout that has ended. The call is stored
+    before the event of the end is acknowledged, and repeated with back-off for a day until the hook answers.
     """
 
     def __init__(
@@ -48,8 +50,8 @@ class AfterHooks:
         self._tasks = KeyedTasks("hooks after a rollout", wake, at_a_time=AT_A_TIME)
 
     async def on_event(self, event: Event) -> None:
-        """Makes the app's hooks due, if the event says that a rollout has ended. Raises RedisError; the event must then
-        be handled again.
+        """Stores a call of each of the app's hooks with `when: after`, if the event says that a rollout has ended.
+        Raises RedisError; the event must then be handled again.
         """
         if (state := ENDED.get(event.type)) is None:
             return
@@ -86,8 +88,8 @@ class AfterHooks:
         return self._due
 
     async def step(self) -> float | None:
-        """Begins the calls that are due; returns the seconds until the next one, or None. Raises RedisError if what is
-        due was never read.
+        """Begins the calls that are due. Returns the seconds until the next call, or None if no call is left. Raises
+        RedisError if the stored calls could not be read yet.
         """
         due, now = await self._load(), self._clock()
         for hook in sorted(due.values(), key=lambda each: each.next_at):
@@ -126,7 +128,7 @@ class AfterHooks:
         (await self._load()).pop(hook.id, None)
 
     def forget(self, app: str) -> None:
-        """Drops the due hooks of an app that was removed; what is stored is deleted by `OwnChecks.forget`."""
+        """Drops the calls for an app that was removed from memory; `OwnChecks.forget` deletes the stored ones."""
         if self._due is not None:
             self._due = {name: hook for name, hook in self._due.items() if hook.app != app}
 

@@ -70,8 +70,8 @@ class _CallBody(Model):
 
 
 class OwnMetricBody(_CallBody):
-    """Sets a metric of the app: `GET` of its URL answers `{"value": 0.98}` or a number. It fails the canary once it was
-    above `at_most` or below `at_least` for `threshold` checks in a row, which are 10 s apart.
+    """Sets a metric of the app: `GET` of its URL answers `{"value": 0.98}` or a number. The metric is read every 10 s,
+    and fails the canary once `threshold` values in a row were above `at_most` or below `at_least`.
     """
 
     at_most: float | None = Field(None, allow_inf_nan=False)
@@ -88,7 +88,7 @@ class OwnMetricBody(_CallBody):
 
 
 class HookBody(_CallBody):
-    """Sets a hook: its URL gets a `POST` with what the rollout does. 200 with `{"pass": false, "reason": "…"}` fails
+    """Sets a hook: its URL gets a `POST` with the state of the rollout. 200 with `{"pass": false, "reason": "…"}` fails
     the canary; any other 2xx passes.
     """
 
@@ -110,7 +110,9 @@ class AnalysisBody(Model):
 
 
 class OutsideCall(View):
-    """Holds what metrics and hooks share, as it is stored: `headers` are encrypted. A view has null instead."""
+    """Holds what a stored metric and a stored hook have in common. The values of `headers` are encrypted; in a view for
+    people they are null.
+    """
 
     name: str
     url: str
@@ -156,9 +158,9 @@ Call = TypeVar("Call", bound=OutsideCall)
 def changed(
     app: str, body: AnalysisBody, before: AnalysisSettings | None, seal: Callable[[str], str], now: datetime
 ) -> AnalysisSettings:
-    """Returns the settings that `body` asks for, with encrypted headers. A header without a value keeps that of the
-    metric or hook of the same name in `before`. Raises Invalid if there is none, or if the call would now take it to
-    another host.
+    """Returns the settings that `body` asks for, with header values encrypted by `seal`. A header without a value keeps
+    the value that the metric or hook of the same name has in `before`. Raises Invalid if there is no such value, or if
+    it would now be sent to another host.
     """
     metrics = [OwnMetric.model_validate(each.model_dump()) for each in body.metrics]
     hooks = [Hook.model_validate(each.model_dump()) for each in body.hooks]

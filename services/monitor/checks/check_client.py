@@ -1,5 +1,5 @@
-"""Calls the URLs of own metrics and hooks, and reads their answers. An answer that says nothing is an error of the
-analysis, never a failure of the canary.
+"""Calls the URLs of apps' own metrics and hooks, and reads their answers. An answer that cannot be judged is an error
+of the analysis, never a failure of the canary.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ class CheckClient:
         await self._http.aclose()
 
     async def value(self, url: str, headers: Mapping[str, str]) -> float:
-        """Returns the value of a metric. Raises CheckError."""
+        """Calls a metric's URL and returns its value. Raises CheckError if there is no answer that can be judged."""
         answer = _json(await self._call("GET", url, headers))
         value = answer.get("value") if isinstance(answer, dict) else answer
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -57,7 +57,9 @@ class CheckClient:
         return number
 
     async def refusal(self, url: str, headers: Mapping[str, str], body: Mapping[str, Any]) -> str | None:
-        """Returns the reason if the hook says no; None if it passes. Raises CheckError."""
+        """Calls a hook. Returns the reason if its answer fails the canary; None if it passes. Raises CheckError if
+        there is no answer that can be judged.
+        """
         content = await self._call("POST", url, headers, to_json(body))
         answer = _json(content) if content.strip() else {}
         passes = answer.get("pass", True) if isinstance(answer, dict) else True

@@ -1,4 +1,4 @@
-"""Defines the state of one check, that is of an own metric or a hook, within one rollout. Pure."""
+"""Defines the state of one check, which is an app's own metric or hook, within one rollout. Pure."""
 
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -15,7 +15,7 @@ TOLD_AFTER = 4  # tries in a row without an answer
 
 class CheckResult(StrEnum):
     UNKNOWN = "unknown"
-    """It was not called yet."""
+    """The metric or hook was not called yet."""
     PASS = "pass"
     BEYOND = "beyond"
     """The value breaks its bound, but not yet for enough checks in a row."""
@@ -32,8 +32,9 @@ class CheckKind(StrEnum):
 
 
 class CheckState(View):
-    """Describes the last result of an own metric or hook. `value` is that of a metric; `in_a_row` counts the checks in
-    a row beyond its bound, and `errors` the calls in a row without an answer that can be judged.
+    """Describes the last result of one of an app's own metrics or hooks in a rollout. `value` is that of a metric;
+    `in_a_row` counts the checks in a row whose value was beyond its bound, and `errors` the calls in a row without an
+    answer that can be judged.
     """
 
     name: str
@@ -58,8 +59,8 @@ class CheckState(View):
         return DURING_S if self.kind is CheckKind.DURING and self.result is CheckResult.PASS else HOOK_S
 
     def is_due(self, now: datetime) -> bool:
-        """Returns True if it is time for the next call. A hook is not called again once it said no, nor a hook `before`
-        once it passed.
+        """Returns True if it is time for the next call. A hook is not called again once it has failed the canary, nor a
+        hook with `when: before` once it passed.
         """
         is_metric = self.kind is CheckKind.METRIC
         if self.result is CheckResult.FAIL and not is_metric:
@@ -69,7 +70,9 @@ class CheckState(View):
         return self.at is None or abs(now - self.at) >= timedelta(seconds=self.every_s)
 
     def hold(self, now: datetime) -> str | None:
-        """Returns why a step must not end by this check; None if it passes."""
+        """Returns why this check keeps the rollout's step from ending; None if it has passed. The last answer of a
+        check that is repeated must also be recent.
+        """
         if self.result is not CheckResult.PASS:
             return self.reason
         is_old = self.at is None or abs(now - self.at) > timedelta(seconds=FRESH * self.every_s)
@@ -77,7 +80,9 @@ class CheckState(View):
 
 
 def new_states(settings: AnalysisSettings) -> dict[str, CheckState]:
-    """Returns key → state of each check that is made while a rollout goes on; all are unknown."""
+    """Returns key → state of each of the app's metrics and hooks that is called while a rollout goes on; all are
+    unknown.
+    """
     states = [CheckState(name=each.name, kind=CheckKind.METRIC) for each in settings.metrics]
     hooks = [each for each in settings.hooks if each.when is not HookTime.AFTER]
     states += [CheckState(name=each.name, kind=CheckKind(each.when)) for each in hooks]
@@ -105,7 +110,7 @@ def measured(state: CheckState, metric: OwnMetric, value: float, now: datetime) 
 
 
 def answered(state: CheckState, refusal: str | None, now: datetime) -> CheckState:
-    """Returns the state after the hook has answered: `refusal` is the reason of its no, None if it passes."""
+    """Returns the state after the hook has answered; `refusal` is the reason if it fails the canary, else None."""
     if refusal is None:
         update = {"result": CheckResult.PASS, "reason": "it passes"}
     else:
@@ -115,7 +120,7 @@ def answered(state: CheckState, refusal: str | None, now: datetime) -> CheckStat
 
 def unanswered(state: CheckState, error: str, now: datetime) -> CheckState:
     """Returns the state after a call without an answer that can be judged. A check that failed stays failed, and the
-    checks in a row beyond the bound are still counted.
+    count of values in a row beyond the bound stays.
     """
     update: dict[str, object] = {"at": now, "errors": state.errors + 1}
     if state.result is not CheckResult.FAIL:
@@ -124,7 +129,7 @@ def unanswered(state: CheckState, error: str, now: datetime) -> CheckState:
 
 
 def is_to_be_told(state: CheckState) -> bool:
-    """Returns True at the call with which an error has lasted long enough to be told to people."""
+    """Returns True for the fourth call in a row without an answer that can be judged: people are notified of it."""
     return state.result is CheckResult.ERROR and state.errors == TOLD_AFTER
 
 

@@ -1,4 +1,4 @@
-"""Stores apps' own metrics and hooks, and the hooks that are due after a rollout."""
+"""Stores apps' own metrics and hooks, and the calls of hooks that are due after a rollout."""
 
 import logging
 from collections.abc import Iterable
@@ -19,7 +19,9 @@ DUE = "monitor:hooks-due"
 
 
 class DueHook(View):
-    """Describes the call of a hook `after` that has not been answered yet."""
+    """Describes a call of a hook after the end of a rollout that has not been answered yet. `body` is what the hook
+    gets.
+    """
 
     id: str
     app: str
@@ -30,13 +32,14 @@ class DueHook(View):
     tries: int = 0
 
     def later(self, wait_s: float, now: datetime) -> "DueHook":
-        """Returns it after a failed try: the next one comes in `wait_s` seconds."""
+        """Returns the call after a failed try: the next try is due in `wait_s` seconds."""
         return self.model_copy(update={"tries": self.tries + 1, "next_at": now + timedelta(seconds=wait_s)})
 
 
 class CheckStore:
-    """Stores the settings in the hash `monitor:checks` (by app), with encrypted headers, and due hooks in the hash
-    `monitor:hooks-due` (by id). Every method raises `redis.RedisError` if Redis is unreachable; writes are idempotent.
+    """Stores apps' own metrics and hooks in the hash `monitor:checks` (by app), with encrypted headers, and calls of
+    hooks that are due in the hash `monitor:hooks-due` (by id). Every method raises `redis.RedisError` if Redis is
+    unreachable; writes are idempotent.
     """
 
     def __init__(self, redis: Redis) -> None:
@@ -61,7 +64,7 @@ class CheckStore:
         await self._redis.hdel(SETTINGS, app)
 
     async def due(self) -> list[DueHook]:
-        """Returns all due hooks. An entry that cannot be parsed is logged and deleted."""
+        """Returns all calls of hooks that are due. An entry that cannot be parsed is logged and deleted."""
         found = []
         entries: Any = await self._redis.hgetall(DUE)
         for name, text in entries.items():
@@ -73,14 +76,14 @@ class CheckStore:
         return found
 
     async def put_due(self, hooks: Iterable[DueHook]) -> None:
-        """Stores due hooks; one with the same id is replaced."""
+        """Stores calls of hooks that are due; one with the same id is replaced."""
         async with self._redis.pipeline(transaction=True) as pipe:
             for each in hooks:
                 pipe.hset(DUE, each.id, each.model_dump_json())
             await pipe.execute()
 
     async def settle(self, hook: DueHook) -> None:
-        """Deletes the due hook, which is done."""
+        """Deletes the due call of a hook, which has been answered or given up."""
         await self._redis.hdel(DUE, hook.id)
 
     async def forget(self, app: str) -> None:

@@ -1,4 +1,4 @@
-"""Calls apps' own metrics and hooks while their canaries are analysed, and says what follows from the answers."""
+"""Calls apps' own metrics and hooks while their canaries are analysed, and says which canaries fail by the answers."""
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
@@ -45,9 +45,9 @@ Verdicts = Callable[[str], VerdictSummary | None]
 
 
 class OwnChecks:
-    """Makes the checks of all open rollouts, each at its own interval and in a task of its own, so that a server that
-    hangs delays no other check. What an app has set is held in memory and changed here. `rollouts` returns the open
-    rollouts; `vault` returns the vault for the values of headers.
+    """Calls apps' own metrics and hooks (checks) in all open rollouts, each at its own interval and in a task of its
+    own, so that a server that hangs delays no other check. Also holds the settings of the checks in memory, and changes
+    them. `rollouts` returns the open rollouts; `vault` returns the vault that encrypts the values of headers.
     """
 
     def __init__(
@@ -88,8 +88,8 @@ class OwnChecks:
         return self._settings
 
     async def put(self, app: str, body: AnalysisBody) -> AnalysisSettings:
-        """Stores the settings, then applies them; checks that stay the same keep their state. Raises Invalid,
-        Unavailable if the key of the headers cannot be read, and RedisError.
+        """Stores the app's settings, then applies them; checks that stay the same keep their state. Raises Invalid if
+        the settings cannot be used, Unavailable if the key for header values cannot be read, and RedisError.
         """
         settings = await self.load()
         try:
@@ -102,7 +102,7 @@ class OwnChecks:
         return new
 
     async def delete(self, app: str) -> bool:
-        """Deletes the app's settings; returns True if there were any. Raises RedisError, and changes nothing."""
+        """Deletes the app's settings; returns True if there were any. Raises RedisError, and then changes nothing."""
         settings = await self.load()
         await self._store.delete(app)
         before = settings.pop(app, None)
@@ -129,16 +129,16 @@ class OwnChecks:
     # --- what follows
 
     def failure(self, release: str) -> str | None:
-        """Returns why the canary failed one of its app's own checks; None if it failed none."""
+        """Returns which of its app's own metrics and hooks the canary failed, and why; None if it failed none."""
         for state in self._states.get(release, {}).values():
             if state.result is CheckResult.FAIL:
                 return f"{state.title}: {state.reason}"
         return None
 
     async def gate_checks(self, app: str, release: str, step: int) -> list[GateCheck]:
-        """Returns the result of each own check of the app at the end of a step of its rollout. Hooks `before` count
-        only at the first step, 0. An own check without an answer is inconclusive, which holds the step; it never fails
-        a canary.
+        """Returns the result of each own check (metric or hook) of the app at the end of a step of its rollout. Hooks
+        with `when: before` count only at the first step, 0. A check without an answer is inconclusive, which holds the
+        step; it never fails a canary.
         """
         if self._settings is None:
             why = f"they are not known yet: {self._problem}"
@@ -153,14 +153,14 @@ class OwnChecks:
         return [_gate_check(state, state.hold(now)) for state in asked]
 
     def states(self, release: str) -> list[CheckState]:
-        """Returns the states of the checks in the release's rollout; empty if the rollout has none or has ended."""
+        """Returns the states of the app's own metrics and hooks in the release's rollout; empty if it has none."""
         return list(self._states.get(release, {}).values())
 
     # --- calls
 
     async def step(self) -> None:
-        """Begins the checks that are due in the open rollouts. Raises RedisError if the settings were never read, or if
-        people cannot be told of an error.
+        """Begins the checks that are due in the open rollouts. Raises RedisError if the settings could not be read yet,
+        or if an event about a check without an answer could not be stored.
         """
         settings = await self.load()
         current = {rollout.release: rollout for rollout in self._rollouts() if rollout.release}
@@ -208,7 +208,7 @@ class OwnChecks:
             raise CheckError("its headers cannot be decrypted; set their values again") from None
 
     async def close(self) -> None:
-        """Cancels the calls under way."""
+        """Cancels the calls that are under way."""
         await self._tasks.close()
 
 
@@ -218,7 +218,9 @@ def _gate_check(state: CheckState, hold: str | None) -> GateCheck:
 
 
 def hook_body(rollout: RolloutView, when: str, verdict: VerdictSummary | None) -> dict[str, JsonValue]:
-    """Returns the body of a hook's call."""
+    """Returns the JSON body that a hook gets: release, step and state of the rollout, and the verdict so far. `when` is
+    `before`, `during` or `after`.
+    """
     return {
         "app": rollout.app,
         "release": rollout.release,
@@ -233,7 +235,7 @@ def hook_body(rollout: RolloutView, when: str, verdict: VerdictSummary | None) -
 
 
 def error_event(app: str, release: str, state: CheckState, now: datetime) -> Event:
-    """Returns the event that a check has had no answer that can be judged for several calls in a row."""
+    """Returns the event which reports that a check gave no answer that can be judged in several calls in a row."""
     return Event(
         type=ERROR_EVENT,
         app=app,

@@ -1,4 +1,3 @@
-"""Delivers messages: groups alerts, turns events into deliveries, sends and retries deliveries. Sends the message that
-Redis does not answer directly, since it cannot be stored. May import `notify` and `alerts`. Imported by `api` and
-`main`.
+"""Delivers messages: groups alerts, turns events into deliveries, sends and retries deliveries. The message that Redis
+does not answer cannot be stored, and is sent directly. May import `notify` and `alerts`. Imported by `api` and `main`.
 """

@@ -20,8 +20,9 @@ REPEAT_INTERVAL = timedelta(hours=4)
 
 
 class GroupedAlert(View):
-    """Describes an alert as its last event did. `firing` is false once it is resolved or gone. `at` and `reason` belong
-    to its state; `value` and `threshold` are its figures as text, empty if the event has none.
+    """Describes an alert by its last event, which said that it fires, is resolved or is gone (`firing` is false in the
+    last two cases). `at` is the time of that event, `reason` its reason; `value` and `threshold` are its figures as
+    text, empty if it has none.
     """
 
     id: str
@@ -32,12 +33,12 @@ class GroupedAlert(View):
     value: str = ""
     threshold: str = ""
     gone: bool = False
-    """True if it ended because what it is about has ended."""
+    """True if it ended because its release, rollout or rule has ended."""
 
 
 class AlertGroup(View):
-    """Holds the firing alerts of one release, or of the platform, and those that ended until the next flush, at which
-    messages about them are sent.
+    """Holds the firing alerts of one release, or of the platform, and those that have ended since the last flush. At a
+    flush, messages about both are made.
     """
 
     app: str
@@ -65,7 +66,7 @@ class GroupUpdate:
     """Id of the update. It is the same if the flush is repeated because its outcome could not be stored."""
     firing: list[GroupedAlert]
     resolved: list[GroupedAlert]
-    """Also those that are gone."""
+    """Alerts that have resolved, and those that ended because their release, rollout or rule has ended."""
     muted: bool = False
     """True if the alerts are silenced, so that the message is recorded but not sent."""
 
@@ -147,7 +148,9 @@ def update_message(group: AlertGroup, update: GroupUpdate, commit: str, link: st
 
 
 def due(groups: Mapping[str, AlertGroup], now: datetime) -> list[AlertGroup]:
-    """Returns the groups whose time has come, or is further ahead than it can be: the clock was set back."""
+    """Returns the groups to flush: those whose time has come, and those whose time lies further ahead than it ever
+    does, because the clock was set back.
+    """
     return [group for group in groups.values() if not timedelta() < group.look_at - now <= GROUP_INTERVAL]
 
 

@@ -133,7 +133,8 @@ class OutboxStore:
         state: MessageDeliveryState | None = None,
     ) -> list[MessageDelivery]:
         """Returns at most `limit` deliveries, newest first; only those of `app` and in `state`, if these are given.
-        With `before`, returns only deliveries that come after that sort key (see `time_key`) in this order.
+        `before` is the sort key (time and id) of a delivery: if it is given, only deliveries that come after that one
+        in this order are returned.
         """
         highest = before.partition("-")[0] if before else "+inf"
         found: list[MessageDelivery] = []

@@ -19,8 +19,9 @@ OTHER_RULE, BY_HAND, SUPERSEDED, RELEASE = "other", "by-hand", "superseded", "re
 
 
 class AnalysisCollector(Collector):
-    """Exports the last verdict about each open rollout, and counts aborted rollouts since the monitor started. An abort
-    has the label `rule` (people's own rules are `other`) and, if the analysis made it, `harm`.
+    """Exports to Prometheus the last verdict about each open rollout, and the number of aborted rollouts since the
+    monitor started. That number has the labels `rule`, the alert rule that aborted (`other` for people's own rules),
+    and `harm`, which is empty unless the canary analysis aborted.
     """
 
     def __init__(self, recorder: EvidenceRecorder) -> None:
@@ -28,7 +29,7 @@ class AnalysisCollector(Collector):
         self._aborts: Counter[tuple[str, str]] = Counter()
 
     def on_event(self, event: Event) -> None:
-        """Counts the event, if a rollout was aborted."""
+        """Counts the rollout as aborted, if the event says that it was."""
         if event.type == "rollout.aborted":
             self._aborts[cause_of(event)] += 1
 
@@ -57,7 +58,9 @@ class AnalysisCollector(Collector):
 
 
 def cause_of(event: Event) -> tuple[str, str]:
-    """Returns the rule that aborted the rollout and, if that was the analysis, the harm; both from fixed sets."""
+    """Returns the labels (rule, harm) of an aborted rollout: the rule that aborted it, or `by-hand`, `superseded` or
+    `release` without one; and the kind of harm, if the rule was the canary analysis. Both come from fixed sets.
+    """
     fields = event.model_extra or {}
     evidence = fields["evidence"] if isinstance(fields.get("evidence"), dict) else {}
     rule = evidence.get("rule")
@@ -73,5 +76,5 @@ def cause_of(event: Event) -> tuple[str, str]:
 
 
 def _harm(verdict: CanaryVerdict) -> str:
-    """Returns the harm with the most evidence; empty if there is none."""
+    """Returns the kind of harm with the most evidence; empty if there is none."""
     return max(verdict.harms, key=lambda harm: harm.capital).name if verdict.harms else ""

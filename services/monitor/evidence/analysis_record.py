@@ -1,4 +1,4 @@
-"""Defines what is kept of the analysis of one rollout: figures of its steps, and verdicts with their lanes. Pure."""
+"""Defines what is kept of the canary analysis of one rollout: figures of its steps, and verdicts. Pure."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -17,10 +17,10 @@ RECOGNISED = "recognised"
 
 
 class Occasion(StrEnum):
-    """Names what a verdict was given for."""
+    """Names the occasions on which a verdict about a canary is recorded."""
 
     GATE = "gate"
-    """The time of a step was over."""
+    """The time of a step of the rollout was over."""
     ABORTED = "aborted"
     PROMOTED = "promoted"
 
@@ -32,8 +32,8 @@ class StepCounts(View):
 
 
 class StepFigures(View):
-    """Holds the figures of one step of a rollout. `weight` is the last share in percent, which people may change within
-    a step; `seconds` is the time in which requests were counted.
+    """Holds the figures of one step of a rollout. `weight` is the canary's last share in percent, which people may
+    change within a step; `seconds` is the time in which requests were counted.
     """
 
     step: int = Field(description="Number of the step, 0 for the first.")
@@ -55,8 +55,9 @@ class StepFigures(View):
 
 
 class VerdictRecord(View):
-    """Holds a verdict that something followed from. `verdict` holds its lanes (`harms`) and counts, as they were known
-    then; it is null if no request had been counted.
+    """Holds a verdict about a canary on an occasion: the time of a step was over, or the rollout was aborted or
+    promoted. `verdict` holds the evidence for each harm and all counts at that time; it is null if no request had been
+    counted. `left_out` holds the number of requests that did not count in the comparison with production, by reason.
     """
 
     occasion: Occasion
@@ -73,7 +74,7 @@ class VerdictRecord(View):
     left_out: dict[LeftOut, int] = Field({})
 
     def replaces(self, earlier: "VerdictRecord") -> bool:
-        """Returns True if `earlier` is about the same step, which still goes on as this record says."""
+        """Returns True if both records say that the same step goes on; then only this one is kept."""
         return earlier.goes_on and self.goes_on and self.step == earlier.step
 
 
@@ -85,15 +86,18 @@ class VisitorCounts(View):
 
 
 class LeftOutCounts(View):
-    """Holds the proxy's counters of requests that were left out (by reason) or whose visitor was recognised
-    (`recognised`). `last` holds them as they were read last, `before` their sum from before they began at 0 again.
+    """Holds the proxy's counters of requests that did not count in the comparison of canary and production (by reason),
+    and of those whose visitor a cookie identified (`recognised`). `last` is the last reading of the counters, `before`
+    what they had reached each time before they began at 0 again.
     """
 
     before: dict[str, int] = Field({})
     last: dict[str, int] = Field({})
 
     def read(self, counters: Mapping[str, int]) -> "LeftOutCounts":
-        """Returns the counts after the counters were read again."""
+        """Returns the counts after a new reading of the counters. If one of them is lower than at the last reading,
+        they have begun at 0 again.
+        """
         if any(counters.get(name, 0) < count for name, count in self.last.items()):
             return LeftOutCounts(before=self.total, last=dict(counters))
         return LeftOutCounts(before=self.before, last=dict(counters))
@@ -103,14 +107,17 @@ class LeftOutCounts(View):
         return _added(self.before, self.last)
 
     def joined(self, later: "LeftOutCounts") -> "LeftOutCounts":
-        """Returns the counts of this process and of the one after it, which has read the same counters."""
+        """Returns these counts joined to those of a later process, which has read the same counters of the proxy."""
         if not later.before:
             return self.read(later.last) if later.last else self
         return LeftOutCounts(before=_added(self.total, later.before), last=later.last)
 
 
 class AnalysisRecord(View):
-    """Holds what is kept of the analysis of the rollout of `release`."""
+    """Holds what is stored of the canary analysis of one rollout. `counted` has the requests that did not count in the
+    comparison. Of much traffic, only one visitor in `sampled_one_in` counts. A request without an answer for
+    `hang_limit_ms` counts as failed (0: no limit). Points for charts are `point_s` seconds long.
+    """
 
     app: str
     release: str
@@ -128,7 +135,7 @@ class AnalysisRecord(View):
     told: bool = Field(False, description="True: people were told that the last step is held.")
 
     def with_window(self, window: JudgedWindow, now: datetime) -> "AnalysisRecord":
-        """Returns the record with one more window, which has just ended."""
+        """Returns the record with the requests of one more window (a few seconds), which ends at `now`."""
         last = self.steps[-1] if self.steps else None
         if last is not None and last.step == window.step:
             steps = [*self.steps[:-1], last.with_window(window)]
@@ -145,7 +152,9 @@ class AnalysisRecord(View):
         return self.model_copy(update=update)
 
     def with_judged(self, judged: JudgedTraffic) -> "AnalysisRecord":
-        """Returns the record with the proxy's counters of what was left out."""
+        """Returns the record after a new reading of the proxy's counters of requests that did not count in the
+        comparison of canary and production.
+        """
         counters = {**{str(reason): count for reason, count in judged.left_out.items()}, RECOGNISED: judged.recognised}
         update = {
             "counted": self.counted.read(counters),
@@ -155,8 +164,8 @@ class AnalysisRecord(View):
         return self.model_copy(update=update)
 
     def with_verdict(self, record: VerdictRecord) -> "AnalysisRecord":
-        """Returns the record with one more verdict; at most 60 are kept. The newest reason why a step goes on takes
-        the place of earlier ones.
+        """Returns the record with one more verdict; at most 60 are kept. If the last verdict said that the same step
+        goes on, a newer one that says so takes its place.
         """
         kept = self.verdicts
         if kept and record.replaces(kept[-1]):
@@ -165,7 +174,7 @@ class AnalysisRecord(View):
 
     @property
     def last_gate(self) -> VerdictRecord | None:
-        """Returns the last record of the end of a step, or of a step that goes on."""
+        """Returns the last verdict that was recorded because the time of a step was over; None if there is none."""
         return next((each for each in reversed(self.verdicts) if each.occasion is Occasion.GATE), None)
 
     @property
@@ -175,11 +184,13 @@ class AnalysisRecord(View):
         return max(ended, default=-1) + 1
 
     def ended(self, record: VerdictRecord) -> "AnalysisRecord":
-        """Returns the record of the rollout, which has ended; unchanged if it has ended before."""
+        """Returns the record with the end of the rollout, which has the verdict `record`; unchanged if the end is
+        recorded already.
+        """
         return self if self.ended_at else self.with_verdict(record).model_copy(update={"ended_at": record.at})
 
     def after(self, earlier: "AnalysisRecord") -> "AnalysisRecord":
-        """Returns this record, which a process has begun, joined to the one that an earlier process had stored."""
+        """Returns this record joined to `earlier`, which an earlier process has stored about the same rollout."""
         if earlier.ended_at:
             return earlier
         steps = list(earlier.steps)
@@ -209,18 +220,20 @@ class AnalysisRecord(View):
 
     @property
     def totals(self) -> dict[Track, StepCounts]:
-        """Returns the counts of all steps together."""
+        """Returns both tracks' counts over all steps of the rollout."""
         return {track: _sum([step.tracks.get(track, StepCounts()) for step in self.steps]) for track in Track}
 
     @property
     def recognised_share(self) -> float | None:
-        """Returns the share of the counted requests whose visitor is known, 0 to 1; None without requests."""
+        """Returns the share of counted requests whose visitor a cookie identified, 0 to 1; None without requests."""
         requests = sum(counts.requests for counts in self.totals.values())
         return min(1.0, self.counted.total.get(RECOGNISED, 0) / requests) if requests else None
 
     @property
     def left_out(self) -> dict[LeftOut, int]:
-        """Returns how many requests were left out, by reason."""
+        """Returns how many requests did not count in the comparison of canary and production, by reason, such as that
+        the visitor had chosen the canary.
+        """
         return {reason: self.counted.total.get(str(reason), 0) for reason in LeftOut}
 
 
@@ -239,7 +252,9 @@ def _sum(counts: Sequence[StepCounts]) -> StepCounts:
 
 
 def _most(first: VisitorCounts, second: VisitorCounts) -> VisitorCounts:
-    """Returns the higher counts of both: each counts since the rollout was opened, or since the proxy began again."""
+    """Returns the higher one of each count. Both are counted since the rollout was opened, or since the proxy last
+    began at 0.
+    """
     return VisitorCounts(visitors=max(first.visitors, second.visitors), failing=max(first.failing, second.failing))
 
 

@@ -1,4 +1,4 @@
-"""Stores the evidence of canary analyses in Redis."""
+"""Stores in Redis what canary analyses found: records of rollouts, and points for charts."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -20,17 +20,17 @@ OF_AN_APP_MOST = 100
 
 class EvidenceStore:
     """Stores for each release `monitor:evidence:<release>` (a string: AnalysisRecord) and
-    `monitor:evidence-series:<release>` (a sorted set of points by time), both for 30 days after the last write. The
-    sorted set `monitor:evidence-of:<app>` holds the app's releases by the time of their rollout; the newest 100
-    stay. Every method raises `redis.RedisError` if Redis is unreachable; writes are idempotent.
+    `monitor:evidence-series:<release>` (a sorted set of points for charts, by time), both for 30 days after the last
+    write. The sorted set `monitor:evidence-of:<app>` holds the app's releases by the time of their rollout; the newest
+    100 stay. Every method raises `redis.RedisError` if Redis is unreachable; writes are idempotent.
     """
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
     async def read(self, release: str) -> tuple[AnalysisRecord, list[SeriesPoint]] | None:
-        """Returns the record of the release's rollout and its points, oldest first; None if there is none. What cannot
-        be parsed is logged and left out.
+        """Returns the record of the release's canary analysis and its points for charts, oldest first; None if there is
+        none. What cannot be parsed is logged and left out.
         """
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.get(_record(release))

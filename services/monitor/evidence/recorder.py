@@ -31,7 +31,9 @@ HELD_EVENT = "analysis.inconclusive"
 
 @dataclass
 class _Kept:
-    """Holds one rollout's evidence. `stored_s` and `stored_point_s` say which points are stored."""
+    """Holds one rollout's record and points for charts. Of the points, those until `stored_s` (seconds since the
+    rollout was opened) are stored, each `stored_point_s` seconds long.
+    """
 
     record: AnalysisRecord
     changed_at: datetime
@@ -45,8 +47,9 @@ class _Kept:
 
 
 class EvidenceRecorder:
-    """Holds the evidence of open rollouts. `checks` returns the states of a release's own
-    checks. Only `flush`, `on_event`, `read` and `forget` wait for Redis.
+    """Records what the canary analyses of open rollouts find: figures, verdicts and points for charts. It does so in
+    memory, and stores the records later. `checks` returns the states of a release's own metrics and hooks. Only
+    `flush`, `on_event`, `read` and `forget` wait for Redis; all other methods use the memory alone.
     """
 
     def __init__(
@@ -64,8 +67,9 @@ class EvidenceRecorder:
     # --- what is recorded
 
     def on_window(self, analysis: CanaryAnalysis, window: JudgedWindow) -> None:
-        """Records a window that was added to the analysis of an open rollout. The verdict is asked for every 10 s, and
-        once the canary has failed, because computing it takes a while.
+        """Records the requests of a window (a few seconds) that was added to the analysis of an open rollout. The
+        analysis's verdict is recorded every 10 s, because computing it takes a while, and at once when the canary has
+        failed.
         """
         now = self._clock()
         kept = self._of(analysis.app, analysis.release, analysis.since)
@@ -125,7 +129,9 @@ class EvidenceRecorder:
         kept.record, kept.is_urgent = kept.record.with_verdict(found), True
 
     async def on_event(self, event: Event) -> None:
-        """Records the end of a rollout, and stores it. Raises RedisError; the event must then be handled again."""
+        """Records and stores the end of a rollout; ignores events about anything else. Raises RedisError; the event
+        must then be handled again.
+        """
         if (occasion := ENDS.get(event.type)) is None:
             return
         extra = event.model_extra or {}
@@ -177,8 +183,8 @@ class EvidenceRecorder:
         return VerdictSummary(result=found.result, score=found.score, reason=found.reason, at=record.verdict_at)
 
     async def read(self, release: str) -> tuple[AnalysisRecord, list[SeriesPoint]] | None:
-        """Returns the record and the points of a release's rollout; None if nothing is kept of it. Raises RedisError if
-        all of it is in Redis.
+        """Returns the record of a release's canary analysis and its points for charts; None if nothing is kept of it.
+        Raises RedisError if nothing is in memory and Redis does not answer.
         """
         kept = self._kept.get(release)
         if kept is None:
@@ -191,7 +197,9 @@ class EvidenceRecorder:
     # --- Redis
 
     async def flush(self) -> None:
-        """Stores what has changed. Raises RedisError if Redis does not answer, and then keeps it for the next call."""
+        """Stores the records that have changed: each every 30 s, or at once after a verdict on which a step or the
+        rollout ended or went on. Raises RedisError if Redis does not answer; the next call then stores them.
+        """
         async with self._writing:
             for release, kept in list(self._kept.items()):
                 is_due = kept.written_at is None or abs(self._clock() - kept.written_at) >= WRITE_EVERY
@@ -244,7 +252,7 @@ class EvidenceRecorder:
 
 
 def verdict_in(evidence: Mapping[str, Any]) -> CanaryVerdict | None:
-    """Returns the verdict in the evidence of an abort; None if another rule ended the rollout."""
+    """Returns the canary analysis's verdict in the evidence of an abort; None if another rule aborted the rollout."""
     seen = evidence.get("seen")
     try:
         return CanaryVerdict.model_validate(seen.get("verdict")) if isinstance(seen, dict) else None
@@ -253,8 +261,8 @@ def verdict_in(evidence: Mapping[str, Any]) -> CanaryVerdict | None:
 
 
 def _held_event(record: AnalysisRecord, now: datetime) -> Event | None:
-    """Returns the event that the last step of the rollout is held for a minute, if people were not told yet; else
-    None.
+    """Returns the event that the last step of a rollout has gone on for a minute after its time was over, because the
+    analysis is not certain; None if that is not so, or if people have been notified already.
     """
     last = record.verdicts[-1] if record.verdicts else None
     if record.told or last is None or not (last.goes_on and last.is_last) or last.result is VerdictResult.FAIL:

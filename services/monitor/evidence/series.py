@@ -1,4 +1,6 @@
-"""Makes a series of both tracks for charts from the windows of a rollout, and thins it out. Pure."""
+"""Makes points for charts from the requests of a rollout, with figures of production and canary, and merges points when
+there are many. Pure.
+"""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -16,7 +18,7 @@ ERRORS, LATENCY = "errors", "latency"
 
 
 class TrackPoint(View):
-    """Holds one track's figures in one interval. The latencies are null without requests."""
+    """Holds one track's figures (production's or the canary's) in one interval. Latencies are null without requests."""
 
     requests: int = 0
     errors: int = 0
@@ -26,8 +28,9 @@ class TrackPoint(View):
 
 class SeriesPoint(View):
     """Holds the figures of both tracks in one interval, and what the analysis knew at its end. `at_s` is the interval's
-    end, in seconds since the rollout was opened. `error_bound` and `latency_bound` are the upper bounds (95 %) of the
-    harm; null while there is none.
+    end, in seconds since the rollout was opened. `error_bound` and `latency_bound` say how much worse than production
+    the canary may be, with a confidence of 95 %: in percentage points of errors, and in percent of slow-down; null if
+    that is not known.
     """
 
     at_s: float
@@ -42,7 +45,7 @@ class SeriesPoint(View):
 
 @dataclass
 class _Open:
-    """Holds the windows of an interval that has not ended."""
+    """Adds up the requests of an interval that has not ended."""
 
     begun_s: float
     seconds: float = 0.0
@@ -95,7 +98,9 @@ class Series:
         self.point_s = point_s
 
     def add(self, window: JudgedWindow, verdict: CanaryVerdict | None, le_ms: Sequence[float | None]) -> None:
-        """Adds a window; `verdict` is the newest one. `le_ms` holds the bounds of its latency buckets."""
+        """Adds the requests of a window (a few seconds). `verdict` is the newest one; `le_ms` holds the upper bounds of
+        the window's latency buckets.
+        """
         begun_s = window.at_s - window.seconds
         if self._open and begun_s - self._open.begun_s >= self.point_s:
             self.close()
@@ -132,7 +137,7 @@ class Series:
 
 
 def thinned(points: Sequence[SeriesPoint]) -> list[SeriesPoint]:
-    """Returns half as many points: each two successive ones become one. No request is lost."""
+    """Returns half as many points: each two successive ones become one, with the requests of both."""
     pairs = [(points[i], points[i + 1]) for i in range(0, len(points) - 1, 2)]
     return [_merged(*pair) for pair in pairs] + list(points[len(pairs) * 2 :])
 
@@ -158,13 +163,13 @@ def _added(first: TrackPoint, second: TrackPoint) -> TrackPoint:
 
 
 def bound_of(verdict: CanaryVerdict | None, harm: str) -> float | None:
-    """Returns the smallest upper bound of the harm that the verdict knows; None if it has none."""
+    """Returns the verdict's upper bound (95 %) of the harm with the name `harm`; None if it has none."""
     bounds = [each.bound for each in verdict.harms if each.name == harm and each.bound is not None] if verdict else []
     return round(min(bounds), 3) if bounds else None
 
 
 def packed(point: SeriesPoint) -> str:
-    """Returns the point as short JSON, which begins with its time."""
+    """Returns the point as a short JSON list, which begins with the point's time."""
     tracks = [[each.requests, each.errors, each.p50_ms, each.p99_ms] for each in (point.stable, point.canary)]
     own = [point.at_s, point.seconds, point.weight, point.score, point.error_bound, point.latency_bound]
     return json.dumps([*own, *tracks], separators=(",", ":"))

@@ -1,4 +1,4 @@
-"""Assembles the evidence of canary analyses and the apps' own checks, for `main.py`."""
+"""Assembles the parts that record what canary analyses find, and that call apps' own metrics and hooks."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -30,8 +30,9 @@ Rollouts = Callable[[], Mapping[str, RolloutView]]
 
 @dataclass(frozen=True)
 class Evidence:
-    """Holds the parts that keep evidence and make own checks, and the loops that run them. As a
-    context manager it must be entered before the loops start, and left after they have ended."""
+    """Holds the parts that record what canary analyses find, and that call apps' own metrics and hooks, with the loops
+    that run them. As a context manager it must be entered before the loops start, and left after they have ended.
+    """
 
     recorder: EvidenceRecorder
     checks: OwnChecks
@@ -41,7 +42,9 @@ class Evidence:
     _client: CheckClient
 
     async def on_event(self, event: Event) -> None:
-        """Handles the end of a rollout. Raises RedisError; the event must then be handled again."""
+        """Handles the end of a rollout, if the event reports one. Raises RedisError; the event must then be handled
+        again.
+        """
         await self._after.on_event(event)
         await self.recorder.on_event(event)
         self.collector.on_event(event)
@@ -71,7 +74,9 @@ def evidence(
     rollouts: Rollouts,
     clock: Callable[[], datetime],
 ) -> Evidence:
-    """Returns the parts. `vault` returns the vault for the values of headers, which is made when it is needed."""
+    """Returns the parts that record what canary analyses find, and that call apps' own metrics and hooks. `vault`
+    returns the vault that encrypts header values, which is made when it is needed.
+    """
 
     def current() -> list[RolloutView]:
         return [rollout for rollout in rollouts().values() if rollout.state in CURRENT]

@@ -1,4 +1,6 @@
-"""Judges a canary's ill instances against production's instances over the same seconds. No I/O."""
+"""Decides whether a canary's ill instances are its own fault, by production's instances over the same seconds.
+Instances are ill if they are unhealthy or failed. No I/O.
+"""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +23,7 @@ Instances = Mapping[str, Mapping[Track, list[InstanceRecord]]]
 
 @dataclass
 class Trouble:
-    """Describes an ill instance of a canary."""
+    """Describes an instance of a canary that is ill: unhealthy or failed."""
 
     app: str
     release: str
@@ -35,7 +37,7 @@ class Trouble:
     began: datetime
     """Time at which the first of the failed probes began; `at` if that is not known."""
     is_read: bool = False
-    """True once the registry was read after it was heard of."""
+    """True once the registry of instances was read after the monitor heard of this."""
     is_blamed: bool = False
     compared: str = ""
     """Sentence about production, against which the canary was judged."""
@@ -52,8 +54,8 @@ class ProductionHealth:
 
 
 class CanaryHealth:
-    """Decides whether an ill instance is the canary's fault. Production that is ill, too, is an excuse; production of
-    which nothing is known is none.
+    """Decides whether an ill instance (unhealthy or failed) is the canary's fault. It is not while production's
+    instances are ill as well; it is if nothing is known of production.
     """
 
     def __init__(self) -> None:
@@ -65,8 +67,9 @@ class CanaryHealth:
     def record(
         self, instances: Instances, probes: Mapping[str, ProbeRecord], now: datetime, excused: Collection[str]
     ) -> None:
-        """Records the instances that the registry listed at `now`, with their probes. Ill canary instances in `excused`
-        are not judged.
+        """Judges the ill instances of canaries by what the registry listed at `now`: `instances` is app → track
+        (production or canary) → instances, `probes` is instance id → its last probes. `excused` holds the ids of
+        instances for which no canary is blamed: they were killed at their memory limit, which can still be raised.
         """
         self._ill_at = {name: at for name, at in self._ill_at.items() if now - at < UNDECIDED_FOR}
         apps = instances.keys() | {app for app, health in self._production.items() if health.is_ill}
@@ -92,7 +95,9 @@ class CanaryHealth:
             self._judge(trouble, _is_still_ill(trouble, listed.get(trouble.instance)), now)
 
     def missed(self, now: datetime) -> None:
-        """Records that the registry did not answer. After 10 s, that is no excuse for an ill canary any more."""
+        """Records that the registry did not answer. An instance of a canary of whose illness the monitor has known for
+        10 s then counts as the canary's fault.
+        """
         for trouble in self._troubles.values():
             if now - trouble.seen_at >= UNDECIDED_FOR:
                 trouble.is_blamed = True
@@ -100,7 +105,9 @@ class CanaryHealth:
     def suspect(
         self, app: str, release: str, instance: str, state: InstanceState, at: datetime, reason: str, now: datetime
     ) -> None:
-        """Records that a canary's instance became ill at `at`. The next reading of the registry decides."""
+        """Records that a canary's instance became ill at `at`. Whether that is the canary's fault is decided when the
+        registry is read next.
+        """
         known = self._troubles.get(instance)
         if known is None or (known.state, known.at) != (state, at):
             self._troubles[instance] = Trouble(app, release, instance, state, at, now, reason, began=at)
@@ -114,8 +121,8 @@ class CanaryHealth:
         self._production.pop(app, None)
 
     def reading(self, app: str, release: str) -> Reading | None:
-        """Returns the number of the canary's instances that are ill through its own fault. The value is None while it
-        is not decided whether there are any. Returns None if no instance is ill.
+        """Returns a reading with the number of the canary's instances that are ill through its own fault; its value is
+        None while it is not decided whether there are any. Returns None if no instance is ill.
         """
         own = [each for each in self._troubles.values() if (each.app, each.release) == (app, release)]
         blamed = [each for each in own if each.is_blamed]
@@ -172,9 +179,10 @@ def _fails(times: ProbeRecord | None) -> bool:
 def _was_well_meanwhile(
     trouble: Trouble, is_still_ill: bool, record: InstanceRecord, times: ProbeRecord | None, now: datetime
 ) -> bool:
-    """Returns True if the instance of production was well for 5 s on end, and in that time has answered a probe that
-    was sent after the canary's second failed one. The 5 s must lie before the canary's trouble, unless that lasts. An
-    instance that misses a probe in the same seconds is thus an excuse until it has been well again for 5 s.
+    """Returns True if the instance of production was well for 5 s without a break, and in that time answered a probe
+    that was sent after the canary's second failed one. The 5 s must lie before the canary's trouble, unless that lasts.
+    So if an instance of production misses a probe in the same seconds, the canary is not blamed before that instance
+    has been well again for 5 s.
     """
     if times is None or times.answered_at is None or times.well_since is None:
         answered_at, well_since = now - UNNOTICED_FOR, record.updated_at
@@ -195,7 +203,7 @@ def _was_ready_at_its_end(trouble: Trouble, record: InstanceRecord, times: Probe
 
 
 def _is_stale(trouble: Trouble, record: InstanceRecord) -> bool:
-    """Returns True if the registry does not know of the trouble yet."""
+    """Returns True if the registry's record of the instance is older than the trouble, and still calls it ready."""
     return record.state is InstanceState.READY and record.updated_at <= trouble.at
 
 
@@ -204,8 +212,8 @@ def _is_still_ill(trouble: Trouble, record: InstanceRecord | None) -> bool:
 
 
 def _lasts(trouble: Trouble, record: InstanceRecord | None, now: datetime) -> bool:
-    """Returns True while the trouble counts: until its instance is ready again or gone. One that ended, or that the
-    registry does not know of yet, counts until it is decided, for 10 s at most.
+    """Returns True while the trouble counts: until its instance is ready again or gone. Trouble of an instance that has
+    ended, or of which the registry does not know yet, counts until it is decided whose fault it is, for 10 s at most.
     """
     if record is not None and record.state in ILL:
         return True

@@ -61,7 +61,7 @@ class Inventory:
             self._live.set(app, release)
 
     def replace(self, app: str, release: str) -> None:
-        """Sets the app's live release in production, which the deployer says."""
+        """Sets the app's live release in production to the one that the deployer has named."""
         self._live.set(app, release)
 
     def end(self, release: str) -> None:
@@ -114,14 +114,15 @@ class Inventory:
         return [record.id for record in own if record.state == InstanceState.READY]
 
     def last_ready_at(self, app: str, environment: Environment, release: str) -> datetime | None:
-        """Returns the time since which the release's ready instances are all unchanged; None if there is none."""
+        """Returns the time at which the last of the release's ready instances became ready; None if none is ready."""
         own = self._own(app, environment, release)
         return max((record.updated_at for record in own if record.state == InstanceState.READY), default=None)
 
     def health(self, app: str, environment: Environment, release: str, now: datetime) -> Reading:
-        """Returns the number of the release's unhealthy or failed instances; of a canary's, those that are ill through
-        its own fault (see `CanaryHealth`). It is 1 if production has had no instance in the registry for 5 s, or none
-        that is ready for 30 s. The value is None if the registry does not answer or nothing is known.
+        """Returns the number of the release's unhealthy or failed instances; of a canary's, only those that are ill
+        through its own fault, while production's are well. The number is 1 if production has had no instance in the
+        registry for 5 s, or none that is ready for 30 s. The value is None if the registry does not answer or nothing
+        is known.
         """
         ill_canary = self.canary_health.reading(app, release) if environment == Environment.CANARY else None
         if ill_canary is not None and (ill_canary.value or self.answers):

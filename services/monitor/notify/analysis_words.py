@@ -11,7 +11,9 @@ from shared.models import Track
 
 
 def verdict_of(evidence: Mapping[str, Any]) -> CanaryVerdict | None:
-    """Returns the verdict in an event's fields, or in the evidence of an abort; None if there is none."""
+    """Returns the canary analysis's verdict in `evidence`, which is an event's fields or the evidence of an abort; None
+    if there is none.
+    """
     seen = evidence.get("seen")
     for holder in (seen if isinstance(seen, dict) else {}, evidence):
         try:

@@ -1,7 +1,7 @@
 """Decides of which events people are notified, and composes the messages. Pure. People are notified of builds that
 failed (and of the first one that succeeds again), releases that failed or were rolled back, rollouts that were aborted,
-wait for a person or were promoted by themselves, analyses that hold or get no answer, and every change of scaling.
-Alerts are grouped first (`dispatch/alert_group.py`).
+wait for a person or were promoted automatically, canary analyses that stay uncertain or whose checks give no answer,
+and every change of scaling. Alerts are grouped first (`dispatch/alert_group.py`).
 """
 
 from collections.abc import Callable, Mapping
@@ -45,9 +45,9 @@ def plain_notification(event: Event, links: Links) -> Notification | None:
 
 
 def _build(subject: Subject) -> Message | None:
-    """Returns the message about a build. Returns None for a failure that its release reports, for a success after a
-    success, for a pre-receive build, whose result git shows to the pusher, and for the rebuild of an artifact, about
-    which there is an alert.
+    """Returns the message about a build. Returns None for a failure about which the message about its release reports,
+    for a success after a success, for a pre-receive build, whose result git shows to the pusher, and for the rebuild of
+    an artifact, about which there is an alert.
     """
     event = subject.event
     if (event.model_extra or {}).get("door") is True or extra(event, "rebuilds"):

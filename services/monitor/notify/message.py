@@ -31,7 +31,7 @@ def compose(
     """Returns a message composed of a subject, sentences (each of `texts` is a paragraph), facts (label and value) and
     a link. Facts without a value are left out. `excerpt` holds log lines, which the message shows under the heading
     `excerpt_of`. The excerpt is cut to 4096 characters, each of `texts` to 2000. The text does not repeat the subject,
-    because many services show the subject above it. All arguments may contain text of others, so they are escaped in
+    because many services show the subject above it. All arguments may contain text from outside, so they are escaped in
     the HTML, and control characters are removed.
     """
     subject = on_one_line(subject)

@@ -66,7 +66,7 @@ class TestResult(View):
 
 
 class Recipients:
-    """Finds, replaces and tests the recipients. Methods raise RedisError if the store is unreachable."""
+    """Finds, replaces and tests the recipients of messages. Methods raise RedisError if the store is unreachable."""
 
     def __init__(self, store: NotifierStore, notifier: Notifier, platform_urls: Sequence[str]) -> None:
         self._store = store
@@ -76,7 +76,7 @@ class Recipients:
         ]
         self._parsed: dict[str, list[Address]] = {}
         self._kept: Sequence[Recipient] = []
-        """The stored ones as they were read last."""
+        """The notifiers in the store, as they were read last."""
 
     async def views(self) -> list[NotifierView]:
         """Returns all notifiers, those from SLIPWAY_NOTIFY first."""
@@ -109,8 +109,8 @@ class Recipients:
         return await self._unique([*wanted([*self._platform, *await self._stored()], event), *manifest])
 
     async def last_addresses(self, event: str) -> list[Address]:
-        """Returns the notifiers' addresses for an event of this type, also while the store is out of reach: then with
-        the notifiers that it had when it was read last.
+        """Returns the notifiers' addresses that get a message about an event of this type, without duplicates. While
+        the store does not answer, uses the notifiers that it had when it was read last.
         """
         with contextlib.suppress(RedisError, TimeoutError):
             await asyncio.wait_for(self._stored(), STORE_S)

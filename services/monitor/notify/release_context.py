@@ -41,7 +41,9 @@ def release_of(event: Event) -> str:
 
 
 def learned(contexts: ReleaseContexts, event: Event) -> dict[str, ReleaseContext]:
-    """Returns key → updated context, if the event is of a release and changes its context; else an empty mapping."""
+    """Returns `<app>:<environment>` → updated context, if the event is of a release and changes its context; else an
+    empty mapping.
+    """
     environment = extra(event, "environment")
     if not event.type.startswith("release.") or not environment:
         return {}

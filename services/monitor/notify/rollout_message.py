@@ -1,4 +1,4 @@
-"""Composes the messages about rollouts: what the analysis of the canary found, in a person's words. Pure."""
+"""Composes the messages about rollouts, with what the analysis of the canary found in plain words. Pure."""
 
 from services.monitor.notify.analysis_words import found, opened_at, verdict_of
 from services.monitor.notify.message import Fact, Message, compose
@@ -63,7 +63,7 @@ def progressing(subject: Subject) -> Message | None:
 
 
 def promoted(subject: Subject) -> Message | None:
-    """Returns the message about a canary that was promoted by itself; None if a person promoted it."""
+    """Returns the message about a canary that was promoted automatically; None if a person promoted it."""
     event = subject.event
     fields = event.model_extra or {}
     if fields.get("promote") != "automatic" or fields.get("step") != fields.get("steps"):
@@ -76,7 +76,9 @@ def promoted(subject: Subject) -> Message | None:
 
 
 def held(subject: Subject) -> Message | None:
-    """Returns the message about a rollout whose last step goes on because its analysis is not certain."""
+    """Returns the message about a rollout whose last step goes on after its time, because the canary analysis is not
+    certain.
+    """
     event = subject.event
     fields = event.model_extra or {}
     verdict = verdict_of(fields)
@@ -94,7 +96,7 @@ def held(subject: Subject) -> Message | None:
 
 
 def unanswered(subject: Subject) -> Message | None:
-    """Returns the message about an own metric or hook of the app that gives no answer that can be judged."""
+    """Returns the message about one of an app's own metrics or hooks that gives no answer that can be judged."""
     event = subject.event
     is_after = extra(event, "kind") == "after"
     effect = "It is called again." if is_after else "The rollout's step does not end before it answers."
@@ -107,7 +109,9 @@ def unanswered(subject: Subject) -> Message | None:
 
 
 def _of_steps(subject: Subject, what: str, effect: str) -> Message:
-    """Returns the message that a rollout has come to `what`; `effect` says what follows from that."""
+    """Returns the message about a rollout. `what` follows the release's id in the subject line, such as `is paused`;
+    `effect` is a sentence on what that means for the canary, and what the reader may do.
+    """
     event = subject.event
     return compose(
         f"{subject.target}: {event.id} {what}: {event.reason}",

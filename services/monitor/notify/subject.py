@@ -74,8 +74,8 @@ def _line(value: Any) -> str:
 
 
 def by_instance(inputs: Any) -> dict[str, Any]:
-    """Returns instance id → figures of a scaling decision. If `inputs` is one mapping instead of a list, returns it
-    unchanged.
+    """Returns instance id → its figures, from the inputs of a scaling decision. If `inputs` is one mapping instead of a
+    list, returns it unchanged.
     """
     if not isinstance(inputs, list):
         return mapping(inputs)

@@ -1,4 +1,4 @@
-"""Decides whether a rollout's step, whose time is over, ends or is held. Pure: `now` is an argument."""
+"""Decides whether a rollout's step, whose time is over, ends or goes on (is held). Pure: `now` is an argument."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ UNKNOWN_SCORE = 50
 
 
 class GateVerdict(Protocol):
-    """Defines what the gate reads of the judge's verdict: `requests` is the number of requests of each track in this
-    rollout, and `reason` a sentence for people.
+    """Defines the part of the canary judge's verdict that decides about the end of a step: `requests` is the number of
+    requests of each track (production and canary) in this rollout, and `reason` a sentence for people.
     """
 
     @property
@@ -31,8 +31,8 @@ class GateVerdict(Protocol):
 
 @dataclass(frozen=True)
 class GateCheck:
-    """Holds the result of a check other than the judge's, such as an app's own metric. One that did not pass holds the
-    step.
+    """Holds the result of a check at the end of a rollout's step other than the canary's judge, such as an app's own
+    metric. A check that did not pass holds the step.
     """
 
     name: str
@@ -42,14 +42,16 @@ class GateCheck:
 
 @dataclass(frozen=True)
 class GateDecision:
-    """Holds what becomes of the step: it ends by the verdict, or is held for the reason `hold`."""
+    """Holds the decision about a rollout's step whose time is over: it ends if `hold` is empty, and else goes on for
+    the reason `hold`.
+    """
 
     verdict: VerdictSummary
     hold: str
 
 
 def is_over(rollout: RolloutView, now: datetime) -> bool:
-    """Returns True if the analysis may end the rollout's current step now."""
+    """Returns True if the time of the rollout's current step is over, and the rollout is not paused."""
     is_running = rollout.state is RolloutState.PROGRESSING and rollout.step < len(rollout.steps)
     return is_running and rollout.step_ends_at is not None and now >= rollout.step_ends_at
 
@@ -65,9 +67,9 @@ def decide(
     checks: Sequence[GateCheck],
     now: datetime,
 ) -> GateDecision:
-    """Returns what becomes of the current step. `verdict` is the judge's at this gate, from figures until `read_at`;
-    None if there are no figures. Missing data holds the step, and never ends it. What has failed holds it too: the rule
-    `analysis` aborts the rollout, as long as people want it to.
+    """Decides whether the current step ends or is held. `verdict` is the judge's about the canary, by figures until
+    `read_at`; None if there are no figures. Missing data holds the step. A canary or check that has failed holds it
+    too, and does not abort the rollout: that is left to the alert rule `analysis`, which people may disable.
     """
     holds = [_missing(rollout, verdict, read_at, now)]
     holds += [f"{check.name}: {check.reason}" for check in checks if check.result is not VerdictResult.PASS]
@@ -82,7 +84,7 @@ def _summary(verdict: GateVerdict | None, now: datetime) -> VerdictSummary:
 
 
 def _missing(rollout: RolloutView, verdict: GateVerdict | None, read_at: datetime | None, now: datetime) -> str:
-    """Returns what the analysis lacks to end the step, in words for people; empty if nothing."""
+    """Returns why the canary analysis does not let the step end, in words for people; empty if it does."""
     weight, is_at_last = rollout.steps[rollout.step].weight, is_last(rollout)
     if verdict is None or read_at is None:
         return "the monitor has no figures of this rollout yet"

@@ -1,4 +1,4 @@
-"""Ends or holds the steps of rollouts, by the analysis and by an app's own checks."""
+"""Ends or holds the steps of rollouts, by the canary analysis and by apps' own metrics and hooks."""
 
 import asyncio
 import logging
@@ -17,7 +17,9 @@ CALL_S = 5.0  # the proxy waits up to 3 s for Envoy
 AGAIN = timedelta(seconds=10)
 
 GateChecks = Callable[[str, str, int], Awaitable[Sequence[GateCheck]]]
-"""Function that returns the checks of an app's rollout, a release id, at the end of a step, a number from 0."""
+"""Function of an app, a release id and the number of a step (from 0) of its rollout; returns the results of the app's
+own metrics and hooks at the end of the step.
+"""
 
 
 class GateJudge(Protocol):
@@ -25,7 +27,9 @@ class GateJudge(Protocol):
 
 
 class RolloutAnalysis(Protocol):
-    """Defines what the loop reads of the analysis of a rollout; `last_window_at` is the time of its last figures."""
+    """Defines what the loop reads of the canary analysis of a rollout; `last_window_at` is the time of its last
+    figures.
+    """
 
     @property
     def release(self) -> str: ...
@@ -42,9 +46,9 @@ class Analyses(Protocol):
 
 
 class Progress:
-    """Asks the analysis about each step whose time is over, and tells the proxy to end or hold it. `rollouts` returns
-    app → its rollout, as last read from the proxy. A step that is held is asked about every 10 s. It stores nothing:
-    the proxy keeps the step, and a repeated request ends a step only once.
+    """Decides about each step of a rollout whose time is over, by the canary analysis, and tells the proxy to end or
+    hold the step. A step that is held is decided about every 10 s. `rollouts` returns app → its rollout, as last read
+    from the proxy. The loop stores nothing: the proxy keeps the step, and a repeated request ends a step only once.
     """
 
     def __init__(
@@ -64,7 +68,9 @@ class Progress:
         """(Release, step) → time of the last answer of the proxy about it."""
 
     async def step(self) -> None:
-        """Handles each step whose time is over, of all rollouts at once. Raises the first error, after all."""
+        """Handles, at the same time, all rollouts whose current step's time is over. Raises the first error, after all
+        were handled.
+        """
         now = self._clock()
         over = {app: rollout for app, rollout in self._rollouts().items() if is_over(rollout, now)}
         keys = {_key(rollout) for rollout in over.values()}

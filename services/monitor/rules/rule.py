@@ -20,9 +20,9 @@ class Metric(StrEnum):
     no such figure.
     """
     ERROR_SHARE = "error_share"
-    """Share of requests that failed, 0 to 1. For a canary it is 0 if stable's share is at least half as high."""
+    """Share of requests that failed, 0 to 1. For a canary it is 0 if production's share is at least half as high."""
     LATENCY = "latency"
-    """The canary's p95 latency as a multiple of stable's. Production has no such figure."""
+    """The canary's p95 latency as a multiple of production's. Production has no such figure."""
     LATENCY_MS = "latency_ms"
     """p95 latency in milliseconds."""
     HEALTH = "health"
@@ -73,7 +73,9 @@ class RuleBody(Model):
 
     @property
     def clears_at(self) -> float:
-        """Returns the value at or below which a firing alert resolves. Production is clearly inside the bound there."""
+        """Returns the value at or below which a firing alert resolves. Production's figure is an excuse for a canary
+        only above it.
+        """
         return self.threshold / 2 if self.clear is None else self.clear
 
     def concerns(self, app: str, environment: Environment) -> bool:

@@ -103,7 +103,7 @@ def unpacked(of: str, text: str | None) -> list[Rollup]:
 
 def highest(texts: Iterable[str | None], since: datetime, until: datetime) -> dict[str, float]:
     """Returns figure → its maximum in the rows from `since` to `until`. `texts` holds results of `packed`, or None for
-    no rows. It is much faster than `unpacked`.
+    no rows. This is much faster than parsing all rows with `unpacked`.
     """
     found: dict[str, float] = {}
     for text in texts:

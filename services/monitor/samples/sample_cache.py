@@ -24,8 +24,8 @@ FIRST_LOAD_S = 2.0
 
 
 class SampleCache:
-    """Holds samples in memory and writes them to Redis later (write-behind). Only `flush()` and the first `load()` wait
-    for Redis.
+    """Holds samples of instances in memory and writes them to Redis later (write-behind). Only `flush()`, `forget()`
+    and the first `load()` wait for Redis; recording and reading figures do not.
     """
 
     def __init__(self, store: SampleStore) -> None:
@@ -92,7 +92,7 @@ class SampleCache:
         return sorted(found, key=lambda item: (item.started_at, item.id), reverse=True)
 
     def missed(self) -> None:
-        """Records that the deployer did not answer. Once it answers again, `silence` begins to count from 0."""
+        """Records that the deployer did not answer. Once it answers again, times without samples count from 0."""
         self._answered_at = None
         self._absent.clear()
 
@@ -130,7 +130,8 @@ class SampleCache:
     def memory_at_cap(self, release: str, now: datetime, beside: str | None = None) -> Reading:
         """Returns the highest memory use among instances whose limit is the largest that the manifest allows, as a
         share of the limit; 0 if there are no such instances. It is 1 for a minute after one of them was killed at its
-        limit. If one of the release `beside` was killed, only a kill is comparable: it is 0 without one.
+        limit. `beside` is a release to compare with: if one of its instances was killed so, the value is 0 unless one
+        of this release was killed, too.
         """
         killed = self.restart_history.killed(release, now)
         if killed is not None:

@@ -38,7 +38,7 @@ class SampleStore:
     `monitor:samples:<instance>`, `monitor:traffic:<release>`: streams of Sample and TrafficSample; entry ids are sample
     times.
     `monitor:instance:<instance>`: the instance with its last sample.
-    `monitor:rollups:<instance or release>:<hour since 1970>`: the rows of one hour, see `downsampling.packed`.
+    `monitor:rollups:<instance or release>:<hour since 1970>`: the rows of one hour, as compressed JSON.
 
     Every method raises `redis.RedisError` when Redis is out of reach. Writes are idempotent and may be repeated.
     """

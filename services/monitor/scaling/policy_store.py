@@ -23,14 +23,14 @@ class PolicyStore:
     Policy), `monitor:decisions:<app>:<environment>` (number → Decision), `monitor:scaling` (`<app>:<environment>` →
     numbers of the newest decision and the newest change). Every method raises `redis.RedisError` if Redis is
     unreachable; a write is atomic. The caller numbers the decisions of an environment without a gap. There is only one
-    writer, because the monitor locks its home.
+    writer, because the monitor locks its data folder.
     """
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
     async def policies(self) -> list[Policy]:
-        """Returns environment → policy, for the policies that people have set."""
+        """Returns the policies that people have set."""
         return [Policy.model_validate_json(text) for text in await self._redis.hvals(POLICIES)]
 
     async def put_policy(self, policy: Policy) -> None:

@@ -19,7 +19,7 @@ class Action(StrEnum):
 
 
 class Cause(StrEnum):
-    """Names the causes why the limit changes (the first five) or stays the same (the others)."""
+    """Names the reasons for which the limit changes (the first five) or stays the same (the others)."""
 
     FULL = "full"
     """An instance uses at least the policy's `up` of its limit."""

@@ -35,7 +35,7 @@ class EnvironmentKey:
 
 @dataclass(frozen=True)
 class ScalingInput:
-    """Holds the figures of one instance, and derives others from them."""
+    """Holds the figures of one instance on which a decision about its memory limit is based."""
 
     stats: InstanceStats
     """Last counters of the instance."""

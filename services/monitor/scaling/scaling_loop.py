@@ -216,8 +216,8 @@ class Scaling:
         return [kill for kill in kills if kill.release == view.release.id and kill.limit >= view.desired.memory]
 
     async def _record(self, key: EnvironmentKey, state: _EnvironmentState, verdict: ScalingVerdict) -> None:
-        """Stores the policy's verdict as a decision, with an event if it changes the limit. A repetition is only
-        counted in memory (see `_store_counts`).
+        """Stores the policy's verdict as a decision, with an event if it changes the limit. A verdict that repeats the
+        last decision is only counted in memory, and stored within 10 s.
         """
         assert state.past is not None
         now, past = self._clock(), state.past

@@ -252,7 +252,7 @@ def _not_idle(
     proposal: _Proposal, asks: str, live: LiveRelease, inputs: Sequence[Input], policy: Policy, now: datetime
 ) -> tuple[Cause, str] | None:
     """Returns cause and reason if the samples of the last `idle_s` seconds do not show that use was low; None if they
-    do.
+    do. `asks` says which change the figures ask for; some reasons begin with it.
     """
     within = f"within {policy.idle_s:g} s"
     top = max(inputs, key=lambda item: item.highest)

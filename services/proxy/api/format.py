@@ -26,10 +26,10 @@ UNITS = {"latency": " times stable's", "latency_ms": " ms", "cpu": " % of a core
 
 
 def facts(evidence: Mapping[str, Any]) -> list[Fact]:
-    """Returns the evidence of an abort as labelled lines for a page, in its order; nested entries are flattened, and
-    what the page or that of the analysis shows elsewhere is left out. The entry `metric` determines the unit of `value`
-    and `threshold`; the analysis has neither. For other entries, the end of the name does: `_ms`, `_s`, `_at`,
-    `_share`.
+    """Returns the evidence of an abort as labelled lines for a page, in its order. Nested entries are flattened;
+    entries that this page or that of the canary analysis shows elsewhere are left out. The entry `metric` determines
+    the unit of `value` and `threshold`; the analysis has neither. For other entries, the end of the name does: `_ms`,
+    `_s`, `_at`, `_share`.
     """
     metric = evidence.get("metric")
     hidden = HIDDEN | ({"metric", "value", "threshold"} if metric == "analysis" else set())
@@ -47,7 +47,9 @@ def facts(evidence: Mapping[str, Any]) -> list[Fact]:
 
 
 def _counts(label: str, counts: Mapping[str, Any]) -> list[Fact]:
-    """Returns a line for each group of counts that is not empty, or one line if there are no groups."""
+    """Returns one line for each group in `counts` (group → name → number) that is not empty. If `counts` has no groups,
+    returns one line. `{}` in `label` stands for the group's name.
+    """
     groups = counts if all(isinstance(each, Mapping) for each in counts.values()) else {"": counts}
     return [
         Fact(label.format(group), ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in each.items()))

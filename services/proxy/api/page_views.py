@@ -50,7 +50,7 @@ class ProxyPages:
     def rollout(self, app: str, hostname: str | None, *, problem: str | None = None, shown: str | None = None) -> str:
         """Renders the page of one app's rollout. `problem` is the reason why a requested change was refused. `shown` is
         the `key` of the page that the browser has: parts that have not changed since are left out, so that the browser
-        keeps them as they are, for example opened. Raises NotFound if the app has no route.
+        keeps them as they are, with opened sections open. Raises NotFound if the app has no route.
         """
         route = self._control.route(app)
         instances = [(track, one) for track in Track for _, one in sorted(route.endpoints[track].items())]
@@ -82,7 +82,7 @@ def _order(route: Route) -> str:
 
 
 def _key(route: Route) -> str:
-    """Returns a digest of everything that the app's page shows, without traffic figures and instances."""
+    """Returns a digest of everything that the page of the app's rollout shows, except traffic figures and instances."""
     shown = {"rollout": {"override_key"}}
     text = route.model_dump_json(include={"rollout", "earlier", "weight", "enabled"}, exclude=shown)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -36,8 +36,9 @@ def pages_router(rollouts: RolloutService, pages: ProxyPages) -> APIRouter:
     router = APIRouter(tags=["pages"], default_response_class=RedirectResponse)
 
     async def answer(request: Request, app: str, change: Awaitable[RolloutView]) -> Response:
-        """Awaits `change` and redirects to the app's page (303). If `change` raises a Problem, answers with the page
-        that shows the reason, and the Problem's status; a client that does not accept HTML gets the Problem itself.
+        """Awaits `change` and redirects to the page of the app's rollout (303). If `change` raises a Problem, answers
+        with the page that shows the reason, and the Problem's status; a client that does not accept HTML gets the
+        Problem itself.
         """
         try:
             await change
@@ -112,7 +113,9 @@ def pages_router(rollouts: RolloutService, pages: ProxyPages) -> APIRouter:
         openapi_extra=STEP,
     )
     async def skip(request: Request, release: Release) -> Response:
-        """Ends the step in the form field `step`, if the rollout is still there. Redirects to the app's page."""
+        """Ends the rollout's current step, if it is still the one in the form field `step`. Redirects to the app's
+        page.
+        """
         app, given = _app(release), await _field(request, "step")
 
         async def skip_step() -> RolloutView:
@@ -130,7 +133,7 @@ def pages_router(rollouts: RolloutService, pages: ProxyPages) -> APIRouter:
 
 
 async def _field(request: Request, name: str) -> str:
-    """Returns the value of the form's field; an empty text if it is missing."""
+    """Returns the value of a field of the submitted form; an empty text if the field is missing."""
     return parse_qs((await request.body()).decode(errors="replace")).get(name, [""])[0]
 
 

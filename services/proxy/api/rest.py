@@ -88,8 +88,8 @@ def traffic_router(reader: TrafficReader, rollouts: RolloutService) -> APIRouter
 
     @routes.get("/traffic", tags=["traffic"], summary="The traffic of all apps", response_model=Page[AppTraffic])
     async def all_traffic(request: Request) -> Any:
-        """Returns, for every app, the data of `GET /apps/{app}/traffic`, by one reading of Envoy's access log, and
-        those of `GET /apps/{app}/rollout`. The answer is 503 if Envoy does not answer.
+        """Returns, for every app, what `GET /apps/{app}/traffic` and `GET /apps/{app}/rollout` return, with a single
+        reading of Envoy's access log. The answer is 503 if Envoy does not answer.
         """
         return await while_connected(request, answer())
 
@@ -153,9 +153,9 @@ def router(sync: RegistrySync, rollouts: RolloutService, reader: TrafficReader, 
     @routes.post("/rollout", tags=["rollouts"], summary="Open a rollout", responses=CHANGE)
     async def open_rollout(app: App, body: Annotated[RolloutRequest, OPEN]) -> RolloutView:
         """Opens the rollout of a canary release, which then gets the share of its first step. Without `canary`, it gets
-        the fixed share `weight`, which nothing changes but people. The request may be repeated. An older active rollout
-        is aborted with the reason `superseded`. The answer is 409 if the release was aborted, or is older than the
-        current one.
+        the fixed share `weight`, which only people change. The request may be repeated. An older active rollout is
+        aborted with the reason `superseded`. The answer is 409 if the release was aborted, or is older than the release
+        of the current rollout.
         """
         return await rollouts.open(app, body.release, body.weight, body.notify, body.canary, body.override_key)
 
@@ -165,7 +165,7 @@ def router(sync: RegistrySync, rollouts: RolloutService, reader: TrafficReader, 
     ) -> RolloutView:
         """Sets the canary's share of new visitors (`weight`), and whether the canary gets a share at all (`enabled`),
         at once. A visitor who is with production or the canary stays there, as far as the new share allows. In a
-        rollout with steps, the share is that of the current step only: the next step sets its own.
+        rollout with steps, the share holds for the current step only: the next step sets its own.
         """
         return await rollouts.set(app, body.enabled, body.weight)
 
@@ -179,11 +179,11 @@ def router(sync: RegistrySync, rollouts: RolloutService, reader: TrafficReader, 
 
     @routes.post("/rollout/advance", tags=["rollouts"], summary="End a step by its analysis", responses=CHANGE)
     async def advance(app: App, body: Annotated[RolloutAdvance, ADVANCE]) -> RolloutView:
-        """Ends the current step, whose time is over and which the analysis did not fail: begins the next step with its
-        share or, if the step has a pause, pauses the rollout until a person resumes it. After the last step, the
-        rollout is promoted if the manifest says `promote: automatic`. With `hold`, the step goes on, and the rollout
-        shows why. The monitor sends this request; it may be repeated. The answer is 409 if the rollout is paused, is
-        being promoted, has ended or has not begun the step.
+        """Ends the current step, whose time is over and which the canary analysis did not fail: begins the next step
+        with its share or, if the step has a pause, pauses the rollout until a person resumes it. After the last step,
+        the rollout is promoted if the manifest says `promote: automatic`. With `hold`, the step goes on, and the
+        rollout shows why. The monitor sends this request, and may repeat it. The answer is 409 if the rollout is
+        paused, is being promoted, has ended or has not begun the step.
         """
         return await rollouts.advance(app, body)
 
@@ -191,14 +191,14 @@ def router(sync: RegistrySync, rollouts: RolloutService, reader: TrafficReader, 
     async def skip(app: App, body: Annotated[StepAction, STEP]) -> RolloutView:
         """Ends the current step at once, without its analysis and its pause, and begins the next one. After the last
         step, the rollout is promoted if the manifest says `promote: automatic`. The answer is 409 if no step is left,
-        or if the platform has paused the rollout. A repeated request ends a further step, unless it names its `step`.
+        or if Slipway itself has paused the rollout. A repeated request ends a further step, unless it names its `step`.
         """
         return await rollouts.skip(app, body.release, body.reason, body.step)
 
     @routes.post("/rollout/resume", tags=["rollouts"], summary="Resume", responses=CHANGE)
     async def resume(app: App, body: Annotated[StepAction, STEP]) -> RolloutView:
         """Resumes a paused rollout. One that waits for a person at the end of a step begins the next step. The answer
-        is 409 if the rollout has ended, or if the platform has paused it and will also resume it.
+        is 409 if the rollout has ended, or if Slipway itself has paused it, because it then also resumes it.
         """
         return await rollouts.resume(app, body.release, body.reason, body.step)
 
@@ -218,8 +218,8 @@ def router(sync: RegistrySync, rollouts: RolloutService, reader: TrafficReader, 
         response_model=TrafficView,
     )
     async def traffic(request: Request, app: App) -> Any:
-        """Returns the app's counts of requests, for production (`stable`) and `canary`. They only grow within one
-        `epoch`, which changes when the proxy service restarts, or when one of the two gets another release. While a
+        """Returns the app's counts of requests, for production (`stable`) and `canary`. Within one `epoch` they only
+        grow; the epoch changes when the proxy service restarts, or when one of the two gets another release. While a
         rollout is open, `judged` has what the canary analysis compares. The answer is 503 if Envoy does not answer.
         """
         return await while_connected(request, reader.view(app))

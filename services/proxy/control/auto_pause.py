@@ -21,9 +21,9 @@ UNBOUND_S = 60.0
 
 
 async def answers(deployer: ServiceClient) -> bool:
-    """Returns True if the deployer's `/health` answers within 1.5 s, not counting time in which this process was late.
-    The deployer needs no Redis for that answer. Up to 1 s may go into looking up the deployer's address if the registry
-    is unavailable.
+    """Returns True if the deployer's `/health` answers within 1.5 s, not counting time by which this process itself was
+    delayed. The deployer needs no Redis for that answer. Up to 1 s may go into looking up the deployer's address if the
+    registry is unavailable.
     """
     asking = asyncio.create_task(deployer.get("/health", timeout_s=UNBOUND_S, repeatable=False))
     try:
@@ -40,7 +40,7 @@ async def answers(deployer: ServiceClient) -> bool:
 
 class AutoPause:
     """Pauses progressing rollouts while the deployer does not answer, and afterwards resumes those that it has paused.
-    `probe` sends the deployer a request, and returns True if it answered.
+    `probe` sends the deployer a request, and returns True if the deployer answered.
     """
 
     def __init__(self, control: ControlPlane, probe: Callable[[], Awaitable[bool]]) -> None:
@@ -50,8 +50,10 @@ class AutoPause:
         self._silent_s = SILENT_AT_START_S
 
     async def step(self) -> None:
-        """Probes the deployer once, and pauses or resumes rollouts as `deployer_liveness` decides. If no rollout is
-        active, it does not probe, and forgets the results of earlier probes.
+        """Probes the deployer once. Pauses progressing rollouts if at least two probes have failed since the last
+        answer, which was at least 5 s ago (15 s if there was none since this service started). Resumes the rollouts
+        that it has paused once every probe of 2 s was answered. If no rollout is active, does not probe, and forgets
+        earlier results.
         """
         if not any(route.active_rollout for route in self._control.routes.busy()):
             self._liveness, self._silent_s = None, SILENT_S

@@ -29,8 +29,8 @@ ENDPOINTS_FIRST_S = 0.1
 
 
 class ControlPlane:
-    """Holds all routes. They are changed through `put`, `abort` and `cut_off`, which change them without an await.
-    Therefore other tasks never see half a change, and an abort waits for no other call."""
+    """Holds the routes of all apps. They are changed through `put`, `abort` and `cut_off`, which change them without an
+    await. Therefore other tasks never see half a change, and an abort waits for no other call."""
 
     def __init__(
         self,
@@ -86,32 +86,33 @@ class ControlPlane:
             raise NotFound(f"no release of {app} has been routed yet; release a build of it first") from None
 
     def put(self, route: Route, *events: Event) -> None:
-        """Replaces the app's route; does nothing if it is equal and there are no events. When this returns, the route
-        is on disk and in Envoy's files; a loop then stores it with the events in Redis. The caller must make `route`
-        from the result of `route(app)` without an await in between; otherwise a change by another task may be lost."""
+        """Replaces the app's route; does nothing if `route` equals the present one and there are no events. When this
+        returns, the route is on disk and in Envoy's files; a loop then stores it with the events in Redis. The caller
+        must make `route` from the result of `route(app)` without an await in between; otherwise a change by another
+        task may be lost."""
         if self.routes.get(route.app) == route and not events and self._has_written:
             return
         self._set_route(route, events)
         self._write()
 
     def put_rollout(self, app: str, *reached: Rollout, **changes: Any) -> None:
-        """Replaces the app's route by one with the last of these rollouts and with `changes` to other fields. Adds an
-        event for each rollout."""
+        """Replaces the rollout in the app's route by the last of these, and other fields by `changes`. Adds an event
+        for each rollout: `reached` holds the states that it passed through."""
         route = self.route(app).model_copy(update={"rollout": reached[-1], **changes})
         self.put(route, *(rollout_event(app, each, route.weight) for each in reached))
 
     def abort(self, app: str, reason: str) -> Route:
-        """Aborts the app's active rollout for good and returns the route. It writes the file `aborted` first, then
-        Envoy's files; a loop then stores the route in Redis."""
+        """Aborts the app's active rollout for good and returns the route. First writes the file `aborted`, then Envoy's
+        files; a loop then stores the route in Redis."""
         self._record_abort(app, reason, {})
         self._write()
         return self.routes[app]
 
     async def cut_off(self, app: str, reason: str, given: dict[str, JsonValue]) -> None:
-        """Aborts as `abort` does, but so that visitors leave the canary sooner. It first writes the canary's endpoints
-        as draining, which Envoy accepts within milliseconds, and then the routes, for which Envoy takes longer the more
-        apps there are. Between the two it waits until Envoy has accepted the endpoints, at most 0.1 s. `given` is the
-        evidence from the caller."""
+        """Aborts the app's active rollout for good, so that visitors leave the canary sooner than by `abort`. First
+        writes the canary's endpoints as draining, which Envoy accepts within milliseconds, and then the routes, for
+        which Envoy takes longer the more apps there are. In between, waits until Envoy has accepted the endpoints, at
+        most 0.1 s. `given` is the evidence from the caller."""
         self._record_abort(app, reason, given)
         try:
             changed = [self.routes[each] for each in self._unwritten]
@@ -122,7 +123,8 @@ class ControlPlane:
             self._write()
 
     def evidence(self, route: Route, given: dict[str, JsonValue]) -> dict[str, JsonValue]:
-        """Returns the evidence for a rollout that ends now: `given` with the last traffic figures."""
+        """Returns the evidence for a rollout that ends now: `given` (the caller's measurements) with the last traffic
+        figures."""
         assert route.rollout is not None
         return evidence(given, figures(self._traffic(route), route.weight), route.rollout, self.now())
 
@@ -159,7 +161,7 @@ class ControlPlane:
 
     @property
     def versions(self) -> dict[str, str]:
-        """Returns file name → the version last written, for each of Envoy's files."""
+        """Returns, for each of Envoy's files, file name → the version last written to disk."""
         return dict(self._files.versions)
 
     def version(self, app: str) -> str:
@@ -174,7 +176,7 @@ class ControlPlane:
         return [name for name, version in self._files.versions.items() if accepted.get(version_stat(name)) != version]
 
     def move_again(self, name: str) -> None:
-        """Replaces the file by one with the same content, so that Envoy reads it again."""
+        """Replaces Envoy's file `name` by one with the same content, so that Envoy reads it again."""
         self._files.move_again(name)
 
     async def load(self) -> None:
@@ -280,7 +282,7 @@ class ControlPlane:
         self._unwritten.add(route.app)
 
     def write_again(self) -> None:
-        """Writes what the last write could not, if it failed. Raises OSError."""
+        """Repeats the last write to disk and to Envoy's files, if it failed. Raises OSError."""
         if self._has_written:
             self._snapshot.spare.take()
         else:

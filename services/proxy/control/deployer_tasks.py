@@ -1,6 +1,6 @@
-"""Asks the deployer to retire aborted releases, and to release promoted builds to production. A request is stored in
-the route before it is sent, so that it continues after a restart. Each attempt first looks for the result of an earlier
-one.
+"""Asks the deployer to retire aborted or promoted canaries, and to release promoted builds to production. A request is
+stored in the route before it is sent, so that it continues after a restart. Before it requests a release, each attempt
+looks for the one that an earlier attempt may have made.
 """
 
 from services.proxy.control.control_plane import ControlPlane
@@ -17,15 +17,16 @@ ENDED = frozenset({ReleaseState.RETIRED, ReleaseState.FAILED, ReleaseState.ROLLE
 
 
 class DeployerTasks:
-    """Sends the deployer the requests that are stored in the routes."""
+    """Sends the deployer the requests that are stored in the routes, until they are done."""
 
     def __init__(self, control: ControlPlane, deployer: ServiceClient) -> None:
         self._control = control
         self._deployer = deployer
 
     async def step(self) -> None:
-        """Tries, for each app, once what is still to be done: retire aborted releases, carry out a promotion, and abort
-        a rollout whose release has ended. After all apps, raises the first error.
+        """Tries once, for each app, what is still to be done: retire aborted or promoted canaries, carry out a
+        promotion, and abort a rollout whose release has ended. Continues after an error; at the end raises the first
+        one.
         """
 
         async def run_tasks(app: str) -> None:
@@ -36,8 +37,8 @@ class DeployerTasks:
         await for_each([route.app for route in self._control.routes.busy()], run_tasks)
 
     async def check_promotion(self, release: str) -> None:
-        """Raises Conflict if the deployer says that the release's build may not go to production. If the deployer does
-        not answer, returns; the promotion itself then finds out.
+        """Raises Conflict if the deployer says that the release's build may not go to production. Does nothing if the
+        deployer does not answer, because the deployer decides again when the production release is requested.
         """
         try:
             await self._deployer.get(f"/releases/{release}/promotion", timeout_s=CHECK_S, repeatable=False)
@@ -81,8 +82,8 @@ class DeployerTasks:
             self._control.put(self._control.route(app).model_copy(update=update))
 
     async def _ask_for_production(self, app: str, rollout: Rollout, promotion: Promotion) -> ReleaseView | None:
-        """Returns the production release of the canary's build. If none was made since the promotion was requested,
-        requests one. If the deployer refuses that (4xx), pauses the rollout and returns None.
+        """Returns the production release of the canary's build. If the deployer has made none since the promotion was
+        requested, requests one. If the deployer refuses that (4xx), pauses the rollout and returns None.
         """
         build = (await self._release(rollout.release)).build
         path = f"/apps/{app}/environments/production/releases"
@@ -101,8 +102,8 @@ class DeployerTasks:
             return None
 
     async def _follow(self, app: str) -> None:
-        """Aborts the app's active rollout if its release has ended. It asks the deployer for the state of the release
-        only if the canary has no instances left.
+        """Aborts the app's active rollout if its release has ended. Asks the deployer for the state of the release only
+        if the canary has no instances left.
         """
         route = self._control.route(app)
         rollout = route.rollout

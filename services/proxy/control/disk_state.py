@@ -111,7 +111,7 @@ class AbortedReleases:
         return {release: reason for release, _, reason in pairs}
 
     def append(self, release: str, reason: str) -> None:
-        """Appends the release; when this returns, the line is on disk."""
+        """Appends the release with its reason to the file; when this returns, the line is on disk."""
         line = f"{release} {' '.join(reason.split())}\n"
         with self._path.open("ab+") as file:
             file.seek(0)
@@ -122,7 +122,7 @@ class AbortedReleases:
             os.fsync(file.fileno())
 
     def forget(self, app: str) -> None:
-        """Removes the app's releases from the file."""
+        """Removes the releases of the app from the file `aborted`."""
         lines = self._path.read_text().splitlines(keepends=True) if self._path.exists() else []
         kept = [line for line in lines if app_of(line.partition(" ")[0]) != app]
         if len(kept) < len(lines):

@@ -1,5 +1,6 @@
-"""Keeps Envoy at the newest versions of the files that configure it, and reads Envoy's access log, in background loops.
-A file that Envoy has not accepted is moved into place again, and `GET /ready` names it.
+"""Holds the work of two background loops: one makes sure that Envoy runs the newest versions of the files that
+configure it, the other reads Envoy's access log. A file that Envoy has not accepted is moved into place again, and `GET
+/ready` names it.
 """
 
 import asyncio
@@ -45,8 +46,8 @@ async def for_each(items: Collection[Item], action: Callable[[Item], Awaitable[N
 
 
 class EnvoyWatch:
-    """Makes sure that Envoy runs the newest versions of its files. `ports` are its listeners' ports, by the setting
-    that names each.
+    """Makes sure that Envoy runs the newest versions of the files that configure it. `ports` holds the ports on which
+    Envoy listens, by the name of the setting of each.
     """
 
     def __init__(
@@ -63,11 +64,11 @@ class EnvoyWatch:
         self._checked_at = float("-inf")
 
     async def step(self) -> None:
-        """Writes what an earlier write could not, and checks once whether Envoy has accepted its files. A file that it
-        has not accepted at two checks is moved into place again, since Envoy may have missed the first move. The
-        versions are requested from Envoy only if a file was written since Envoy had accepted all of them, or if 10 s
-        have passed. Then waits up to 1 s for the clusters of apps that Envoy had not loaded yet. Raises OSError,
-        Unavailable or Timeout.
+        """Repeats a write of Envoy's files that failed, and checks once whether Envoy has accepted the files. A file
+        that Envoy has not accepted at two checks in a row is moved into place again, since Envoy may have missed the
+        first move. Asks Envoy only if a file was written since Envoy had accepted all of them, or if 10 s have passed.
+        Then waits up to 1 s for the clusters of each app that Envoy had not loaded yet. Raises OSError, Unavailable or
+        Timeout.
         """
         self._control.write_again()
         written = self._control.versions
@@ -88,7 +89,7 @@ class EnvoyWatch:
 
     async def check(self) -> str | None:
         """Returns a text for `GET /ready`: which files Envoy has not accepted, or that Envoy does not answer, and which
-        process has its ports. Returns None if Envoy has accepted all files.
+        other process occupies its ports. Returns None if Envoy has accepted all files.
         """
         try:
             unaccepted = await self._control.unaccepted()
@@ -100,8 +101,8 @@ class EnvoyWatch:
 
 class TrafficReader:
     """Reads Envoy's access log, and counts the requests of all apps. `read_at` is the time of the last reading. Each
-    reading calls `tell_connections` with the number of visitors' connections. Callers that come while a reading is
-    running share the next one, so that many callers cost no more than one.
+    reading also calls `tell_connections` with the number of connections that visitors have. Callers that come while a
+    reading is running share the next one, so that many callers cost no more than one.
     """
 
     def __init__(
@@ -125,8 +126,8 @@ class TrafficReader:
         self._failure: Unavailable | None = None
 
     async def view(self, app: str) -> TrafficView:
-        """Reads Envoy's access log and returns the app's traffic figures. Raises NotFound, and Unavailable if Envoy
-        does not answer.
+        """Reads Envoy's access log and returns the app's traffic figures. Raises NotFound if the app has no route, and
+        Unavailable if Envoy does not answer.
         """
         self._control.route(app)
         await self.step()
@@ -145,8 +146,8 @@ class TrafficReader:
             await self.step()
 
     async def step(self) -> None:
-        """Reads Envoy's access log. If another caller's reading began after this call, waits for that one instead.
-        Raises Unavailable if Envoy does not answer.
+        """Reads Envoy's access log. If another caller's reading begins while this call waits for its turn, uses that
+        one instead. Raises Unavailable if Envoy does not answer.
         """
         earlier = self._begun
         async with self._one_reading:

@@ -1,4 +1,4 @@
-"""Restarts an Envoy that runs with an older bootstrap (its start configuration), as after an upgrade or a change of a
+"""Restarts Envoy if it runs with an older bootstrap (its start configuration), as after an upgrade or a change of a
 port.
 """
 
@@ -15,8 +15,8 @@ log = logging.getLogger(__name__)
 
 
 class EnvoyUpgrade:
-    """Ends, at most once, an Envoy that runs with an older bootstrap; supervisor or the container engine then starts it
-    again with the present one. `folder` is `<home>/envoy`.
+    """Ends Envoy, at most once, if it runs with an older bootstrap (start configuration); supervisor or the container
+    engine then starts it again with the present one. `folder` is `<home>/envoy`.
     """
 
     def __init__(self, admin: EnvoyAdmin, folder: Path) -> None:
@@ -25,10 +25,9 @@ class EnvoyUpgrade:
         self._done = False
 
     async def step(self) -> None:
-        """Compares the bootstrap with which Envoy was started to the one on disk, and ends Envoy if they differ. After
-        one comparison, further calls do nothing. Raises Unavailable if Envoy does not answer. Raises it also if Envoy
-        must be ended but the keeper, without which Envoy does not start, is unavailable. The next call then tries
-        again.
+        """Compares the bootstrap with which Envoy was started to the one on disk, and ends Envoy if they differ. Once
+        this has succeeded, further calls do nothing. Raises Unavailable, so that the next call tries again, if Envoy
+        does not answer, or if Envoy must be ended but the keeper, without which Envoy does not start, does not answer.
         """
         if self._done:
             return

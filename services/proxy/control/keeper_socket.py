@@ -10,8 +10,8 @@ ANSWER_S = 1.0
 
 async def keeper_fault(folder: Path) -> str | None:
     """Returns None if the keeper answers on its socket in `folder` (`<home>/envoy`) within 1 s; else a text that says
-    why it does not and what that means. It connects and waits for one byte, because a server of HTTP/2 sends its
-    settings as soon as a client connects.
+    why the keeper does not answer and what that means. The check connects and waits for one byte, because a server of
+    HTTP/2 sends its settings as soon as a client connects.
     """
     socket = folder / KEEPER_SOCKET
     try:

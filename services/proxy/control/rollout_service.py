@@ -1,4 +1,6 @@
-"""Opens, sets, aborts, resumes and promotes rollouts, for the REST interface and the pages."""
+"""Opens, resumes, promotes and aborts canary rollouts, ends their steps, and changes the canary's share of visitors,
+for the REST interface and the pages.
+"""
 
 from collections.abc import Awaitable, Callable
 
@@ -17,10 +19,10 @@ SHOWN = RolloutView.model_fields.keys() - {"app", "enabled", "weight"}
 
 
 class RolloutService:
-    """Opens, changes and ends rollouts. Every method that changes one, except `promote`, returns after Envoy has
-    accepted the change. `check_promotion` raises Conflict if a release's build may not go to production. Methods raise
-    NotFound for an app without a route, Conflict if the rollout's state does not allow the operation, and Timeout if
-    Envoy has not accepted the change within 3 s. In the last case the change is stored, and Envoy gets it later.
+    """Opens, changes and ends canary rollouts. Methods that change one return after Envoy has accepted the change,
+    except `promote`, and `advance` with a hold, which only store it. `check_promotion` raises Conflict if a release's
+    build may not go to production. Methods raise NotFound for an app without a route, Conflict if the rollout's state
+    does not allow the operation, and Timeout if Envoy has not accepted the change within 3 s; it is stored even so.
     """
 
     def __init__(self, control: ControlPlane, check_promotion: Callable[[str], Awaitable[None]]) -> None:
@@ -34,7 +36,7 @@ class RolloutService:
         return RolloutView(app=app, enabled=route.enabled, weight=route.weight, **shown)
 
     def earlier(self, app: str) -> list[Rollout]:
-        """Returns the last 20 rollouts before the current one, newest first."""
+        """Returns the app's last 20 rollouts before the current one, newest first."""
         return self._control.route(app).earlier
 
     async def open(
@@ -47,10 +49,10 @@ class RolloutService:
         override_key: str = "",
     ) -> RolloutView:
         """Opens the rollout of `release`, and aborts an older active one as superseded. A repeated call changes
-        nothing. `canary` is that of the manifest; None stands for a fixed share of `weight` percent (None: 33).
+        nothing. `canary` is the manifest's section of that name; None: a fixed share of `weight` percent (None: 33).
         `notify` holds addresses for the rollout's events; `override_key` is the value of `x-canary` that forces the
         canary. Raises Invalid if `release` is not the id of a release of this app, and Conflict if it was aborted or is
-        older than the current one.
+        older than the release of the current rollout.
         """
         if not release.startswith(f"{app}-r") or not release_number(release):
             raise Invalid("release", f"`{release}` is not a release of {app}; its ids look like {app}-r9")
@@ -76,8 +78,8 @@ class RolloutService:
         return await self._confirmed(app)
 
     async def set(self, app: str, enabled: bool | None, weight: int | None) -> RolloutView:
-        """Changes the canary's share in percent until the current step ends, and whether the canary gets a share at all
-        (`enabled`). None keeps the present value.
+        """Changes the canary's share of new visitors (`weight`, in percent) until the current step ends, and whether
+        the canary gets a share at all (`enabled`). None keeps the present value.
         """
         route = self._control.route(app)
         asked = {"enabled": enabled, "weight": weight}
@@ -85,8 +87,9 @@ class RolloutService:
         return await self._confirmed(app)
 
     async def abort(self, app: str, release: str, reason: str, evidence: dict[str, JsonValue]) -> RolloutView:
-        """Takes the canary out of every route, for good. For a rollout that is already aborted, only waits until Envoy
-        has accepted that; the evidence of the first call stays.
+        """Aborts the rollout of `release`: takes the canary out of every route, for good, and stores `evidence` (the
+        measurements that led to it). For a rollout that is already aborted, only waits until Envoy has accepted the
+        routes without the canary; the evidence of the first call stays.
         """
         rollout = self._current(app, release)
         if rollout.state is RolloutState.PROMOTED:
@@ -96,8 +99,10 @@ class RolloutService:
         return await self._confirmed(app)
 
     async def advance(self, app: str, asked: RolloutAdvance) -> RolloutView:
-        """Ends the current step by the verdict of its analysis, or stores why the monitor holds it. Does nothing if the
-        step has ended. Raises Conflict if the rollout is not progressing, and Invalid for a verdict that failed.
+        """Ends the rollout's current step with the verdict of the canary analysis or, if the request has a `hold`,
+        stores that reason why the step goes on. Does nothing if the step has ended or waits for a person. Raises
+        Conflict if the rollout is not progressing or is being promoted, and Invalid for a verdict `fail` without a
+        hold.
         """
         rollout = self._current(app, asked.release)
         if _is_over(rollout, asked.step) or rollout.awaits_person:
@@ -118,9 +123,9 @@ class RolloutService:
         return await self._confirmed(app)
 
     async def skip(self, app: str, release: str, reason: str, step: int | None) -> RolloutView:
-        """Ends the current step now, also one that is paused, and goes on to the next one. Does nothing if `step` has
-        ended. Raises Conflict if the rollout has ended or has no step left, is being promoted, or was paused by the
-        platform.
+        """Ends the current step now, even if the rollout is paused, and goes on to the next one. Does nothing if `step`
+        (its number from 0; None: the current one) has ended before. Raises Conflict if the rollout has ended or has no
+        step left, is being promoted, or was paused by Slipway itself.
         """
         rollout = self._current(app, release)
         if _is_over(rollout, step):
@@ -133,9 +138,9 @@ class RolloutService:
         return await self._confirmed(app)
 
     async def resume(self, app: str, release: str, reason: str, step: int | None = None) -> RolloutView:
-        """Resumes a paused rollout. If it waits for a person at the end of a step, it goes on to the next one. Does
-        nothing if it is not paused, or if `step` has ended. Raises Conflict if the rollout has ended, or if the
-        platform has paused it, because the platform also resumes it.
+        """Resumes a paused rollout; if it waits for a person at the end of a step, goes on to the next one. Does
+        nothing if it is not paused, or if `step` (its number from 0; None: the current one) has ended before. Raises
+        Conflict if the rollout has ended, or if Slipway itself has paused it, because Slipway then also resumes it.
         """
         rollout = self._current(app, release)
         if _is_over(rollout, step):
@@ -146,9 +151,9 @@ class RolloutService:
         return await self._confirmed(app)
 
     async def promote(self, app: str, release: str) -> RolloutView:
-        """Stores the request to promote, and returns the rollout with its state unchanged. Afterwards `DeployerTasks`
-        requests the release to production. It then ends the rollout as promoted or, if the deployer refuses, pauses it.
-        Raises Conflict if the build skipped steps that production requires.
+        """Stores the request to promote, and returns the rollout with its state unchanged. A background loop then asks
+        the deployer to release the build to production, and ends the rollout as promoted or, if the deployer refuses,
+        pauses it. Raises Conflict if the build skipped steps that production requires.
         """
         rollout = self._current(app, release)
         if rollout.active and rollout.promotion is None:
@@ -168,7 +173,9 @@ class RolloutService:
             raise Conflict(f"{rollout.release} is paused by the platform and goes on by itself: {rollout.reason}")
 
     def _put(self, app: str, reached: list[Rollout]) -> None:
-        """Stores the last of the rollouts, with the share of its step, and an event for each."""
+        """Stores the last of `reached` (the states that the rollout passed through) with the share of its step, and an
+        event for each of them.
+        """
         last, weight = reached[-1], self._control.route(app).weight
         before = self._control.route(app).rollout
         if before is not None and last.step != before.step and not last.has_passed:
@@ -192,8 +199,8 @@ class RolloutService:
 
 
 def _is_over(rollout: Rollout, step: int | None) -> bool:
-    """Returns True if the rollout has left the step (a number from 0; None: the current one). Raises Conflict if it has
-    not begun it.
+    """Returns True if the rollout has left the step (a number from 0; None: the current one). Raises Conflict if the
+    rollout has not begun that step.
     """
     if step is not None and step > rollout.step:
         raise Conflict(f"{rollout.release} is at step {rollout.step} still, counted from 0")

@@ -1,4 +1,4 @@
-"""Applies the registry's instances to the routes, when the deployer calls `sync` and periodically."""
+"""Applies the registry's instances to the routes, when the deployer requests it, and periodically."""
 
 import asyncio
 import re
@@ -38,7 +38,7 @@ Records = dict[Track, list[InstanceRecord]]
 class RegistrySync:
     """Applies the registry's instances to the routes. Calls for one app run one after the other. `step` reads the apps
     that the registry names as changed and, every 30th time, all apps, because an earlier version of the deployer does
-    not record changes.
+    not record changes. Each app has the host name `<app>.<domain>`; `limit` bounds the number of instances.
     """
 
     def __init__(
@@ -56,11 +56,11 @@ class RegistrySync:
         """Apps whose instances may have changed since they were read."""
 
     async def sync(self, app: str, request: SyncRequest) -> SyncResult:
-        """Stores host names and health check, applies the registry's instances, and returns when Envoy routes to them.
-        Raises Conflict if another app has one of the hosts, and for a new app if Envoy may not open enough files for
-        its instances. Raises Invalid for a malformed host, and RedisError if the registry does not answer; in all these
-        cases nothing is changed. Raises Timeout if Envoy has not accepted the change within 5 s; another call then
-        waits further.
+        """Stores the host names and the health check of `request`, applies the registry's instances, and returns when
+        Envoy routes to them. Raises Conflict if another app has one of the hosts, and for a new app if Envoy may not
+        open enough files for its instances. Raises Invalid for a malformed host, and RedisError if the registry does
+        not answer; in all these cases nothing is changed. Raises Timeout if Envoy has not accepted the change within 5
+        s; another call then waits further.
         """
         async with self._locks[app]:
             records = await self._read(app)
@@ -93,9 +93,7 @@ class RegistrySync:
             await asyncio.sleep(SETTLE_S)
 
     async def limit_warning(self) -> str | None:
-        """Returns a warning, with the remedy, if Envoy may not open enough files for many more instances; None if it
-        may.
-        """
+        """Returns a warning, with the remedy, if Envoy may not open enough files for many more instances; else None."""
         return self._limit.warning(self._instances())
 
     async def step(self) -> None:
@@ -122,7 +120,9 @@ class RegistrySync:
             self._drop_replaced()
 
     async def drain_step(self) -> None:
-        """Removes endpoints that have drained. It needs no Redis."""
+        """Removes, from the routes of all apps, the draining endpoints that have no request in flight, or have been
+        draining for 30 s. Needs no Redis.
+        """
 
         async def drain_app(app: str) -> None:
             await self._control.confirm(app, CONFIRM_S)
@@ -161,8 +161,8 @@ class RegistrySync:
             self._control.put(route.model_copy(update={"endpoints": endpoints}))
 
     async def _remove_drained(self, app: str) -> bool:
-        """Removes endpoints that have drained; returns True if there were any. Envoy must have accepted them as
-        draining before.
+        """Removes the app's draining endpoints that have no request in flight, or have been draining for 30 s; returns
+        True if there were any. Before the call, Envoy must have accepted that they are draining.
         """
         draining = self._control.route(app).draining()
         if not draining:

@@ -1,4 +1,4 @@
-"""Counts the requests of one app, on both tracks. Pure."""
+"""Counts the requests of one app, on both tracks (production and canary). Pure."""
 
 from dataclasses import dataclass, field
 
@@ -14,13 +14,17 @@ Releases = dict[Track, str | None]
 
 
 def releases_of(route: Route) -> Releases:
-    """Returns track → the release whose requests are counted on it."""
+    """Returns track (production or canary) → the id of the release whose requests are counted for it; None if the track
+    has no instances.
+    """
     return {track: route.release_of(track) for track in Track}
 
 
 @dataclass
 class TrackCounts:
-    """Holds the counts of one track."""
+    """Holds the numbers of requests and errors (failed requests, except those whose visitor left) of production or of
+    the canary, and their latencies.
+    """
 
     requests: int = 0
     errors: int = 0
@@ -28,8 +32,9 @@ class TrackCounts:
 
 
 class AppCounts:
-    """Counts the app's requests since `epoch` began, in which each track has one release. `route` is the app's route as
-    it was last seen.
+    """Counts the requests of one app, for production and the canary, during one epoch: a time in which both keep their
+    release. `epoch` is its id, `route` the app's newest known route; `hangs` remembers which requests were counted as
+    hanging.
     """
 
     def __init__(self, epoch: str, route: Route, hangs: HangWatch) -> None:
@@ -43,8 +48,8 @@ class AppCounts:
         self.follow(route)
 
     def follow(self, route: Route) -> None:
-        """Takes over a changed route with the same releases. With a rollout that was opened, the counts of the analysis
-        begin.
+        """Replaces the app's route by a changed one with the same releases. Begins the counts for the canary analysis
+        if a rollout was opened since, and drops them if none is open.
         """
         self.route, self._view = route, None
         rollout = route.active_rollout
@@ -54,14 +59,17 @@ class AppCounts:
             self._judged = JudgedCounts(rollout.release)
 
     def leave_out(self) -> None:
-        """Takes note of a line that is not in the sample."""
+        """Counts, for the canary analysis, a request that is left out of all other counts because its visitor is not in
+        the sample. Does nothing without an open rollout.
+        """
         if self._judged:
             self._judged.leave_out(LeftOut.UNSAMPLED)
             self._view = None
 
     def add(self, line: LogLine, one_in: int) -> None:
-        """Counts the line's request if it has ended, or has waited so long that it hangs. A request counts once, as
-        `one_in` requests in the general figures.
+        """Counts the request of an access-log line if it has ended, or has waited so long that it hangs; no request
+        counts twice. If only one visitor in `one_in` is sampled, the request stands for `one_in` requests in the app's
+        general figures, but for a single one in those of the canary analysis.
         """
         self._at_s = line.at_s
         if not line.ended:
@@ -76,7 +84,9 @@ class AppCounts:
             self._count(line, line.error(rollout_is_open=self._judged is not None), one_in)
 
     def view(self) -> TrafficView:
-        """Returns the counts. As long as nothing has changed, it is the same object."""
+        """Returns the counts in the form of the REST interface. As long as nothing has changed, returns the same
+        object.
+        """
         if self._view is None:
             self._view = self._new_view()
         return self._view

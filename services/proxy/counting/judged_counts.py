@@ -1,4 +1,6 @@
-"""Counts what the canary analysis compares: requests of visitors who were assigned to a track by chance. Pure."""
+"""Counts what the canary analysis compares: the requests of visitors whom chance assigned to production or the canary.
+Pure.
+"""
 
 from collections import Counter
 
@@ -13,16 +15,20 @@ MOST_VISITORS = 20_000
 
 
 class VisitorCap:
-    """Limits the requests of each visitor that count to 5 in each window of 2 s."""
+    """Decides which requests of a visitor count: at most 5 in each window of 2 s, so that one visitor cannot decide the
+    canary analysis.
+    """
 
     def __init__(self) -> None:
         self._window = 0
         self._seen: dict[str, int] = {}
         self._before: dict[str, int] = {}
-        """Those of the window before, since lines of two threads may be a little out of order."""
+        """The numbers of the window before, since lines of two of Envoy's threads may be a little out of order."""
 
     def allows(self, visitor: str, at_s: float) -> bool:
-        """Returns True if a further request of the visitor counts."""
+        """Returns True if the visitor's request, logged at `at_s` (seconds since 1970), counts. Must be called once for
+        each request.
+        """
         window, seen = int(at_s // WINDOW_S), self._seen
         if window == self._window - 1:
             seen = self._before
@@ -35,7 +41,9 @@ class VisitorCap:
 
 
 class JudgedTrackCounts:
-    """Holds the counts of one track. Visitors are told apart up to 20 000; then their numbers stop to grow."""
+    """Holds, for the canary analysis, the counts of production or of the canary. The number of visitors and that of
+    visitors with a failed request stop growing at 20 000, to limit memory.
+    """
 
     def __init__(self) -> None:
         self.requests = 0
@@ -57,7 +65,9 @@ class JudgedTrackCounts:
 
 
 class JudgedCounts:
-    """Counts the requests of one rollout."""
+    """Counts, for the canary analysis, the requests to production and the canary during one rollout. `release` is the
+    canary's release.
+    """
 
     def __init__(self, release: str) -> None:
         self.release = release
@@ -71,8 +81,10 @@ class JudgedCounts:
         self._left_out[why] += 1
 
     def add(self, line: LogLine, error: RequestError | None, latency_us: int | None, one_in: int) -> None:
-        """Counts a request, unless the visitor chose the track, or has sent enough requests in these 2 s. `one_in` says
-        that only one visitor in so many is counted.
+        """Counts a request from the access log, if its visitor was assigned to production or the canary by chance. Only
+        counts as left out: a request whose visitor chose one of them by header or port, and one beyond 5 of a visitor
+        in a window of 2 s. `error` says how the request failed (None: it did not), `latency_us` how many microseconds
+        its answer took to begin (None: not measured). `one_in` is only reported: one visitor in so many is sampled.
         """
         self._one_in = one_in
         if line.kind in FORCED:
@@ -98,7 +110,9 @@ class JudgedCounts:
             track.latency.add(latency_us)
 
     def view(self, weight: int, hang_limit_ms: float) -> JudgedTraffic:
-        """Returns the counts. `weight` is the canary's share of new visitors in percent."""
+        """Returns the counts. `weight`, the canary's share of new visitors in percent, and `hang_limit_ms`, the wait
+        after which a request counts as hanging, become part of the result.
+        """
         return JudgedTraffic(
             release=self.release,
             weight=weight,

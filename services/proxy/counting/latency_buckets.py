@@ -1,4 +1,4 @@
-"""Counts latencies in buckets, each of whose bounds is 15 % above the one before. Pure."""
+"""Counts latencies in buckets; the upper bound of each is 15 % above that of the one before. Pure."""
 
 from bisect import bisect_left
 from itertools import accumulate
@@ -23,20 +23,22 @@ _BOUNDS_US = [round(bound * 1000) for bound in BOUNDS_MS]
 
 
 class LatencyBuckets:
-    """Counts latencies. Without any it takes no memory for buckets."""
+    """Counts latencies in a histogram. Allocates its buckets only with the first latency, since most apps have little
+    traffic.
+    """
 
     def __init__(self) -> None:
         self._counts: list[int] = []
 
     def add(self, latency_us: int, times: int = 1) -> None:
-        """Counts a latency, given in microseconds, as so many requests."""
+        """Counts the latency, given in microseconds, as that of `times` requests."""
         if not self._counts:
             self._counts = [0] * (len(BOUNDS_MS) + 1)
         self._counts[bisect_left(_BOUNDS_US, latency_us)] += times
 
     def histogram(self, *, always_bounds: bool = False) -> LatencyHistogram:
-        """Returns the cumulative histogram. While there is no latency, it has the bound infinity alone, unless
-        `always_bounds`.
+        """Returns the cumulative histogram. Before the first latency, it has a single empty bucket without an upper
+        bound or, with `always_bounds`, all buckets, empty.
         """
         if not self._counts and not always_bounds:
             return LatencyHistogram(le_ms=[None], counts=[0])

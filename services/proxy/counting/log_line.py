@@ -33,41 +33,45 @@ _TRACKS: dict[str, Track] = {str(track): track for track in Track}
 
 
 class LogLine(NamedTuple):
-    """Holds what a line says about a request."""
+    """Holds what one line of Envoy's access log says about a request."""
 
     app: str
     kind: str
-    """The route's name without the app's: `known`, `new`, `stable`, `always` and so on."""
+    """The route's name without that of the app: `known`, `new`, `stable`, `always` and so on."""
     assigned: Track
+    """The track (production or canary) to which the visitor was assigned."""
     answered: Track | None
     """The track of the instance that Envoy tried last; None if there was none."""
     release: str
     """The release of that instance, or `-`."""
     ended: bool
-    """False: the request is still in flight."""
+    """False if the request is still in flight."""
     status: int
-    """0: no answer began."""
+    """The answer's status code; 0 if no answer began."""
     flags: str
+    """Envoy's response flags, separated by commas."""
     details: str
+    """Envoy's response code details, which say where the answer came from."""
     is_received: bool
-    """The whole request had arrived."""
+    """True if the whole request had arrived."""
     first_byte_us: int | None
-    """Time from the arrival of the whole request to the beginning of the answer."""
+    """Microseconds from the arrival of the whole request to the beginning of the answer; None if they are unknown."""
     waited_ms: int
-    """Time since the arrival of the whole request; for one that is incomplete since its beginning."""
+    """Milliseconds since the arrival of the whole request; for an incomplete request, since its beginning."""
     grpc_status: str
     at_s: float
     """Time at which Envoy wrote the line, in seconds since 1970."""
     visitor: str
-    """The id in the visitor's cookie; of a new visitor the request's id, which becomes the cookie's."""
+    """The id in the visitor's cookie; for a new visitor, the request's id, which becomes the id in the cookie."""
     key: str
     """Identifies the request."""
     is_stream: bool
-    """Its answer is an event stream, gRPC, or a connection that was upgraded."""
+    """True if the answer is an event stream, gRPC, or a connection that was upgraded."""
 
     def error(self, *, rollout_is_open: bool) -> RequestError | None:
-        """Returns how the request failed when it ended; None if it did not. Without an open rollout it is no failure of
-        the canary that production answers, because the canary is leaving.
+        """Returns how the ended request failed; None if it did not fail. A request that was assigned to the canary but
+        answered by production is a failure only while the rollout is open: afterwards, production takes over from the
+        leaving canary.
         """
         if rollout_is_open and self.assigned is Track.CANARY and self.answered is Track.STABLE:
             return RequestError.FAILED_OVER
@@ -87,32 +91,34 @@ class LogLine(NamedTuple):
 
 
 def split(line: str) -> list[str] | None:
-    """Returns the line's fields; None if they are too few or the line is of an unknown type. The last field, which the
-    app determines, may contain tabs.
+    """Returns the fields of a line of Envoy's access log; None if they are too few or the line is of an unknown type.
+    The last field, which the app determines, may contain tabs.
     """
     fields = line.split("\t", _LAST)
     return fields if len(fields) == len(FIELDS) and fields[_TYPE] in (END, PERIODIC) else None
 
 
 def app_of(fields: list[str]) -> str:
-    """Returns the app to which the request went."""
+    """Returns the name of the app to which the request went, from the fields of its access-log line."""
     return fields[_ROUTE].partition("/")[0]
 
 
 def is_answering(fields: list[str]) -> bool:
-    """Returns True if the request is still in flight and its answer has begun."""
+    """Returns True if the request of this access-log line is still in flight and its answer has begun."""
     return fields[_TYPE] == PERIODIC and fields[_STATUS] != "0"
 
 
 def is_sampled(fields: list[str], one_in: int) -> bool:
-    """Returns True for the requests of one visitor in `one_in` (1, 2, 4, 8 or 16). All requests of a visitor are in the
-    sample, or none.
+    """Returns True if the visitor of this access-log line is in the sample of one visitor in `one_in` (1, 2, 4, 8 or
+    16). All requests of a visitor are in the sample, or none.
     """
     return one_in == 1 or _DIGITS.get(_visitor(fields)[-1:], 0) % one_in == 0
 
 
 def parse(fields: list[str]) -> LogLine:
-    """Returns the line from its fields. Raises ValueError if one of them is not what it should be."""
+    """Returns the parsed line from the fields of an access-log line. Raises ValueError if a number among them is
+    malformed.
+    """
     (
         kind_of_line,
         route,

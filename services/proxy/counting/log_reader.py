@@ -1,4 +1,4 @@
-"""Reads what Envoy appends to its access log, and replaces the file when it has become long."""
+"""Reads what Envoy appends to its access log, and rotates the file when it has become long."""
 
 import contextlib
 import logging
@@ -19,9 +19,9 @@ REMEDY = "give the platform's user the file, or remove it, and restart Envoy"
 
 
 class AccessLogReader:
-    """Reads the access log in `folder` (Envoy's) from its end at the time of construction on. A log of more than
-    `longest` bytes is renamed, and `reopen` makes Envoy write to a new one. No line is lost or read twice by that.
-    Copes with a log that was removed or emptied.
+    """Reads the lines that Envoy appends to its access log in `folder` (`<home>/envoy`) after this object was made.
+    Renames a log of more than `longest` bytes, and calls `reopen`, which makes Envoy write to a new one; no line is
+    lost or read twice because of that. Also goes on after the log was removed or emptied.
     """
 
     def __init__(self, folder: Path, reopen: Callable[[], Awaitable[None]], *, longest: int = LONGEST) -> None:
@@ -34,7 +34,7 @@ class AccessLogReader:
         self._half = ""
         """The beginning of a line whose end is not written yet."""
         self._is_reopened = False
-        """False: Envoy may write to another file, because this service was killed while it renamed the log."""
+        """False while Envoy may still write to a renamed log, as after this service was killed during a rotation."""
         self._file: int | None = None
         """The descriptor of the log that is read."""
         self._close: Callable[[], object] = lambda: None
@@ -43,7 +43,7 @@ class AccessLogReader:
 
     @property
     def waiting(self) -> int:
-        """Returns about how many bytes are not read yet."""
+        """Returns approximately how many bytes of the access log have not been read yet."""
         try:
             rest = 0 if self._file is None else os.fstat(self._file).st_size - self._position
             return max(0, rest) + (self._path.stat().st_size if self._is_replaced() else 0)
@@ -51,8 +51,9 @@ class AccessLogReader:
             return 0
 
     async def slices(self) -> AsyncIterator[list[str]]:
-        """Yields the lines that are not read yet, in lists of some hundreds. Raises Unavailable if the log cannot be
-        read, or Envoy does not answer.
+        """Yields the lines of the access log that have not been read yet, in lists of some hundreds. Then rotates the
+        log if it is too long. Raises Unavailable if the log cannot be read, or if Envoy has to open a new one but does
+        not answer.
         """
         try:
             is_replaced = self._is_replaced()  # asked first: from then on, Envoy writes no more to the old one
@@ -83,7 +84,9 @@ class AccessLogReader:
         return file
 
     def _is_replaced(self) -> bool:
-        """Returns True if there is a newer log, and Envoy has begun to write to it."""
+        """Returns True if the log's path now names a newer file than the one that is being read, and Envoy has begun to
+        write to it; also if no file could be opened before.
+        """
         if not self._path.exists() or self._is_at_path():
             return False
         return self._file is None or self._path.stat().st_size > 0
@@ -113,7 +116,7 @@ class AccessLogReader:
 
 
 def _end_of_lines(file: int) -> int:
-    """Returns the position after the file's last whole line."""
+    """Returns the position after the last whole line of the open file with this descriptor."""
     size = os.fstat(file).st_size
     tail = os.pread(file, LONGEST_LINE, max(0, size - LONGEST_LINE))
     return size - len(tail) + tail.rfind(b"\n") + 1

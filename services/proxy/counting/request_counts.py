@@ -14,7 +14,9 @@ LARGEST_SAMPLING = 16
 
 
 def sampling(lines_per_s: float) -> int:
-    """Returns n, so that only one visitor in n is counted at so many lines a second: 1, 2, 4, 8 or 16."""
+    """Returns n (1, 2, 4, 8 or 16): when Envoy writes `lines_per_s` lines a second to its access log, only one visitor
+    in n is counted, to limit the work to that for about 4 000 lines a second.
+    """
     one_in = 1
     while one_in < LARGEST_SAMPLING and lines_per_s > MOST_LINES_PER_S * one_in:
         one_in *= 2
@@ -22,9 +24,10 @@ def sampling(lines_per_s: float) -> int:
 
 
 class RequestCounts:
-    """Counts requests, errors and latencies of each app and track. A request counts for the track to which it was
-    assigned, whichever answered. An app's counts start at 0, with a new epoch, when a track gets another release.
-    `unreadable` is the number of lines that could not be parsed.
+    """Counts requests, errors and latencies of each app, separately for its tracks (production and canary). A request
+    counts for the track to which its visitor was assigned, even if the other one answered. An app's counts start at 0,
+    with a new epoch (an id from `new_epoch`), when a track gets another release. `unreadable` is the number of
+    access-log lines that could not be parsed.
     """
 
     def __init__(self, new_epoch: Callable[[], str] = lambda: secrets.token_hex(4)) -> None:
@@ -33,11 +36,13 @@ class RequestCounts:
         self.unreadable = 0
 
     def forget(self, app: str) -> None:
-        """Drops the counts of requests of the app."""
+        """Drops the app's counts."""
         self._apps.pop(app, None)
 
     def add(self, lines: Iterable[str], routes: Mapping[str, Route], one_in: int = 1) -> None:
-        """Counts the requests of the lines. Those of one visitor in `one_in` stand for all."""
+        """Counts the requests in these lines of Envoy's access log. `routes` holds app → route; lines of other apps do
+        not count. Only one visitor in `one_in` is counted, and each of their requests stands for `one_in`.
+        """
         for text in lines:
             fields = split(text)
             if fields is None:
@@ -50,8 +55,8 @@ class RequestCounts:
                 self._leave_out(app_of(fields))
 
     def view(self, route: Route) -> TrafficView:
-        """Returns the app's traffic figures since its counts last began at 0. As long as neither they nor the route
-        have changed, it is the same object.
+        """Returns the app's traffic figures since its counts last began at 0. While neither the figures nor the route
+        change, returns the same object.
         """
         return self._counts(route).view()
 

@@ -42,8 +42,8 @@ _LOGGERS = "type.googleapis.com/envoy.extensions.access_loggers."
 
 
 def create_access_log(folder: Path) -> None:
-    """Creates the file in Envoy's folder, unless it exists; only its owner may read it. Envoy appends to it, and would
-    create it readable for all users.
+    """Creates the access log in Envoy's folder, unless it exists; only its owner may read it. Envoy appends to this
+    file, and would otherwise create it readable for all users.
     """
     os.close(os.open(folder / ACCESS_LOG, os.O_WRONLY | os.O_CREAT, 0o600))
 

@@ -24,8 +24,8 @@ ROUTE_FILES = tuple(rds_file(listener) for listener in LISTENERS)
 
 @dataclass(frozen=True)
 class Host:
-    """Holds one endpoint of one cluster. `address` is `host:port`. `healthy` is True if the cluster's load balancer may
-    choose the endpoint.
+    """Holds one endpoint of one of Envoy's clusters. `address` is `host:port`. `healthy` is True if the cluster's load
+    balancer may choose the endpoint.
     """
 
     cluster: str
@@ -47,11 +47,11 @@ class Clusters:
         return {host.address: host.active for host in self._hosts_of.get(cluster, ())}
 
     def healthy(self, cluster: str) -> frozenset[str]:
-        """Returns the addresses among which the cluster's load balancer chooses."""
+        """Returns the addresses (`host:port`) among which the cluster's load balancer chooses."""
         return frozenset(host.address for host in self._hosts_of.get(cluster, ()) if host.healthy)
 
     def unhealthy(self, route: Route) -> dict[str, str]:
-        """Returns, by id, what is wrong with each of the app's ready instances that Envoy does not route to."""
+        """Returns instance id → what is wrong, for each of the app's ready instances that Envoy does not route to."""
         missing: dict[str, str] = {}
         for track in Track:
             routable, check = self.healthy(cluster_name(route.app, track)), health_check(route.health_of(track))
@@ -77,8 +77,8 @@ class EnvoyAdmin:
         self._http = http
 
     async def versions(self, app: str | None = None) -> dict[str, str]:
-        """Returns name of a statistic (see `version_stat`) → version of the file that Envoy has accepted: for all files
-        or, given `app`, for those that determine the app's routing.
+        """Returns, for all of Envoy's files or, given `app`, for those that determine the app's routing, the name of a
+        statistic (`version_stat` returns it for a file) → the version of the file that Envoy has accepted.
         """
         names = "|".join(re.escape(version_stat(file)) for file in files_of(app)) if app else ".*version_text"
         text = (await self._get("/stats", type="TextReadouts", filter=f"^({names})$")).text
@@ -86,7 +86,7 @@ class EnvoyAdmin:
         return {name: value.strip('"') for name, _, value in pairs}
 
     async def clusters(self, app: str | None = None) -> Clusters:
-        """Returns the clusters and endpoints of all apps or of one."""
+        """Returns Envoy's clusters with their endpoints: those of all apps or, given `app`, of one."""
         answer = await self._get("/clusters", format="json", filter=f"^{app}/" if app else "")
         statuses = [each for each in from_json(answer.content).get("cluster_statuses", []) if each["name"] != KEEPER]
         if app:
@@ -95,17 +95,17 @@ class EnvoyAdmin:
         return Clusters(frozenset(status["name"] for status in statuses), hosts)
 
     async def connections(self) -> int:
-        """Returns the number of connections that visitors have. Envoy updates it once a second."""
+        """Returns the number of connections that visitors have to Envoy. Envoy updates the number once a second."""
         answer = await self._get("/stats", format="json", filter=f"^{re.escape(CONNECTIONS)}$")
         return next((stat["value"] for stat in from_json(answer.content)["stats"] if "value" in stat), 0)
 
     async def reopen_logs(self) -> None:
-        """Makes Envoy open its access log again, or a new one if there is no file of that name."""
+        """Makes Envoy reopen its access log (after rotation), creating the file if it is missing."""
         await self._call("POST", "/reopen_logs")
 
     async def bootstrap(self) -> str:
-        """Returns the version of the bootstrap (start configuration) with which Envoy was started (see
-        `version_of`).
+        """Returns the version of the bootstrap (start configuration) with which Envoy was started: a hash that Slipway
+        wrote into it; empty if an earlier version of Slipway wrote it.
         """
         return version_of((await self._get("/server_info")).json()["node"])
 

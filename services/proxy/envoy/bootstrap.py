@@ -24,8 +24,8 @@ WATCHDOG = {"miss_timeout": "4s", "megamiss_timeout": "10s"}
 
 def bootstrap(settings: SharedSettings, folder: Path, admin_socket: Path, visitors: int) -> Json:
     """Returns the document for `envoy -c`. `folder` is the folder of Envoy's files; `visitors` is the number of
-    connections that visitors may have at the same time. The node's metadata contain a hash of the document (see
-    `version_of`).
+    connections that visitors may have at the same time. The metadata in its section `node` contain a hash of the
+    document, its version.
     """
     document = {
         "admin": {"address": {"pipe": {"path": str(admin_socket), "mode": OWNER_ONLY}}},
@@ -44,7 +44,9 @@ def bootstrap(settings: SharedSettings, folder: Path, admin_socket: Path, visito
 
 
 def version_of(node: Json) -> str:
-    """Returns the version of the bootstrap that has this `node`; empty if an earlier version of Slipway wrote it."""
+    """Returns the version of the bootstrap whose section `node` is given; empty if an earlier version of Slipway wrote
+    it.
+    """
     return str(node.get("metadata", {}).get(VERSION, ""))
 
 

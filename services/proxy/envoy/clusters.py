@@ -1,9 +1,9 @@
 """Creates Envoy's clusters and endpoints (CDS, EDS) for the apps' routes, as JSON documents. Pure. Each app has three
-clusters. `<app>/stable` and `<app>/canary` get their endpoints from the keeper, which reads EDS files. `<app>/split`
-prefers the canary and falls back to stable. A release never changes the definition of these clusters, because Envoy
-starts a changed cluster anew. During a rollout with mirroring there is a fourth one, `<app>/mirror`, with the canary's
-endpoints. With the time-outs, thresholds and intervals in this file, no request was lost in tests in which an instance
-dies.
+clusters. `<app>/stable` (production) and `<app>/canary` get their endpoints from the keeper, which reads EDS files.
+`<app>/split` prefers the canary and falls back to production. A release never changes the definition of these clusters,
+because Envoy starts a changed cluster anew. During a rollout with mirroring there is a fourth one, `<app>/mirror`, with
+the canary's endpoints. With the time-outs, thresholds and intervals in this file, no request was lost in tests in which
+an instance dies.
 """
 
 import hashlib
@@ -28,12 +28,14 @@ EDS_HEALTH = {
 
 
 def cluster_name(app: str, track: Track) -> str:
-    """Returns the name of one track's cluster, which Envoy's statistics also use."""
+    """Returns the name of the cluster with the instances of one track (production or canary). Envoy's statistics use
+    it, too.
+    """
     return f"{app}/{track}"
 
 
 def split_name(app: str) -> str:
-    """Returns the name of the cluster that serves the canary's share of visitors and falls back to stable."""
+    """Returns the name of the cluster that serves the canary's share of visitors and falls back to production."""
     return f"{app}/split"
 
 
@@ -43,7 +45,7 @@ def mirror_name(app: str) -> str:
 
 
 def eds_file(app: str, track: Track) -> str:
-    """Returns the path of the file with one track's endpoints, in Envoy's folder."""
+    """Returns the path, in Envoy's folder, of the file with the endpoints of one track (production or canary)."""
     return f"eds/{app}.{track}.json"
 
 
@@ -55,7 +57,9 @@ def file_source(path: Path) -> Json:
 
 
 def clusters(route: Route) -> list[Json]:
-    """Returns the app's clusters."""
+    """Returns Envoy's clusters for the app: one for production, one for the canary, one that prefers the canary and
+    falls back to production, and, if the rollout copies requests to the canary, one for the copies.
+    """
     tracks = [_with_endpoints(_track_cluster(route, track), route.app, track) for track in (Track.CANARY, Track.STABLE)]
     rollout = route.active_rollout
     mirror = (
@@ -65,7 +69,9 @@ def clusters(route: Route) -> list[Json]:
 
 
 def endpoints(route: Route, track: Track) -> list[Json]:
-    """Returns the content of the track's EDS file: a list of one ClusterLoadAssignment."""
+    """Returns the content of the file with the endpoints (EDS) of the track (production or canary): a list of one
+    ClusterLoadAssignment.
+    """
     health = route.health_of(track)
     hosts = [_endpoint(endpoint, track, health) for _, endpoint in sorted(route.endpoints[track].items())]
     assignment = {
@@ -135,8 +141,9 @@ def _track_cluster(route: Route, track: Track) -> Json:
 
 
 def _mirror_cluster(app: str) -> Json:
-    """Returns the cluster for copies of requests. They may neither take the canary's connections from visitors nor hang
-    for ever, and need no health check: they are lost if the canary does not answer.
+    """Returns the cluster for copies of production's requests to the canary. Its limits keep copies from taking the
+    canary's connections from visitors, and from hanging for ever. It has no health check: a copy is lost if the canary
+    does not answer.
     """
     threshold = {"max_connections": 64, "max_pending_requests": 64, "max_requests": 64}
     return {
@@ -189,7 +196,8 @@ def _health_check(health: str) -> Json:
 
 def _only_failed_connections() -> Json:
     """Returns an outlier detection that removes an instance from load balancing for failed connections, never for its
-    own 5xx answers. Otherwise stable would answer in place of a canary that gives only errors, and so hide the errors.
+    own 5xx answers. Otherwise production would answer in place of a canary that gives only errors, and so hide the
+    errors.
     """
     return {
         "split_external_local_origin_errors": True,

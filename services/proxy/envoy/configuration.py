@@ -25,7 +25,9 @@ class Configuration:
         self._catch_alls: set[str] = set()
 
     def put(self, route: Route) -> set[str]:
-        """Replaces the app's part; returns the names of the files that this changes."""
+        """Replaces the part of the route's app in every file; returns the names of the files whose content this
+        changes.
+        """
         (self._catch_alls.add if route.catch_all and route.clusters else self._catch_alls.discard)(route.app)
         changed = {name: part for name, part in self._render(route).items() if self._parts[name].get(route.app) != part}
         for name, part in changed.items():

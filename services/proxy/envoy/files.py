@@ -63,8 +63,8 @@ def prepare(settings: SharedSettings) -> Path:
 
 
 class EnvoyFiles:
-    """Writes Envoy's files. `versions` holds file name → version on disk. Made at the start of the service, it removes
-    the unfinished files of processes that were killed.
+    """Writes Envoy's files. `versions` holds file name → version on disk. The constructor, which runs at the start of
+    the service, removes unfinished files of processes that were killed.
     """
 
     def __init__(self, folder: Path, https_port: int = 0) -> None:
@@ -104,8 +104,8 @@ class EnvoyFiles:
         return written
 
     def remove(self, app: str) -> None:
-        """Removes the app from the files of all apps, beginning with those that refer to its clusters; then removes its
-        own files. An interrupted call can be repeated.
+        """Removes the app from the files that all apps share (routes, clusters), beginning with those that refer to its
+        clusters; then removes the files of its endpoints. An interrupted call can be repeated.
         """
         self._configuration.remove(app)
         own = [eds_file(app, track) for track in Track]
@@ -195,8 +195,9 @@ def _version(path: Path) -> str:
 
 
 class PressureFile:
-    """Tells Envoy by a file which share of the `visitors` connections is taken, so that Envoy closes idle connections
-    sooner when many are taken. Below one half, the file always contains 0 and is not written again.
+    """Tells Envoy by a file which share of the connections that visitors may have (`visitors`) is taken, so that Envoy
+    closes idle connections sooner when many are taken. Below one half, the file always contains 0 and is not written
+    again.
     """
 
     def __init__(self, folder: Path, visitors: int) -> None:
@@ -214,7 +215,7 @@ class PressureFile:
 
 
 def replace(path: Path, text: str) -> None:
-    """Replaces the file's content by `text` atomically; when this returns, it is on disk."""
+    """Replaces the file's content by `text` atomically; when this returns, the new content is on disk."""
     move_into_place(path, text)
     sync(path.parent)
 
@@ -233,8 +234,8 @@ def move_into_place(path: Path, text: str) -> None:
 
 
 def write(path: Path, text: str) -> None:
-    """Writes the file's content to disk; only its owner may read a new file, since a rollout's secret may be in it. The
-    name of a new file is on disk only after `sync` of the folder.
+    """Writes the content of the file to disk; only its owner may read a new file, since a rollout's secret may be in
+    it. The name of a new file is on disk only after `sync` of the folder.
     """
     with open(path, "w", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
         file.write(text)

@@ -1,5 +1,5 @@
-"""Reads the machine's limit that could end Envoy: open files. Envoy ends itself if it can open no file for a
-connection. It needs more files the more instances there are; the number of apps does not matter.
+"""Reads how many files Envoy may open: a limit of the machine that could end Envoy, which ends itself if it can open no
+file for a connection. The more instances there are, the more files Envoy needs; the number of apps does not matter.
 """
 
 import resource
@@ -31,7 +31,7 @@ class FileLimit:
         return max(0, self.files // 2 - OWN_FILES)
 
     def refusal(self, instances: int) -> str | None:
-        """Returns the reason, with the remedy, why no further app gets a route if Envoy already has this number of
+        """Returns the reason, with the remedy, why no further app gets a route when Envoy already has `instances`
         instances; None if there is room.
         """
         if instances < self.instances:
@@ -39,7 +39,9 @@ class FileLimit:
         return f"Envoy {self._room(instances)}"
 
     def warning(self, instances: int) -> str | None:
-        """Returns a warning, with the remedy, if this number of instances is 80 % of the limit or more; else None."""
+        """Returns a warning, with the remedy, if `instances` is 80 % or more of the number of instances to which Envoy
+        can route; else None.
+        """
         return f"Envoy {self._room(instances)}" if instances >= NEAR * self.instances else None
 
     def _room(self, instances: int) -> str:
@@ -51,6 +53,8 @@ class FileLimit:
 
 
 def read_file_limit() -> FileLimit:
-    """Returns the limit of this process. Envoy has the same one, since it raises its soft limit to the hard limit."""
+    """Returns this process's limit of open files. Envoy has the same one, since it raises its soft limit to the hard
+    limit.
+    """
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     return FileLimit(UNLIMITED if hard == resource.RLIM_INFINITY else min(hard, UNLIMITED))

@@ -1,4 +1,5 @@
-"""Decides which requests Envoy sends again after a failed try, so that one that kills instances cannot kill many. Pure.
+"""Decides which requests Envoy sends again after a failed try, so that a request that ends an instance cannot end many.
+Pure.
 
 | the request | is sent again |
 |---|---|
@@ -18,7 +19,9 @@ _AGAIN = (("x-envoy-retry-on", "reset"), ("x-envoy-max-retries", "1"))
 
 
 def retry_policy(route: Route) -> Json:
-    """Returns the policy of all routes: only what was not sent is sent again."""
+    """Returns Envoy's retry policy for all routes of the app: a request that was not sent to an instance is tried up to
+    20 times more; one that was sent is not sent again.
+    """
     priorities = "type.googleapis.com/envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig"
     hosts = "type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
     return {
@@ -39,14 +42,17 @@ def retry_policy(route: Route) -> Json:
 
 
 def has_spares(route: Route, track: Track) -> bool:
-    """Returns True if the track has three ready instances of one release: a request that ends two of them leaves one.
-    Those of several releases are not added up, so that the answer stays the same during a deployment.
+    """Returns True if the track (production or canary) has three ready instances of one release: a request that ends
+    two of them leaves one. Instances of several releases are not added up, so that the answer stays the same during a
+    deployment.
     """
     return route.most_ready(track) >= READY
 
 
 def once_more(route: Route, track: Track) -> list[tuple[str, str]]:
-    """Returns the headers by which Envoy sends a GET or HEAD to the track once more after a reset, instead of 20 times
-    if it was not sent: Envoy has one number of tries for both. Envoy removes such headers from visitors' requests.
+    """Returns the request headers that make Envoy send a GET or HEAD once more after its connection to the instance was
+    reset; empty if the track (production or canary) has fewer than three ready instances of one release. Envoy has a
+    single limit of tries: with these headers, a request that could not be sent is also tried only once more, not 20
+    times. Envoy removes such headers from visitors' requests.
     """
     return list(_AGAIN) if has_spares(route, track) else []

@@ -4,9 +4,9 @@ public       splits by override header, then cookie, then chance; without a cana
 production   production's instances only
 canary       the canary's instances only
 
-A route's name is `<app>/<kind>`, and the access log has it: `known` and `new` (visitors with and without a cookie, whom
-chance assigns to a track), `stable` (no split), `always` and `never` (override header), `production` and `canary` (the
-listeners of these names), and `page` (Envoy's own pages).
+A route's name, which is in the access log, is `<app>/<kind>`. The kinds are `known` and `new` (visitors with and
+without a cookie, whom chance assigns to production or the canary), `stable` (production, no split), `always` and
+`never` (override header), `production` and `canary` (the listeners of these names), and `page` (Envoy's own pages).
 """
 
 from collections.abc import Callable, Sequence
@@ -33,7 +33,9 @@ NO_CANARY = "runs no canary at this moment."
 
 @dataclass(frozen=True)
 class Target:
-    """Names a cluster that gets `weight` percent of a route's requests, and the track whose instances get them."""
+    """Names a cluster that gets `weight` percent of a route's requests, and the track (production or canary) whose
+    instances get them.
+    """
 
     track: Track
     cluster: str
@@ -61,7 +63,9 @@ def route_configuration(listener: str) -> Json:
 
 
 def virtual_host(listener: str, route: Route, https_port: int = 0) -> Json:
-    """Returns the app's host names and its routes on the listener. `https_port` is Envoy's port for HTTPS; 0: none."""
+    """Returns the app's part of the listener's routes (an Envoy VirtualHost): the app's host names, and where their
+    requests go. `https_port` is Envoy's port for HTTPS; 0: none.
+    """
     domains = sorted(route.hosts) + (["*"] if route.catch_all else [])
     host: Json = {"name": route.app, "domains": domains, "routes": ROUTES[listener](route)}
     if listener == "public":
@@ -89,9 +93,9 @@ def _public(route: Route) -> list[Json]:
 
 
 def _split(route: Route, weight: int) -> list[Json]:
-    """Returns the routes that split visitors, so that each visitor stays with one track. The canary is first in the
-    list, so that a growing weight only moves visitors from stable to the canary. What is hashed contains the release,
-    so that each rollout begins with other visitors.
+    """Returns the routes that split visitors, so that each visitor stays with production or the canary. The canary is
+    first in the list, so that a growing weight only moves visitors from production to the canary. The hash by which
+    Envoy chooses includes the release, so that each rollout begins with other visitors.
     """
     assert route.rollout is not None
     release, mirror = route.rollout.release, route.mirror_percent()
@@ -134,10 +138,10 @@ def _forward(
     headers: Sequence[Json] = (),
     **match: list[Json],
 ) -> list[Json]:
-    """Returns the routes of one kind to the targets. There is one for all requests, and before it one for GET and HEAD
-    if these may be sent once more (`retries.py`) or if `mirror` percent of them are copied to the canary. There is no
-    time-out, since an app may take as long as it likes. The listener closes a stream on which nothing is sent for an
-    hour.
+    """Returns the routes of one kind (the last part of their name) to the targets. There is one for all requests, and
+    before it one for GET and HEAD if these may be sent once more after a failed try, or if `mirror` percent of them are
+    copied to the canary. There is no time-out, since an app may take as long as it likes. The listener closes a stream
+    on which nothing is sent for an hour.
     """
     action: Json = {"timeout": "0s", "retry_policy": retry_policy(route)}
     if hash_policy is not None:
@@ -165,8 +169,8 @@ def _forward(
 
 
 def _clusters(targets: Sequence[Target], changes: dict[Track, Json] | None = None) -> Json:
-    """Returns the part of a route's action that names its clusters. `changes` holds what changes the headers of the
-    requests to a track, if there are several.
+    """Returns the part of a route's action that names its clusters. If there are several, `changes` holds, by track,
+    how the headers of requests to it are changed.
     """
     if len(targets) == 1:
         return {"cluster": targets[0].cluster}
@@ -177,8 +181,9 @@ def _clusters(targets: Sequence[Target], changes: dict[Track, Json] | None = Non
 
 
 def _request_headers(route: Route, track: Track, *, mirror: bool) -> Json:
-    """Returns what changes the headers of GET and HEAD requests to the track. With `mirror`, only a request to
-    production has the header that names the cluster for its copy, never one that a visitor sent.
+    """Returns how Envoy changes the headers of GET and HEAD requests to the track (production or canary). With
+    `mirror`, a request to production gets the header that names the cluster for its copy; the same header from a
+    visitor is replaced or removed.
     """
     added = once_more(route, track)
     if mirror and track is Track.STABLE:

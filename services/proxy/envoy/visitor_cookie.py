@@ -37,22 +37,25 @@ def cookie_name(app: str) -> str:
 
 
 def http_filter() -> Json:
-    """Returns the filter that the functions below switch on for single routes."""
+    """Returns the Envoy filter that notes a visitor's cookie for the access log, and the cookie to set for the answer.
+    It does nothing except on routes that configure it.
+    """
     return {"name": _FILTER, "typed_config": {"@type": _TYPE}, "disabled": True}
 
 
 def known_visitor(app: str, release: str) -> tuple[Json, Json, Json]:
-    """Returns, for a route to the tracks of the release's rollout: how it matches visitors who have a cookie of this
-    rollout; how it computes their track; and what else it has, by which the access log gets their cookie.
+    """Returns three parts for a route to production and canary during the release's rollout: how it matches visitors
+    who have a cookie of this rollout; how it computes, from the cookie, which of the two they get; and a filter's
+    configuration by which the access log gets the cookie.
     """
     match = _has_cookie(app, {"safe_regex": {"regex": f"{re.escape(release)}\\.[0-9a-f-]+"}})  # safe to be logged
     return match, {"cookie": {"name": cookie_name(app)}}, _metadata("visitor", cookie=cookie_name(app))
 
 
 def new_visitor(app: str, release: str) -> tuple[Json, Json]:
-    """Returns, for a route to the tracks of the release's rollout: how it computes the track of a visitor without a
-    cookie of this rollout, from the request's id; and what else it has, by which the visitor gets the cookie. The
-    cookie gives the same track.
+    """Returns two parts for a route to production and canary during the release's rollout: how it computes, from the
+    request's id, which of the two a visitor without a cookie of this rollout gets; and a filter's configuration by
+    which the visitor gets the cookie. With the cookie, the visitor later gets the same of the two.
     """
     value = f"{release}.\\1"
     cookie = _rewrite(f"{cookie_name(app)}={value}; Max-Age={MAX_AGE_S}; {ATTRIBUTES}")
@@ -61,8 +64,8 @@ def new_visitor(app: str, release: str) -> tuple[Json, Json]:
 
 
 def former_visitor(app: str) -> tuple[Json, Json]:
-    """Returns, for a route: how it matches visitors who have a cookie of any rollout; and what else it has, by which
-    that cookie is removed.
+    """Returns two parts for a route: how it matches visitors who have a cookie of any rollout of the app; and a
+    filter's configuration by which their cookie is removed.
     """
     name = cookie_name(app)
     removed = {"value": f"{name}=; Max-Age=0; {ATTRIBUTES}"}
@@ -74,8 +77,9 @@ def _has_cookie(app: str, value: Json) -> Json:
 
 
 def _metadata(key: str, value: Json | None = None, **source: str) -> Json:
-    """Returns the part of a route by which Envoy remembers, for the access log and the answer, `value` as `key` or, if
-    there is none, the header or cookie that `source` names.
+    """Returns the part of a route by which Envoy stores a value as `key`, for the access log and the answer, when a
+    request has the header or cookie that `source` names: `value` or, if that is None, the content of the header or
+    cookie.
     """
     present = {"metadata_namespace": _NAMESPACE, "key": key, **(value or {})}
     rules = [{**source, "on_header_present": present}]

@@ -1,5 +1,5 @@
-"""Decides when the deployer counts as silent, and when a rollout is paused or resumed because of that. Pure: `now` is
-an argument.
+"""Decides when the deployer (the service that runs releases) counts as silent, and when a rollout is paused or resumed
+because of that. Pure: `now` is an argument.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class DeployerLiveness:
     answered_at: datetime
     """Time of the last answer; before the first one, the time at which probing began."""
     silent_s: float = SILENT_S
-    """Seconds without an answer after which the deployer counts as silent. It is more right after the start of this
+    """Seconds without an answer after which the deployer counts as silent. It is longer right after the start of this
     service, because all services start at the same time.
     """
     misses: int = 0
@@ -47,15 +47,16 @@ class DeployerLiveness:
 
 
 def after_probe(liveness: DeployerLiveness, answered: bool, now: datetime) -> DeployerLiveness:
-    """Returns the liveness after one more probe, made at `now`."""
+    """Returns the liveness after one more probe, made at `now`. `answered` says whether the deployer answered it."""
     if not answered:
         return DeployerLiveness(liveness.answered_at, liveness.silent_s, misses=liveness.misses + 1)
     return DeployerLiveness(answered_at=now, answering_since=liveness.answering_since or now)
 
 
 def paused_or_resumed(rollout: Rollout, liveness: DeployerLiveness, now: datetime) -> Rollout:
-    """Returns the rollout paused if it is progressing and the deployer is silent. Returns it resumed if it was paused
-    for that reason and the deployer has recovered. Else returns the same object.
+    """Returns the rollout paused if it is progressing and the deployer is silent (has not answered for some seconds).
+    Returns it resumed if it was paused for that reason and the deployer has recovered (has answered every probe of 2
+    s). Else returns the same object.
     """
     if rollout.state is RolloutState.PROGRESSING and liveness.silent(now):
         silent_s = (now - liveness.answered_at).total_seconds()

@@ -22,8 +22,8 @@ KEPT = 20
 
 
 class Promotion(View):
-    """Records a promotion that was requested at `asked_at`. `release` is the id of the production release, null until
-    the deployer has made it.
+    """Records that promotion of a canary to production was requested at `asked_at`. `release` is the id of the
+    production release, null until the deployer has made it.
     """
 
     asked_at: datetime
@@ -80,8 +80,8 @@ class Rollout(View):
 
     @property
     def step_ends_at(self) -> datetime | None:
-        """Returns the time from which the current step may end, without the time in which the rollout was paused. None
-        if the rollout is not progressing, is being promoted, or has no step that ends by time.
+        """Returns the time from which the current step may end; time in which the rollout was paused does not count for
+        the step. None if the rollout is not progressing, is being promoted, or has no step that ends by time.
         """
         if self.state is not RolloutState.PROGRESSING or self.promotion or self.step >= len(self.steps):
             return None
@@ -90,8 +90,8 @@ class Rollout(View):
 
 
 def moved(rollout: Rollout, state: RolloutState, reason: str, now: datetime) -> Rollout:
-    """Returns the rollout in the new state, without its unfinished promotion. Raises IllegalTransition if that
-    transition is not allowed.
+    """Returns the rollout moved to `state` at `now`, without an unfinished promotion. Raises IllegalTransition if the
+    table of transitions does not allow that.
     """
     new = transition(TRANSITIONS, rollout.state, state)
     update = {"promotion": None, "resumes_by_itself": False, "awaits_person": False, "hold": ""}
@@ -100,8 +100,8 @@ def moved(rollout: Rollout, state: RolloutState, reason: str, now: datetime) -> 
 
 
 def paused_for_person(rollout: Rollout, reason: str, now: datetime) -> Rollout:
-    """Returns the active rollout as paused until a person resumes it, without its unfinished promotion. If it is paused
-    at the end of a step, it stays so.
+    """Returns the active rollout as paused until a person resumes it, without an unfinished promotion. If the rollout
+    was already waiting for a person at the end of a step, resuming it still ends that step.
     """
     if rollout.state is not RolloutState.PAUSED:
         return moved(rollout, RolloutState.PAUSED, reason, now)
@@ -116,7 +116,7 @@ def _halted_s(rollout: Rollout, now: datetime) -> float:
 
 
 def paused_by_platform(rollout: Rollout, reason: str, now: datetime) -> Rollout:
-    """Returns the progressing rollout as paused by the platform, which will resume it; keeps its unfinished
+    """Returns the progressing rollout as paused by Slipway itself, which will also resume it. Keeps an unfinished
     promotion.
     """
     update = {"promotion": rollout.promotion, "resumes_by_itself": True}
@@ -124,13 +124,15 @@ def paused_by_platform(rollout: Rollout, reason: str, now: datetime) -> Rollout:
 
 
 def resumed_by_platform(rollout: Rollout, reason: str, now: datetime) -> Rollout:
-    """Returns the rollout that `paused_by_platform` has paused as progressing again; keeps its unfinished promotion."""
+    """Returns the rollout, which Slipway itself had paused, as progressing again. Keeps an unfinished promotion."""
     resumed = moved(rollout, RolloutState.PROGRESSING, reason, now)
     return resumed.model_copy(update={"promotion": rollout.promotion})
 
 
 def ended(rollout: Rollout, state: RolloutState, reason: str, evidence: dict[str, JsonValue], now: datetime) -> Rollout:
-    """Returns the rollout in its final `state`, promoted or aborted, with its evidence and without its key."""
+    """Returns the rollout in its final `state`, promoted or aborted, with `evidence` (the measurements at its end) and
+    without the secret header value that forces the canary.
+    """
     return moved(rollout, state, reason, now).model_copy(update={"evidence": evidence, "override_key": ""})
 
 
@@ -143,8 +145,8 @@ def with_earlier(ended_one: Rollout | None, earlier: list[Rollout]) -> list[Roll
 
 def rollout_event(app: str, rollout: Rollout, weight: int) -> Event:
     """Returns the event `rollout.<state>`. `weight` is in percent. The event of an ended rollout contains its evidence;
-    that of a rollout with steps contains their number, `steps`, and the current one's number, `step`. `passed` is true
-    only in the event of the moment at which the last step ended.
+    that of a rollout with steps contains their number, `steps`, and the current one's number, `step`. Its `passed` is
+    true only in the event of the end of the last step.
     """
     details: dict[str, Any] = {"release": rollout.release, "environment": Environment.CANARY, "weight": weight}
     if rollout.commit:
@@ -168,7 +170,7 @@ def rollout_event(app: str, rollout: Rollout, weight: int) -> Event:
 
 
 def retire_request(reason: str) -> RetireRequest:
-    """Returns the body of the request that makes the deployer retire an aborted release. Its state is `retired` if a
-    newer canary superseded the release, else `rolled_back`.
+    """Returns the body of the request that makes the deployer retire an aborted release. The body's `state` is
+    `retired` if a newer canary superseded the release, else `rolled_back`.
     """
     return RetireRequest(state="retired" if reason == SUPERSEDED else "rolled_back", reason=reason)

@@ -1,4 +1,6 @@
-"""Assembles the evidence that an ended rollout keeps: measurements of the caller, and the traffic at its end. Pure."""
+"""Assembles the evidence that an ended rollout keeps: the measurements sent with the request to end it, and the traffic
+at its end. Pure.
+"""
 
 import json
 from datetime import datetime
@@ -13,7 +15,9 @@ LONGEST_GIVEN = 16 * 1024
 
 
 class TrackFigures(View):
-    """Holds traffic figures of one track. Latency quantiles are in milliseconds, null if there were no requests."""
+    """Holds traffic figures of one track (production or canary). Latency quantiles are in milliseconds, null if there
+    were no requests.
+    """
 
     release: str | None
     requests: int
@@ -58,9 +62,9 @@ def figures(traffic: TrafficView, weight: int) -> TrafficFigures:
 def evidence(
     given: dict[str, JsonValue], traffic: TrafficFigures, rollout: Rollout, now: datetime
 ) -> dict[str, JsonValue]:
-    """Returns `given` (measurements of the caller) with `traffic` and `ran_s`, the seconds since the rollout was
-    opened. Characters that UTF-8 cannot encode become `?`. If `given` is longer than 16 KiB of JSON, a remark replaces
-    it, because each change of the route stores it again.
+    """Returns `given` (measurements sent with the request to end the rollout) with `traffic` and `ran_s`, the seconds
+    since the rollout was opened. Characters that UTF-8 cannot encode become `?`. If `given` is longer than 16 KiB of
+    JSON, a remark replaces it, because each change of the route stores it again.
     """
     text = json.dumps(given, ensure_ascii=False).encode(errors="replace")
     given = json.loads(text) if len(text) <= LONGEST_GIVEN else {"omitted": "what was measured is longer than 16 KiB"}

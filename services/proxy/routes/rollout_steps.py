@@ -1,5 +1,6 @@
-"""Decides how a rollout goes through its steps. Pure: `now` is an argument. Each function returns the rollouts that are
-reached one after the other, of which the last one stays; each of them is an event.
+"""Decides how a rollout goes through its steps, each of which gives the canary a share of visitors for a time or until
+a person goes on. Pure: `now` is an argument. A function that returns a list returns the states that the rollout passes
+through one after the other: each is published as an event, and the last one stays.
 """
 
 import json
@@ -10,15 +11,17 @@ from shared.proxy_models import RolloutState, RolloutStepEnd, VerdictSummary
 
 
 def opened(rollout: Rollout, now: datetime) -> list[Rollout]:
-    """Returns the new rollout at its first step. A step that has a pause and no time is paused at once."""
+    """Returns the states of a rollout whose current step begins now: the given one and, if the step has a pause but no
+    time, then the rollout paused until a person resumes it.
+    """
     if rollout.has_passed or not rollout.steps or rollout.steps[rollout.step].lasts is not None:
         return [rollout]
     return [rollout, _waiting(rollout, now)]
 
 
 def step_over(rollout: Rollout, verdict: VerdictSummary, now: datetime) -> list[Rollout]:
-    """Returns the progressing rollout after the analysis of its current step has ended with `verdict`: paused if the
-    step has a pause, otherwise at the next step.
+    """Returns the states of the progressing rollout when the time of its current step is over and the canary analysis
+    says `verdict`: paused until a person resumes it if the step has a pause, otherwise at the next step.
     """
     rollout = rollout.model_copy(update={"verdict": verdict})
     if rollout.steps[rollout.step].pause:
@@ -27,8 +30,9 @@ def step_over(rollout: Rollout, verdict: VerdictSummary, now: datetime) -> list[
 
 
 def next_step(rollout: Rollout, why: str, verdict: VerdictSummary | None, now: datetime) -> list[Rollout]:
-    """Returns the active rollout at the step after its current one, which ends because of `why`. After the last step it
-    has passed; if it promotes by itself, its promotion is requested.
+    """Ends the active rollout's current step with the reason `why` and the verdict of its analysis (None: there was
+    none), and returns the rollout's states from then on: at the next step or, after the last one, waiting for a person
+    to promote it or, with `promote: automatic`, with its promotion requested.
     """
     if rollout.state is RolloutState.PAUSED:
         rollout = moved(rollout, RolloutState.PROGRESSING, why, now)
@@ -41,8 +45,8 @@ def next_step(rollout: Rollout, why: str, verdict: VerdictSummary | None, now: d
 
 
 def passed(rollout: Rollout, why: str, now: datetime) -> Rollout:
-    """Returns the progressing rollout, whose steps have all ended, with its promotion requested if it promotes by
-    itself.
+    """Returns the progressing rollout, whose steps have all ended because of `why`: with its promotion requested if the
+    manifest says `promote: automatic`, otherwise with a reason that says how a person promotes it.
     """
     if rollout.promote == "automatic":
         reason = f"all steps have ended: {why}; it is promoted"
@@ -52,8 +56,9 @@ def passed(rollout: Rollout, why: str, now: datetime) -> Rollout:
 
 
 def resumed(rollout: Rollout, why: str, now: datetime) -> list[Rollout]:
-    """Returns the rollout, which a person had to resume, progressing: at the next step if the current one is over, else
-    where it was. One whose steps have all ended and that promotes by itself is promoted.
+    """Returns the states of a paused rollout when a person resumes it with the reason `why`: at the next step if the
+    current one is over, else progressing where it was. If all steps have ended and the manifest says `promote:
+    automatic`, its promotion is requested.
     """
     if rollout.awaits_person:
         has_time = rollout.steps[rollout.step].lasts is not None
@@ -63,8 +68,9 @@ def resumed(rollout: Rollout, why: str, now: datetime) -> list[Rollout]:
 
 
 def held(rollout: Rollout, hold: str, verdict: VerdictSummary) -> Rollout:
-    """Returns the rollout with the reason to hold its current step. If nothing has changed but the verdict's time,
-    returns the same object.
+    """Returns the rollout with `hold`, the reason why its current step is extended beyond its time, and with `verdict`,
+    the summary of the judge's verdict on the canary. If nothing but the verdict's time has changed, returns the same
+    object.
     """
     known = rollout.verdict
     if known and rollout.hold == hold and known == verdict.model_copy(update={"at": known.at}):
@@ -87,6 +93,6 @@ def _name(rollout: Rollout) -> str:
 
 
 def _call(rollout: Rollout, action: str) -> str:
-    """Returns the call that people send for the action, as text."""
+    """Returns, as text for people, the request by which they do the action."""
     app = rollout.release.rpartition("-r")[0]
     return f"POST /apps/{app}/rollout/{action} {json.dumps({'release': rollout.release})}"

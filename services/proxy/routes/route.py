@@ -1,4 +1,4 @@
-"""Defines the route of one app: host names, endpoints of each track, rollout. Pure: `now` is an argument."""
+"""Defines the route of one app: host names, endpoints of production and canary, rollout. Pure: `now` is an argument."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Set
@@ -19,8 +19,8 @@ DRAIN_S = 30.0
 
 
 class EndpointState(StrEnum):
-    """Names the states of an endpoint in Envoy. An unhealthy endpoint gets visitors only if its track has no healthy
-    one.
+    """Names the states of an app's instance in Envoy. An unhealthy one gets visitors only if its track (production or
+    canary) has no healthy one.
     """
 
     READY = "ready"
@@ -46,8 +46,8 @@ Endpoints = dict[str, Endpoint]
 
 
 class Retirement(View):
-    """Records a request to the deployer to retire a release, with its body. It is stored until the deployer has
-    confirmed it.
+    """Records a request to the deployer to retire a release (to drain and end its instances), with its body. It is
+    stored until the deployer has confirmed it.
     """
 
     release: str
@@ -56,8 +56,8 @@ class Retirement(View):
 
 class Route(View):
     """Describes where an app's visitors are sent: the instances of production and canary, and the canary's share.
-    `weight` is in percent of new visitors; while `enabled` is false, the canary gets none. `health` is `run.health` of
-    the manifest.
+    `weight` is in percent of new visitors; while `enabled` is false, the canary gets none. `health` is the health
+    check, `run.health` of the manifest.
     """
 
     app: str
@@ -84,15 +84,17 @@ class Route(View):
         return sorted(self.certificates.keys() & set(self.hosts))
 
     def ready(self, track: Track) -> list[Endpoint]:
-        """Returns the endpoints of the track whose instances are ready."""
+        """Returns the endpoints of the track (production or canary) whose instances are ready."""
         return [endpoint for endpoint in self.endpoints[track].values() if endpoint.state is EndpointState.READY]
 
     def most_ready(self, track: Track) -> int:
-        """Returns the highest number of ready endpoints that a release has on the track."""
+        """Returns the highest number of ready endpoints that one release has on the track (production or canary)."""
         return max(Counter(endpoint.release for endpoint in self.ready(track)).values(), default=0)
 
     def serves(self, track: Track) -> bool:
-        """Returns True if the track has an endpoint that is ready or unhealthy, and so can get visitors."""
+        """Returns True if the track (production or canary) has an endpoint that is ready or unhealthy, and so can get
+        visitors.
+        """
         return any(endpoint.state is not EndpointState.DRAINING for endpoint in self.endpoints[track].values())
 
     @property
@@ -108,7 +110,7 @@ class Route(View):
         return not self.clusters or bool(self.active_rollout or self.retirements or self.draining())
 
     def draining(self) -> frozenset[str]:
-        """Returns the ids of the draining endpoints of both tracks."""
+        """Returns the ids of the draining endpoints of production and canary."""
         endpoints = (endpoint for track in Track for endpoint in self.endpoints[track].values())
         return frozenset(endpoint.id for endpoint in endpoints if endpoint.state is EndpointState.DRAINING)
 
@@ -123,8 +125,9 @@ class Route(View):
         return rollout.mirror if rollout and self.enabled and self.ready(Track.CANARY) else 0
 
     def release_of(self, track: Track) -> str | None:
-        """Returns the release to which the track's traffic is counted; None if the track has no endpoints. On the
-        canary track it is that of the active rollout, otherwise that of the newest endpoint.
+        """Returns the release to which the traffic of the track (production or canary) is counted; None if the track
+        has no endpoints. For the canary during a rollout, returns the rollout's release; otherwise that of the newest
+        endpoint.
         """
         if track is Track.CANARY and self.active_rollout:
             return self.active_rollout.release
@@ -137,8 +140,8 @@ class Route(View):
         return next((endpoint.commit for endpoint in canary if endpoint.release == release), None)
 
     def health_of(self, track: Track) -> str:
-        """Returns the health check (`run.health`) by which Envoy checks the track's endpoints: that of the track's
-        newest ready release or, without one, that of the route.
+        """Returns the health check (`run.health`) by which Envoy checks the endpoints of the track (production or
+        canary): that of the track's newest ready release or, without one, that of the route.
         """
         newest = newest_endpoint(self.ready(track) or self.endpoints[track].values())
         return self.health if newest is None or newest.health is None else newest.health
@@ -152,9 +155,9 @@ def newest_endpoint(endpoints: Iterable[Endpoint]) -> Endpoint | None:
 def observe(
     known: Endpoints, records: Iterable[InstanceRecord], aborted: Set[str], sync: SyncRequest | None, now: datetime
 ) -> Endpoints:
-    """Returns the track's endpoints: those in `known`, updated by the registry's `records`. An endpoint without a
-    record stays as it is. Instances of `aborted` releases become draining, whatever their record says. New endpoints
-    get the health check of `sync`; if that is None, they get none.
+    """Returns the endpoints of one track (production or canary): those in `known`, updated by the registry's `records`.
+    An endpoint without a record stays as it is. Instances of `aborted` releases become draining, whatever their record
+    says. New endpoints get the health check of `sync`, the deployer's request; if that is None, they get none.
     """
     result = {key: endpoint.model_copy(update={"recorded": False}) for key, endpoint in known.items()}
     for record in records:
@@ -186,8 +189,8 @@ def _endpoint_state(state: InstanceState, known: Endpoint | None) -> EndpointSta
 
 
 def drain_aborted(endpoints: Endpoints, aborted: Set[str], known: Endpoints, now: datetime) -> Endpoints:
-    """Returns the endpoints, with those of aborted releases set to draining. An endpoint of an aborted release that is
-    not in `known` is left out, because it had already left the route.
+    """Returns the endpoints, with those of `aborted` releases set to draining. An endpoint of an aborted release that
+    is not in `known` (the endpoints before) is left out, because it had already left the route.
     """
     result: Endpoints = {}
     for key, endpoint in endpoints.items():
@@ -205,9 +208,9 @@ def without_drained(
     endpoints: Endpoints, draining: frozenset[str], active: Mapping[str, int], now: datetime
 ) -> Endpoints:
     """Returns the endpoints without those that have drained: they have no request in flight, or began to drain 30 s
-    ago. Only endpoints whose ids are in `draining` are removed; Envoy must have accepted them as draining before
-    `active` was read. `active` holds address → highest number of requests in flight over several readings; an address
-    that is missing counts as busy.
+    ago. Removes only endpoints whose ids are in `draining`; Envoy must have accepted them as draining before `active`
+    was read. `active` holds address → highest number of requests in flight over several readings; an address that is
+    missing there counts as busy.
     """
 
     def stays(endpoint: Endpoint) -> bool:
@@ -220,7 +223,7 @@ def without_drained(
 
 def without_replaced(endpoints: Endpoints, claimed: Callable[[str], bool]) -> Endpoints:
     """Returns the endpoints without those that have no registry entry and whose address now belongs to another ready
-    instance (`claimed` returns True), because Envoy would send their visitors to another app.
+    instance (`claimed` returns True for the address), because Envoy would send their visitors to another app.
     """
     return {key: item for key, item in endpoints.items() if item.recorded or not claimed(item.address)}
 

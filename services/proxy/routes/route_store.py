@@ -14,8 +14,8 @@ log = logging.getLogger(__name__)
 
 
 class RouteStore:
-    """Stores routes; the proxy alone writes them. Writes are atomic. `load` and `save` raise RedisError. A rollout's
-    override key is stored encrypted with `vault`.
+    """Stores routes in Redis; the proxy alone writes them. Writes are atomic. `load` and `save` raise RedisError. The
+    override key of a rollout (the secret header value that forces the canary) is stored encrypted with `vault`.
     """
 
     def __init__(self, redis: Redis, vault: Vault) -> None:
@@ -23,8 +23,8 @@ class RouteStore:
         self._vault = vault
 
     async def load(self) -> dict[str, Route]:
-        """Returns app → route, as stored. An override key that cannot be decrypted is replaced by one that nobody
-        knows, so that only chance leads to that canary.
+        """Returns app → route, as stored. If the override key of a rollout (the secret header value that forces the
+        canary) cannot be decrypted, replaces it by a random one, so that no header forces this canary.
         """
         keys = [key async for key in self._redis.scan_iter("proxy:route:*", count=500)]
         values = await self._redis.mget(keys) if keys else []
@@ -60,7 +60,9 @@ class RouteStore:
 
 
 def _with_key(route: Route, change: Callable[[str], str]) -> Route:
-    """Returns the route with `change` applied to the override key of its rollout, if that has one."""
+    """Returns the route with `change` applied to the override key of its rollout (the secret header value that forces
+    the canary), if there is one.
+    """
     rollout = route.rollout
     if rollout is None or not rollout.override_key:
         return route

@@ -1,4 +1,4 @@
-"""Holds all routes in memory, with indexes, so that a search does not have to read every route."""
+"""Holds the routes of all apps in memory, with indexes, so that a search does not have to read every route."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -8,7 +8,7 @@ from shared.models import Track
 
 
 class RouteTable(Mapping[str, Route]):
-    """Holds all routes by app. `put` replaces a route and updates the indexes."""
+    """Maps app → route, for all apps. `put` replaces a route and updates the indexes."""
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self._routes: dict[str, Route] = {}
@@ -58,7 +58,9 @@ class RouteTable(Mapping[str, Route]):
         return bool(self._catch_alls)
 
     def busy(self) -> list[Route]:
-        """Returns the routes for which a background loop may have something to do (`Route.is_busy`)."""
+        """Returns the routes for which a background loop may have something to do: Envoy lacks the app's clusters, an
+        endpoint drains, a rollout is active, or the deployer has not confirmed yet that it retired a release.
+        """
         return [self._routes[app] for app in sorted(self._busy)]
 
     def owner_of(self, host: str) -> str | None:
@@ -70,8 +72,8 @@ class RouteTable(Mapping[str, Route]):
         return address in self._claims
 
     def replaced(self) -> list[Route]:
-        """Returns the routes with an endpoint that has no registry entry and whose address now belongs to another
-        instance (`claimed`).
+        """Returns the routes with an endpoint that has no registry entry and whose address now belongs to another,
+        ready instance.
         """
         apps = {app for address in self._unrecorded.keys() & self._claims.keys() for app in self._unrecorded[address]}
         return [self._routes[app] for app in sorted(apps)]

@@ -54,7 +54,9 @@ class Templates:
         return self._environment.get_template(template).render(links=links, **context)
 
     def link(self, hostname: str | None, service: ServiceName, path: str) -> str:
-        """Returns the URL of a page of any service. `hostname` is as for `render`."""
+        """Returns the URL of a page of any service. `hostname` is the host in the request's URL (None: the host from
+        the settings).
+        """
         host = hostname or self._settings.host
         return f"//{f'[{host}]' if ':' in host else host}:{self._settings.port(service)}{path}"
 

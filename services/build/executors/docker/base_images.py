@@ -18,9 +18,9 @@ _OWN, _NONE, _BY_DIGEST = "slipway/", "scratch", "@"
 
 
 def base_images(dockerfile: str) -> list[str]:
-    """Returns the names of the base images that the Dockerfile's stages start from, each once, that a later pull may
-    change. It leaves out earlier stages, `scratch`, names with a digest and the platform's own images. An ARG in a name
-    has its default value; a name with an ARG without a default is left out.
+    """Returns the names of the images from which the Dockerfile's stages start and which a later pull may change, each
+    name once. Earlier stages, `scratch`, names with a digest and the platform's own images are not among them. An ARG
+    in a name is replaced by its default value; a name with an ARG without a default is left out.
     """
     text = _HEREDOC.sub("", _CONTINUED.sub(" ", dockerfile))
     defaults = dict(_ARG.findall(text))

@@ -37,8 +37,8 @@ def place(
     `get_archive`. `created_at` is when the container was made, by the engine's clock; `start` is the same moment by the
     clock of this machine's files. The copy's modification time is as long after `start` as the original's was after
     `created_at`. A report that is too large becomes a sparse file of its size; one that is not a plain file becomes a
-    link or a folder; `report_file` refuses both later. If a link in the checkout leads the path `name` elsewhere,
-    nothing is written.
+    link or a folder; the reader of reports refuses both later. If a link in the checkout leads the path `name`
+    elsewhere, nothing is written.
     """
     report = folder / name
     if report.parent.resolve() != folder.resolve() / Path(name).parent:

@@ -44,9 +44,9 @@ def step_arguments(image_id: str, reports: Sequence[str], commands: Sequence[str
 
 
 def matched(found: str, reports: Sequence[str], since: datetime) -> list[str] | None:
-    """Returns the paths of those files in the list `found` (written by the command of `list_command`) that a glob of
-    `reports` matches and that were not modified before `since`. Returns the first 201 by name; None if there were so
-    many files that the list was cut.
+    """Returns the paths of those files in `found` that a glob of `reports` matches and that were not modified before
+    `since`: the first 201 by name. Each line of `found` holds a modification time in seconds, a space and a path.
+    Returns None if there were so many files that the list `found` was cut.
     """
     lines = found.splitlines()
     if len(lines) >= MOST_FOUND:

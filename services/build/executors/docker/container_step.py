@@ -53,8 +53,8 @@ _LOOPBACK = re.compile(r"^[a-z]+://([^@/]*@)?(localhost|127\.|\[::1\])", re.IGNO
 
 
 def container_side(environment: Mapping[str, str]) -> dict[str, str]:
-    """Returns those variables of the platform's environment that steps in containers get: all but PATH and those whose
-    value is a local path or a URL on loopback.
+    """Returns those variables of `environment`, which come from the platform's own, that steps in containers get: all
+    but PATH and those whose value is a local path or a URL on loopback.
     """
     return {
         name: value

@@ -1,4 +1,4 @@
-"""Asks the container engine about itself, images and containers. All functions block."""
+"""Asks the container engine whether it answers, and for facts about containers and images. All functions block."""
 
 from collections.abc import Mapping
 from datetime import datetime

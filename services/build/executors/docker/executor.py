@@ -73,7 +73,7 @@ class _Ready:
 
 class DockerExecutor:
     """Runs steps in containers. `variables` locate the engine (`DOCKER_HOST`); `environment` holds the variables that
-    every step gets; `stack` is the label of this platform's objects, since other platforms may use the same engine."""
+    every step gets; `stack`, the name of this Slipway, is a label of its objects, as others may use the same engine."""
 
     builds_images = True
 
@@ -103,8 +103,8 @@ class DockerExecutor:
         return docker.from_env(environment=self._variables)
 
     async def prepare(self, workspace: Workspace, output: Output, stop: Stop) -> Outcome:
-        """Creates the build's volumes, but no container. The container of the first step copies the checkout into them;
-        that of the first step whose image has Python makes `.venv`."""
+        """Creates the build's volumes, but no container. The first step's container fills one of them with the
+        checkout; that of the first step whose image has Python makes `.venv`."""
         workspace.scratch.mkdir(parents=True, exist_ok=True)
         await self._in_thread(self._make_volumes, workspace)
         self._unfilled[self._name(workspace)] = threading.Lock()

@@ -42,7 +42,7 @@ def image_tag(workspace: Workspace, stack: str) -> str:
 
 def image_labels(workspace: Workspace, delivery: SealRequest, stack: str) -> dict[str, str]:
     """Returns the labels of a commit's image: the standard ones of OCI and the platform's own. None depends on the
-    present time, so that equal commits give equal images.
+    current time, so that equal commits give equal images.
     """
     return {
         "org.opencontainers.image.created": delivery.committed_at.isoformat().replace("+00:00", "Z"),

@@ -70,8 +70,8 @@ class Leftovers:
             self._remove_images(f"{APP}={app}")
 
     def _remove_images(self, label: str) -> None:
-        """Removes the images with this label that are artifacts, except those that a container uses, that a person has
-        tagged, or on which a person has built another image.
+        """Removes the images of apps' releases that have this label. Keeps an image that a container uses, that a
+        person has tagged, or on which a person has built another image.
         """
         engine = self._engine()
         used = {container["ImageID"] for container in engine.api.containers(all=True)}

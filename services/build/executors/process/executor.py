@@ -50,7 +50,9 @@ _PASSED_ON_SUFFIX = "_PROXY"
 
 
 def passed_on(environ: Mapping[str, str]) -> dict[str, str]:
-    """Returns those variables of the platform's environment that steps get. The platform's token is not among them."""
+    """Returns those variables of `environ`, the platform's environment, that steps get. The platform's token is not
+    among them.
+    """
     return {
         name: value
         for name, value in environ.items()
@@ -61,9 +63,9 @@ def passed_on(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 class ProcessExecutor:
-    """Runs steps as processes in the checkout, which becomes the artifact. `environment` is the result of `passed_on`;
-    the folder `home` holds the checkouts, and in `cache` a folder for each app. A process that ignores SIGTERM is
-    killed after `grace_s` seconds.
+    """Runs steps as processes in the checkout, which becomes the artifact. `environment` is the result of `passed_on`.
+    The folder `home` holds the checkouts and, in its folder `cache`, a folder of caches for each app. A process that
+    ignores SIGTERM is killed after `grace_s` seconds.
     """
 
     builds_images = False
@@ -79,9 +81,9 @@ class ProcessExecutor:
         self._fresh: dict[str, frozenset[str]] = {}  # build → content of its `.venv` before its steps
 
     async def prepare(self, workspace: Workspace, output: Output, stop: Stop) -> Outcome:
-        """Creates `.venv`, in which pip and setuptools are links to read-only copies that all builds share (decision
-        29), as a copy of the `.venv` of an earlier build (decision 46). A `.venv` that is part of the commit is removed
-        first, as its links could lead writes elsewhere.
+        """Creates `.venv` as a copy of one that an earlier build made (decision 46), or else by virtualenv. pip and
+        setuptools in it are links to read-only copies that all builds share (decision 29). A `.venv` that is part of
+        the commit is removed first, as its links could lead writes elsewhere.
         """
         venv = workspace.folder / VENV
         await self._in_thread(remove, venv)
@@ -226,8 +228,8 @@ class ProcessExecutor:
                 await uncancelled(self._end(trees, environment[STEP]))
 
     async def _end(self, trees: Sequence[ProcessTree], step: str) -> None:
-        """Ends the processes of the trees. If a step has killed the first process of its tree, finds the remaining ones
-        by a variable in their environment, whose value is `step`, and ends them.
+        """Ends the processes in `trees`. If a step has killed the first process of its tree, finds the remaining ones
+        by the variable with the value `step` in their environment, and ends them.
         """
         await asyncio.gather(*(tree.close() for tree in trees))
         if any(tree.lost for tree in trees):
@@ -257,8 +259,8 @@ class ProcessExecutor:
         }
 
     async def _end_marked(self, mark: str, value: str) -> int:
-        """Ends every process whose environment has `mark` set to `value`: by SIGTERM, then SIGKILL after the grace
-        period. Returns their number once all are gone."""
+        """Ends every process in whose environment the variable `mark` has the value `value`: by SIGTERM, then SIGKILL
+        after the grace period. Returns the number of these processes once all are gone."""
         seen: set[int] = set()
         deadline = time.monotonic() + self._grace_s
         wait_s = 0.01

@@ -1,4 +1,5 @@
-"""Makes the programs in an artifact's `.venv` independent of the artifact's path, so that the home can be moved.
+"""Makes an artifact's `.venv` (its Python environment) independent of the artifact's path, so that its programs still
+run after Slipway's data folder, which holds the artifacts, was moved.
 
 Installers write the absolute path of `.venv/bin/python` into the first line of each program. That line is replaced by
 lines that find the interpreter in the program's own folder, as `uv venv --relocatable` writes them.

@@ -25,8 +25,8 @@ LOCALHOST = "127.0.0.1"
 
 class ServiceProcesses:
     """Runs the test services of one step. `marks` holds variables that their processes get, so that the executor can
-    find and end them later. `addresses` holds the variables with their hosts and ports; `trees` holds their process
-    trees.
+    find and end these processes later. `addresses` holds the variables with the services' hosts and ports; `trees`
+    holds their process trees.
     """
 
     def __init__(
@@ -57,7 +57,9 @@ class ServiceProcesses:
         return ""
 
     async def close(self) -> None:
-        """Closes the pipes to the test services. The caller has to close their `trees` first."""
+        """Closes the pipes that take the output of the test services. The caller has to close the process trees in
+        `trees` first.
+        """
         await self._pipes.aclose()
 
     async def _start(self, order: ServiceOrder, stop: Stop) -> str:

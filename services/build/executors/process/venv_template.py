@@ -31,8 +31,8 @@ class VenvTemplate:
         self._taking = threading.Lock()
 
     def copy_to(self, venv: Path) -> bool:
-        """Makes the folder `venv`, as a copy of the template with the path of `venv` in its scripts. Returns False, and
-        leaves no such folder, if there is no usable template.
+        """Makes the folder `venv` as a copy of the template, with the path of `venv` in its scripts in place of the
+        template's. Returns False, and leaves no such folder, if there is no usable template.
         """
         template = self._folder / VENV
         with contextlib.suppress(OSError, shutil.Error):

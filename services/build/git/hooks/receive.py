@@ -12,8 +12,8 @@ REFUSED = b"\1"
 
 
 def follow(address: str, message: bytes) -> bytes:
-    """Sends `message` to the service and copies the answer to stdout as it arrives. Returns COMPLETE or REFUSED, the
-    last byte of the service's answer; empty if the connection broke before it came.
+    """Sends `message` to the service, whose unix socket is at `address`, and copies the answer to stdout as it arrives.
+    Returns COMPLETE or REFUSED, the last byte of the service's answer; empty if the connection broke before it came.
     """
     last = b""
     with socket.socket(socket.AF_UNIX) as service:

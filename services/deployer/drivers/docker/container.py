@@ -24,13 +24,14 @@ SHUTDOWN_EXIT_CODES = (0, 137, 143, 255)
 
 @dataclass(frozen=True)
 class Stack:
-    """Names one platform on an engine, which may host several. The platform's objects have a label with its `id`; it
-    never changes objects of another stack.
+    """Identifies one installation of the platform (a stack) on a container engine, which several stacks may share. All
+    containers, images, networks and volumes of a stack have a label with its `id`; a stack never changes those of
+    another one.
     """
 
     id: str
     network: str
-    """Name of the network that all its instances share."""
+    """Name of the network that all instances of the stack share."""
 
     def container_name(self, instance_id: str) -> str:
         """Returns the name of the instance's container. Names are unique, so the engine refuses a second container for
@@ -54,7 +55,7 @@ class Stack:
     @property
     def instances(self) -> list[str]:
         """Returns the labels by which the engine finds the stack's instances. Containers of builds have only the first
-        of them.
+        of these labels.
         """
         return [self.label, INSTANCE]
 

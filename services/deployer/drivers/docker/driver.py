@@ -1,4 +1,4 @@
-"""Runs instances as containers of a Docker Engine, on the stack's own network and without published ports."""
+"""Runs instances as containers of a Docker Engine, on the platform's own network and without published ports."""
 
 import asyncio
 import contextlib
@@ -234,7 +234,7 @@ class DockerDriver:
             remove_unneeded(self._client(), self._stack, needed, now())
 
     def _own(self, ids: Iterable[str] | None) -> list[Container]:
-        """Returns the containers of the stack's instances, or only of those in `ids`, without copies."""
+        """Returns the containers of the stack's instances, or only of those in `ids`. Leaves out copies by others."""
         filters: dict[str, str | list[str] | bool] = {"label": self._stack.instances}
         if ids is not None:
             filters["name"] = [f"^/?{re.escape(self._stack.container_name(each))}$" for each in ids]

@@ -1,4 +1,4 @@
-"""Ends all containers of a stack."""
+"""Ends all containers in which instances of a stack (one installation of the platform) run."""
 
 import time
 from collections.abc import Mapping

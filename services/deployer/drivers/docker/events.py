@@ -44,9 +44,7 @@ class Deaths:
         self._since_ns: int | None = None
 
     def follow(self, since_ns: int) -> None:
-        """Sets the time, in nanoseconds since 1970, from which on the caller reads the engine's events without a
-        gap.
-        """
+        """Sets the time, in nanoseconds since 1970, from which on the caller reads every event of the engine."""
         self._since_ns = since_ns
 
     def note(self, event: Mapping[str, Any]) -> None:

@@ -1,4 +1,6 @@
-"""Finds the running containers that carry a stack's labels of an instance, and ends those that should not run."""
+"""Finds the running containers that carry the labels of an instance of this stack (this installation of the platform),
+and removes one that should not run.
+"""
 
 import contextlib
 import math

@@ -1,5 +1,5 @@
-"""Creates, checks, lists and removes volumes of a Docker Engine. The parameter `volumes` is the Docker client's
-collection of volumes.
+"""Creates, checks, lists and removes volumes of a Docker Engine. The parameter `volumes` of the functions is the Docker
+client's collection of volumes.
 """
 
 import asyncio

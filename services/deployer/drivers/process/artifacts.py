@@ -1,4 +1,6 @@
-"""Finds the folders of artifacts in the home, and checks artifacts that were built at another path."""
+"""Finds the folders of artifacts in the home (the platform's data folder), and checks artifacts that were built at
+another path.
+"""
 
 from pathlib import Path
 
@@ -17,8 +19,9 @@ from shared.models import Artifact
 
 
 class ArtifactFolders:
-    """Finds the artifacts in `home`. If one was built at another path, because the home was moved or copied since, all
-    of its files are checked before its first start: some may be missing, or contain that path. Methods block.
+    """Finds the artifacts in `home`, the platform's data folder. If one was built at another path, because the home was
+    moved or copied since, all of its files are checked before its first start: some may be missing, or contain that
+    path. Methods block.
     """
 
     def __init__(self, home: Path) -> None:
@@ -39,8 +42,9 @@ class ArtifactFolders:
         return folder
 
     def verify(self, artifact: Artifact) -> None:
-        """Reads the whole artifact. Raises ArtifactGone, ArtifactChanged, ArtifactUnusable if it can run only at
-        another path or on another machine, or MachineShort if the machine has no memory or open file left to read it.
+        """Reads the whole artifact. Raises ArtifactGone if it is missing, ArtifactChanged if its content has changed,
+        ArtifactUnusable if it can run only at another path or on another machine, and MachineShort if the machine has
+        no memory or open file left to read it.
         """
         if artifact.kind != "directory":
             raise ArtifactGone(f"processes run from a directory, not from an {artifact.kind}")

@@ -50,10 +50,9 @@ KILL_S = 5.0
 
 
 class ProcessDriver:
-    """Implements `Driver` for artifacts that are folders. Apps get some variables of `platform_environment`
-    (`inherited_environment`). Each new instance gets a control group of its own below `groups`. If `groups` is None,
-    `enforce` kills instances that exceed their memory limit. A running instance keeps the kind of limit with which it
-    was started."""
+    """Implements `Driver` for artifacts that are folders. Apps get a few variables of `platform_environment`, such as
+    PATH. Each new instance gets a control group of its own below `groups`. If `groups` is None, `enforce` kills
+    instances that exceed their memory limit. A running instance keeps the kind of limit with which it was started."""
 
     def __init__(self, home: Path, platform_environment: Mapping[str, str], groups: Path | None = None) -> None:
         self._root = instances_root(home)
@@ -195,7 +194,9 @@ class ProcessDriver:
         return status is not None and status.is_of(spec.release, spec.artifact)
 
     def _replace(self, folder: InstanceFolder) -> None:
-        """Kills what another release or artifact left under the instance's id. Raises DriverError if it survives."""
+        """Kills what runs under the instance's id for another release or artifact, and removes its folder. Raises
+        DriverError if a process survives.
+        """
         record, deadline = self._read(folder.path.name), time.monotonic() + KILL_S
         log.warning("%s is another release's or artifact's and is removed", record.id)
         while remains(record):
@@ -249,7 +250,7 @@ class ProcessDriver:
             self._folder(instance_id).write(record.model_copy(update={"memory": memory}))
 
     def _enforce(self) -> None:
-        """Kills the instances that exceed their memory limit by the guard's measurement; records each kill first."""
+        """Kills the instances without a control group that exceed their memory limit, and records each kill before."""
         with self._records:
             folders = [folder for folder in self._all_folders() if not folder.has_group]
             records = [record for folder in folders if (record := folder.unended())]
@@ -262,7 +263,7 @@ class ProcessDriver:
             kill(record)
 
     def _release_memory(self, instance_id: str) -> None:
-        """Records how often an ended instance was killed at its limit; then removes limit and kernel's count."""
+        """Stores how often an ended instance was killed at its limit, then removes the limit and its kernel counter."""
         with self._records, contextlib.suppress(UnknownInstance):
             record = self._read(instance_id)
             if (kills := self._oom_kills(record)) != record.oom_kills:

@@ -28,8 +28,8 @@ Left = tuple[ProcessRecord, list[ProcessStat]]  # an instance that has not ended
 
 
 def running_in(root: Path) -> list[RunningInstance]:
-    """Returns everything that runs with the mark of an instance whose folder is below `root`. It reads all processes
-    once.
+    """Returns the instances of which a process runs and whose folder is below `root`, even those without a record. It
+    finds the processes by the folder's path in their environment, and reads all processes once.
     """
     found = []
     for value in pids_by_value(MARKER):
@@ -41,8 +41,8 @@ def running_in(root: Path) -> list[RunningInstance]:
 
 
 def record_of(root: Path, instance_id: str) -> ProcessRecord:
-    """Returns the instance's record. If its folder is gone, returns a record with only its id and mark, by which its
-    processes can be found.
+    """Returns the instance's record. If its folder is gone, returns a record with only its id and its mark (a variable
+    in the environment of its processes), by which the processes can be found.
     """
     path = root / instance_id
     lost = ProcessRecord(id=instance_id, marker=marker_of(path), port=0, memory=0, started_at=now(), boot_id="")
@@ -59,10 +59,10 @@ def kill(record: ProcessRecord) -> None:
 
 
 def _signal_all(records: Sequence[ProcessRecord], number: signal.Signals, known: Iterable[Left] = ()) -> list[Left]:
-    """Sends the signal to all processes that remain of the instances of `records` (see `_left`); returns these
-    processes by record.
+    """Sends the signal to all processes that are left of the instances of `records`; returns these processes by record.
+    `known` holds processes of the instances that were found before.
     """
-    left = _left(records, known)
+    left = _left(records, known, search=True)
     for record, processes in left:
         _signal(record, number, processes)
     return left
@@ -95,9 +95,10 @@ async def end(record: ProcessRecord, grace_s: float) -> None:
 
 
 def stop_instances(home: Path, timeout_s: float) -> int:
-    """Ends every instance of the home, once the deployer has ended: SIGTERM to all, SIGKILL to those that are left
-    after `timeout_s` seconds. Returns how many instances were running. Their records say that the platform stopped
-    them, so that the next deployer starts them again and does not count this as a crash.
+    """Ends every instance whose record is in `home`, the platform's data folder, once the deployer has ended: SIGTERM
+    to all, SIGKILL to those that are left after `timeout_s` seconds. Returns how many instances were running. Their
+    records say that the platform stopped them, so that the next deployer starts them again and does not count this as a
+    crash.
     """
     root, running = instances_root(home), []
     for instance_id in instance_ids_in(root):
@@ -121,14 +122,19 @@ def _until_gone(records: list[ProcessRecord], number: signal.Signals, wait_s: fl
         left = _left([record for record, _ in left], left)
 
 
-def _left(records: Sequence[ProcessRecord], known: Iterable[Left] = ()) -> list[Left]:
-    """Returns the records of which a process still runs, each with its processes. These are the ones of `known` that
-    still run, and those that are found now. It reads all processes once, and once more for records without a process:
-    one that is just starting may be missing at the first reading.
+def _left(records: Sequence[ProcessRecord], known: Iterable[Left] = (), *, search: bool = False) -> list[Left]:
+    """Returns those of `records` of which a process still runs, each with its processes: the ones in `known` that still
+    run, and those that are found now. Since it then reads all processes of the machine, it searches only for records
+    without a process in `known` that still runs, or, with `search`, for all. It reads all processes once, and once more
+    for records without a process, because one that is just starting may be missing at the first reading.
     """
-    living = {record.id: _still_living(processes) for record, processes in known}
-    looked_for, left = list(records), []
-    for _ in range(2):
+    living = {record.id: still for record, processes in known if (still := _still_living(processes))}
+    left = [] if search else [(record, living[record.id]) for record in records if record.id in living]
+    looked_for = [record for record in records if search or record.id not in living]
+    for wait_s in (0.0, LOOK_AGAIN_S):
+        if not looked_for:
+            break
+        time.sleep(wait_s)
         found = _found(looked_for)
         for record in looked_for:
             processes = {stat.pid: stat for stat in [*living.get(record.id, ()), *found[record.id]]}
@@ -136,9 +142,6 @@ def _left(records: Sequence[ProcessRecord], known: Iterable[Left] = ()) -> list[
                 left.append((record, list(processes.values())))
         kept = {record.id for record, _ in left}
         looked_for = [record for record in looked_for if record.id not in kept]
-        if not looked_for:
-            break
-        time.sleep(LOOK_AGAIN_S)
     return left
 
 
@@ -164,6 +167,6 @@ def _pids_in(group: str) -> list[int]:
 
 
 def _still_living(processes: Iterable[ProcessStat]) -> list[ProcessStat]:
-    """Returns those of the processes that have not ended. It recognises a later process that has got the same pid."""
+    """Returns those of the processes that have not ended. A later process that has got the same pid does not count."""
     now_there = ((stat, process_stat(stat.pid)) for stat in processes)
     return [stat for stat, there in now_there if there is not None and there.start_ticks == stat.start_ticks]

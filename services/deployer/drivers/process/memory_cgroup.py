@@ -1,5 +1,5 @@
-"""Limits memory with control groups, which the kernel enforces: one for each instance, below one for the platform's
-home.
+"""Limits the memory of instances with control groups, which the kernel enforces: one group for each instance, all below
+one group for the platform's home (its data folder).
 """
 
 import contextlib
@@ -28,7 +28,7 @@ LEAVE_WITHIN_S = 1.0
 
 class CgroupLimits:
     """Implements `MemoryLimits` with control groups below `parent`. If `parent` is None, `make` creates no group; the
-    other methods serve instances that have one from before.
+    other methods serve instances that got a group from an earlier deployer.
     """
 
     def __init__(self, parent: Path | None) -> None:
@@ -72,8 +72,9 @@ class CgroupLimits:
 
 
 def parent_for(mode: Literal["auto", "cgroup", "guard"], home: Path, mounts: Path = MOUNTS) -> Path | None:
-    """Returns the control group below which instances get theirs; None if the guard must limit their memory instead.
-    Raises ValueError if `mode` is `cgroup` and no group can be created.
+    """Returns the control group below which instances get theirs. Returns None if a measuring loop (the guard) must
+    limit their memory instead, because `mode` is `guard`, or is `auto` and no group can be created. Raises ValueError
+    if `mode` is `cgroup` and no group can be created.
     """
     if mode == "guard":
         return None
@@ -93,7 +94,9 @@ def parent_for(mode: Literal["auto", "cgroup", "guard"], home: Path, mounts: Pat
 
 
 def remove_parents(home: Path) -> None:
-    """Removes the control groups of the home, once its last instance has ended."""
+    """Removes the control groups of the platform's home and those of its instances; call it once the last instance has
+    ended.
+    """
     for parent in parents_of(home):
         for group in _groups_in(parent):
             _remove(group, LEAVE_WITHIN_S)
@@ -101,8 +104,9 @@ def remove_parents(home: Path) -> None:
 
 
 def parents_of(home: Path, mounts: Path = MOUNTS) -> list[Path]:
-    """Returns the paths of the home's control group, one for each mounted hierarchy that has the memory controller. The
-    name is derived from the home's path, so that a new deployer finds the group again.
+    """Returns the paths of the control group for the platform's home (its data folder), one for each mounted hierarchy
+    that has the memory controller. The name is derived from the home's path, so that a new deployer finds the group
+    again.
     """
     name = f"slipway-{hashlib.sha256(str(home.absolute()).encode()).hexdigest()[:12]}"
     text = mounts.read_text() if mounts.exists() else ""
@@ -133,8 +137,8 @@ def _make_group(parent: Path, name: str, memory: int) -> Path:
 
 
 def _try(parent: Path) -> None:
-    """Creates a control group, lets a process enter it, and removes it, since the kernel may refuse this even in a
-    writable folder. Raises OSError if it does.
+    """Tests whether control groups work below `parent`: creates one, lets a process enter it, and removes it, since the
+    kernel may refuse this even in a writable folder. Raises OSError if the kernel refuses.
     """
     group = parent / f"try-{os.getpid()}"
     try:

@@ -30,8 +30,8 @@ class _Reading:
 
 
 class GuardLimits:
-    """Implements `MemoryLimits` by measurement. `exceeding` returns the instances above their limit; the driver records
-    a kill for each, and then kills it.
+    """Implements `MemoryLimits` by measuring. `exceeding` returns the instances above their limit; the driver then
+    records that it kills them, and does so.
     """
 
     def __init__(self) -> None:
@@ -44,9 +44,9 @@ class GuardLimits:
         check_limit(record.id, record.memory, memory, proportional_memory(members))
 
     def use(self, record: ProcessRecord, members: Iterable[ProcessStat]) -> MemoryUse:
-        """Returns the memory of `members` as the working set, with shared pages divided among the processes that share
-        them (PSS). The kernel takes some 0.3 ms for each process to sum it up, so it is read again only if the resident
-        memory of a process has changed, or after 30 s.
+        """Returns the memory of `members` (the processes of the instance) as the working set, with shared pages divided
+        among the processes that share them (PSS). The kernel takes some 0.3 ms for each process to sum this up, so it
+        is read again only if the resident memory of a process has changed, or after 30 s.
         """
         members = list(members)
         resident, now = tuple((stat.pid, stat.resident) for stat in members), time.monotonic()

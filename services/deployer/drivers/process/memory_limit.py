@@ -1,5 +1,5 @@
-"""Defines the interface for limiting the memory of an instance's processes. Control groups implement it, and the
-guard.
+"""Defines the interface for limiting the memory of an instance's processes. It has two implementations: control groups,
+and a loop that measures and kills (the guard).
 """
 
 from collections.abc import Iterable
@@ -27,8 +27,8 @@ class MemoryLimits(Protocol):
         ...
 
     def oom_kills(self, record: ProcessRecord) -> int:
-        """Returns how often the instance was killed at its limit. It still tells this of an ended instance, until
-        `remove`.
+        """Returns how often the instance was killed at its limit. After the instance has ended, it still does so until
+        `remove` is called.
         """
         ...
 

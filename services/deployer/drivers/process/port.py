@@ -21,11 +21,11 @@ class NoPort(OSError):
 
 
 class PortPicker:
-    """Picks ports round-robin, so that a freed port is used again as late as possible: until Envoy has forgotten it,
-    visitors of the old app would reach the new one. The file `position` keeps the last port across restarts; without
-    that file, the start is random. A port that Linux may give to an outgoing connection before the app can bind it is
-    reserved, or otherwise left out. (By default Linux gives the ports from 32768 on.) If that leaves no port, all ports
-    are used.
+    """Picks ports round-robin, so that a freed port is used again as late as possible: until Envoy has forgotten the
+    port, visitors of the old app would reach the new one. The file `position` keeps the last port across restarts;
+    without that file, the start is random. Ports that Linux may give to outgoing connections (by default those from
+    32768 on) are reserved, since an app could find its port taken. If they cannot be reserved they are left out, unless
+    no other port is left.
     """
 
     def __init__(self, position: Path, sysctl: Path = SYSCTL) -> None:

@@ -18,8 +18,8 @@ SHARED = (".venv", "node_modules")  # folders that all instances of an artifact 
 
 
 class ProcessRecord(BaseModel):
-    """Holds the record of an instance. It is written before the process is started (without `pid`) and again
-    afterwards.
+    """Holds the record of an instance. It is written before the process is started (without `pid`) and again after the
+    start.
     """
 
     id: str
@@ -71,7 +71,9 @@ class InstanceFolder:
 
     @property
     def has_group(self) -> bool:
-        """Returns True if a control group limits the instance, by the record as it was last read. Reads no file."""
+        """Returns True if a control group limits the memory of the instance, according to the record as it was last
+        read. Reads no file.
+        """
         return self._parsed is not None and bool(self._parsed[1].group)
 
     def make(self, artifact: Path) -> None:
@@ -89,8 +91,9 @@ class InstanceFolder:
                 (self.app / name).symlink_to(artifact / name)
 
     def rotate_log(self, most_bytes: int) -> None:
-        """Copies and truncates a log of more than `most_bytes`, as the process holds the file open; lines written in
-        between are lost. If the disk has no room for the copy, the lines are lost too, or it would stay full.
+        """Copies and truncates a log of more than `most_bytes`, since the app's process keeps the file open; lines
+        written in between are lost. If the disk has no room for the copy, the whole log is lost, since the disk would
+        otherwise stay full.
         """
         with contextlib.suppress(FileNotFoundError):
             if self.log.stat().st_size > most_bytes:

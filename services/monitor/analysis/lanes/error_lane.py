@@ -1,4 +1,6 @@
-"""Computes what the bets of the lanes for errors win and lose in a window."""
+"""Computes by which factor bets that a canary has more errors than production grow or shrink in a window, which is a
+few seconds of requests.
+"""
 
 import math
 from collections import deque
@@ -6,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 ENOUGH = 200
-"""Requests from which on the canary's share of them is measured alone."""
+"""Number of requests from which on the canary's share of them is taken as measured."""
 LEAST_SHARE = 0.005
 PRODUCTION_HALF_LIFE_S = 30.0
 FORGOTTEN = 0.05  # requests; fewer, after decay, are none
@@ -16,18 +18,19 @@ NO_BET = 0.9
 
 @dataclass
 class AssignedShare:
-    """Measures the canary's share of requests over the newest windows of a step that hold 200 requests. Sticky visitors
-    make it differ from the weight. What is missing to 200 requests counts as split by the weight.
+    """Measures the canary's share of requests, over the newest 200 in the rollout's present step. It differs from the
+    share that is set (`weight`), because visitors stay with the track that they got first. If there are fewer than 200
+    requests, the missing ones count as split by the weight.
     """
 
     step: int | None = None
     windows: deque[tuple[int, int]] = field(default_factory=deque)
-    """Requests of the canary, and of both tracks."""
+    """(Requests of the canary, requests of both tracks) of each of the newest windows."""
     canary: int = 0
     all: int = 0
 
     def add(self, step: int, weight: int, canary: int, stable: int) -> float:
-        """Takes the requests of the newest window, and returns the share including them."""
+        """Adds the requests of the newest window, and returns the canary's share including them, 0 to 1."""
         if step != self.step:
             self.step, self.canary, self.all = step, 0, 0
             self.windows.clear()
@@ -45,9 +48,10 @@ class AssignedShare:
 
 
 class ErrorBets:
-    """Bets that an error is more likely the canary's than its share of requests says. `odds` are bets that the canary
-    has so many times production's errors; they need no baseline. `pairs` are bets on production's and the canary's
-    share of errors; where errors are many, each success of production says something, too.
+    """Bets that the canary has more errors than its share of requests explains. Each of `odds` is a bet that the canary
+    fails so many times as often as production. Each of `pairs` is a bet on production's share of errors and the
+    canary's; where errors are many, the successes of production count for it, too. `handicap` is the difference that is
+    tolerated.
     """
 
     def __init__(self, handicap: float, odds: Sequence[float], pairs: Sequence[tuple[float, float]] = ()) -> None:
@@ -59,8 +63,9 @@ class ErrorBets:
         return len(self._odds) + len(self._pairs)
 
     def log_ratios(self, share: float, canary: int, canary_errors: int, stable: int, stable_errors: int) -> list[float]:
-        """Returns the logarithm of each bet's factor. `share` is the canary's share of the requests; `canary` and
-        `stable` count requests. The handicap counts as the share of production's successes that were errors.
+        """Returns for each bet the logarithm of the factor by which it grows with these requests. `share` is the
+        canary's share of all requests, 0 to 1; `canary` and `stable` are numbers of requests. The handicap counts as
+        the share of production's successes that were errors.
         """
         found = []
         for ratio, log_ratio in self._odds:
@@ -84,8 +89,8 @@ class ErrorBets:
 
 @dataclass
 class OutageBet:
-    """Bets that the canary fails nearly all requests. It needs no requests of production. Where production fails, too,
-    the canary has to fail more of them; where production fails nearly all, nothing is bet.
+    """Bets that the canary fails nearly all requests. The bet needs no requests of production. Where production fails
+    some, the canary has to fail more for the bet to win; where production fails nearly all, nothing is bet.
     """
 
     stable: float = 0.0
@@ -95,8 +100,8 @@ class OutageBet:
     def log_ratio(
         self, canary: int, canary_errors: int, stable: int, stable_errors: int, seconds: float, tolerated: float
     ) -> float:
-        """Returns the logarithm of the bet's factor in a window of `seconds`. `tolerated` is the share of errors up to
-        which it does not win if production has none.
+        """Returns the logarithm of the factor by which the bet grows in a window of `seconds`. `tolerated` is the
+        canary's share of errors up to which it does not grow if production has none.
         """
         decay = 0.5 ** (seconds / PRODUCTION_HALF_LIFE_S)
         self.stable = self.stable * decay + stable

@@ -1,4 +1,4 @@
-"""Computes with latency histograms: quantiles, and a histogram as it would be if all requests were slower. Within a
+"""Computes quantiles of latency histograms, and a histogram as it would be if all requests were slower. Within a
 bucket, requests count as spread evenly on a logarithmic scale.
 """
 
@@ -13,12 +13,12 @@ Moves = Sequence[Sequence[tuple[int, float]]]
 
 
 class Buckets:
-    """Holds the bounds of latency buckets. The first bucket counts as being as wide as the second one, and so does the
-    last one, which has no upper bound.
+    """Holds the lower and upper bounds of latency buckets, in ms. The first bucket, which begins at 0, counts as wide
+    as the second one, as a ratio; the last one, which has no upper bound, counts as wide as the one before it.
     """
 
     def __init__(self, le_ms: Sequence[float | None]) -> None:
-        """Takes the upper bounds in ms, ascending; the last one is None. Raises ValueError if they are not that."""
+        """Takes the upper bounds in ms, ascending; the last one is None. Raises ValueError for anything else."""
         finite = [max(bound, SHORTEST_MS) for bound in le_ms if bound is not None]
         ascending = all(low < high for low, high in itertools.pairwise(finite))
         if len(finite) < 2 or len(finite) + 1 != len(le_ms) or le_ms[-1] is not None or not ascending:
@@ -40,7 +40,9 @@ class Buckets:
         return float(self.lows[bucket] * (self.highs[bucket] / self.lows[bucket]) ** inside)
 
     def bucket_of(self, counts: Sequence[float], share: float) -> int | None:
-        """Returns the bucket in which the quantile is; None if there is no such quantile."""
+        """Returns the index of the bucket that contains the quantile `share`; None if there are no requests, or if
+        `share` is not between 0 and 1.
+        """
         rank, below = share * sum(counts), 0.0
         if not 0 < share < 1:
             return None
@@ -51,8 +53,8 @@ class Buckets:
         return None
 
     def moves(self, slower: float) -> Moves:
-        """Returns for each bucket where its requests would be if all took longer by the factor 1 + `slower`: the
-        buckets, and the share of the requests in each.
+        """Returns for each bucket where its requests would be if all took longer by the factor 1 + `slower`: pairs of a
+        bucket and the share of the requests that it gets.
         """
         return _moves(tuple(self.lows), tuple(self.highs), slower)
 
@@ -73,7 +75,9 @@ def _moves(lows: tuple[float, ...], highs: tuple[float, ...], slower: float) -> 
 
 
 def moved(counts: Sequence[float], moves: Moves) -> list[float]:
-    """Returns the histogram after the moves of `Buckets.moves`."""
+    """Returns the histogram after its requests have moved to other buckets. `moves` holds, for each bucket, pairs of a
+    bucket and the share of the requests that it gets.
+    """
     after = [0.0] * len(counts)
     for count, shares in zip(counts, moves, strict=True):
         if count:

@@ -1,7 +1,8 @@
-"""Holds the capital of a lane. A lane bets, in each window, that the canary does a harm; its capital is the evidence.
+"""Holds the capital of a lane. A lane bets, in each window (a few seconds of requests), that the canary does a harm;
+its capital, which begins at 1, is the evidence.
 
-The expected factor by which a bet grows is at most 1 if the canary does no more harm than the lane's handicap. Capital
-100 then has a probability of at most 1 %, at whatever time one looks (Ville's inequality).
+The expected factor by which a bet grows is at most 1 if the canary does no more harm than the lane's handicap. The
+capital then reaches 100 with a probability of at most 1 %, at whatever time one looks (Ville's inequality).
 """
 
 import math
@@ -11,30 +12,32 @@ from dataclasses import dataclass
 from services.monitor.analysis.lanes.margins import LaneMargins
 
 CASH = 0.2
-"""Share of the capital that bets on nothing, and so is never lost."""
+"""Share of a lane's capital that bets on nothing, and so is never lost."""
 MOST_RETURNED = 0.1
 MOST = 10_000.0
-"""Largest capital. More would take long to lose again, and says nothing more."""
+"""Largest capital of a lane, its evidence for a harm. More would take long to lose again, and says nothing more."""
 MOST_LOG = 300.0
 
 
 @dataclass
 class Lane:
-    """Holds the capital of one lane, by bet; the first part is cash. It begins with 1."""
+    """Holds the capital of one lane, which is the evidence for one kind of harm. `held` is the capital by bet; its
+    first item is cash, on which nothing is bet. The capital begins at 1.
+    """
 
     held: list[float]
     capital: float
     allowance: float
-    """Logarithm of the growth that is allowed at this moment."""
+    """Logarithm of the factor by which the capital may grow at this moment."""
 
     @classmethod
     def of(cls, bets: int, margins: LaneMargins) -> "Lane":
         return cls(held=[CASH, *[(1 - CASH) / bets] * bets], capital=1.0, allowance=math.log(margins.growth))
 
     def add(self, log_ratios: Sequence[float], seconds: float, margins: LaneMargins) -> None:
-        """Takes for each bet the logarithm of the factor by which it grew in a window of `seconds`. From 1 on, the
-        capital never grows faster than the margins allow, over whatever time: what is above that is lost, which a bet
-        may do. Below 1 it has only lost, and gets that back at once.
+        """Applies to each bet the logarithm of the factor by which it grew in a window of `seconds`. Above 1, the
+        capital grows no faster than `margins` allow, and the rest of the gain is lost; that makes the evidence smaller,
+        never wrong. Below 1, it may come back to 1 at once.
         """
         returned = min(seconds / margins.memory_s, MOST_RETURNED)
         kept, invested = 1 - returned, returned * (1 - CASH) / len(log_ratios)
@@ -52,8 +55,8 @@ class Lane:
         self.held, self.capital = held, total
 
     def rest(self, seconds: float, margins: LaneMargins) -> None:
-        """Takes a window of `seconds` that says nothing. The allowance grows to that of `growth_s`, or of the window if
-        it is longer.
+        """Lets a window of `seconds` pass without evidence. The capital stays; the growth that it is allowed next
+        rises, up to that of `margins.growth_s` seconds, or of the window if it is longer.
         """
         limit = math.log(margins.growth)
         refill = limit * seconds / margins.growth_s

@@ -1,4 +1,6 @@
-"""Computes what the bets of the lanes for latency win and lose in a window."""
+"""Computes by which factor bets that a canary is slower than production grow or shrink in a window, which is a few
+seconds of requests.
+"""
 
 import itertools
 import math
@@ -9,13 +11,15 @@ from services.monitor.analysis.lanes.histogram import Buckets, moved
 
 HALF_LIFE_S = 300.0
 TAILS = ((0.1, 2.5), (0.01, 5.0))
-"""Bets on the tail: requests above about p90 have 2.5 times the odds, those above about p99 have 5 times."""
+"""Bets on the slowest requests, as (share, odds): the canary's requests have 2.5 times the odds of being among the
+slowest 10 % or so, or 5 times the odds of being among the slowest 1 %.
+"""
 
 
 @dataclass
 class ReferenceHistogram:
-    """Holds production's latencies, of which older ones count less: half after 300 s. Bets that are made from it win
-    less if it is wrong, but are no less fair.
+    """Holds production's requests by latency bucket, of which older ones count less: half after 300 s. Bets on the
+    canary's latency are made from it. If it is wrong, they win less, but do not win by chance more often.
     """
 
     counts: list[float]
@@ -33,7 +37,7 @@ class ReferenceHistogram:
         self.pending_s += seconds
 
     def fold(self) -> None:
-        """Takes what was added since the last call into `counts`."""
+        """Adds what was counted since the last call to `counts`, in which older requests now count less."""
         decay = 0.5 ** (self.pending_s / HALF_LIFE_S)
         self.counts = [old * decay + new for old, new in zip(self.counts, self.pending, strict=True)]
         self.pending = [0] * len(self.counts)
@@ -41,8 +45,10 @@ class ReferenceHistogram:
 
 
 class LatencyBets:
-    """Bets that the canary's requests are in higher buckets than production's. `odds` are bets that the odds of being
-    above any bound are so many times production's (proportional odds, McCullagh 1980: a sequential Mann-Whitney test).
+    """Bets that the canary's requests are slower than production's. Each of `odds` is a bet that the odds of exceeding
+    any latency are so many times production's (proportional odds, McCullagh 1980: a sequential Mann-Whitney test). Each
+    of `tails`, (share, odds), is the same bet on about that share of the slowest requests only. `handicap` is the
+    slow-down that is tolerated.
     """
 
     def __init__(
@@ -57,8 +63,8 @@ class LatencyBets:
         return len(self._odds) + len(self._tails)
 
     def prepare(self, reference: Sequence[float], share: float) -> None:
-        """Makes the bets for the next windows. `reference` holds production's latencies until now, and `share` is the
-        canary's share of requests.
+        """Makes the bets for the next windows. `reference` holds production's requests by latency bucket until now, and
+        `share` is the canary's share of all requests, 0 to 1.
         """
         slowed = moved(reference, self._moves)
         total = sum(slowed) or 1.0
@@ -85,8 +91,9 @@ class LatencyBets:
 
     @staticmethod
     def _table(ratios: list[float], share: float, first: int, last: int) -> tuple[list[float], list[float]]:
-        """Returns, by bucket, the logarithm of the bet on the canary, and that of its mean over both tracks. Bets are
-        the same in all buckets before the first and after the last one that is used.
+        """Returns, by bucket, the logarithm of the bet's factor for a request of the canary, and that of its mean over
+        both tracks. Only the buckets from `first` to `last` are used: all before them have the same values, and so have
+        all after them.
         """
         before, after = max(first - 1, 0), max(len(ratios) - last - 2, 0)
         part = ratios[before : len(ratios) - after]
@@ -94,7 +101,9 @@ class LatencyBets:
         return _widened(bets, before, after), _widened(means, before, after)
 
     def log_ratios(self, canary: Mapping[int, int], stable: Mapping[int, int]) -> list[float]:
-        """Returns the logarithm of each bet's factor. Both histograms hold the counts of buckets that are not empty."""
+        """Returns for each bet the logarithm of the factor by which it grows with these requests. `canary` and `stable`
+        hold bucket → requests, for the buckets that are not empty.
+        """
         both: dict[int, float] = dict(canary)
         for bucket, count in stable.items():
             for after, part in self._moves[bucket]:

@@ -1,4 +1,4 @@
-"""Defines what harm of a canary counts, and how fast the evidence for it may grow."""
+"""Defines which harm of a canary counts, and how fast the evidence for it may grow."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,24 +8,31 @@ LaneName = Literal["errors", "gross errors", "outage", "client errors", "latency
 
 @dataclass(frozen=True)
 class LaneMargins:
-    """Holds the margins of one lane. Shares and slow-downs are fractions: 0.005 is half a percentage point or 0.5 %."""
+    """Holds the settings of one lane, the test for one kind of harm of a canary. A lane bets that the canary does the
+    harm; the capital that it has won, 1 at first, is the evidence, and 100 counts as certain. Shares and slow-downs are
+    fractions: 0.005 is half a percentage point or 0.5 %.
+    """
 
     handicap: float
-    """Harm that the canary may do without any of it being held against it."""
+    """Harm that is tolerated: while the canary does no more of it, the capital does not grow on average."""
     harm: float
-    """Smallest measured harm that aborts. It exceeds the handicap, so that a harm just above the handicap aborts
-    nothing however long it lasts."""
+    """Smallest measured harm that aborts. Where it exceeds the handicap, harm just above the handicap aborts nothing,
+    however long it lasts.
+    """
     growth: float
-    """Largest factor by which the capital grows in `growth_s`. A burst of errors shorter than that proves nothing."""
+    """Largest factor by which the capital, the evidence, grows in `growth_s` seconds. A burst of errors shorter than
+    that proves nothing.
+    """
     growth_s: float
     memory_s: float = 1200.0
-    """Time in which, little by little, the capital is spread over the bets anew. Harm that begins late is found the
-    sooner the shorter this is, and small harm the later (fixed share, Herbster and Warmuth 1998)."""
+    """Seconds in which, little by little, the capital is spread over the lane's bets anew. The shorter this is, the
+    sooner harm is found that begins late, and the later small harm (fixed share, Herbster and Warmuth 1998).
+    """
 
 
 @dataclass(frozen=True)
 class Margins:
-    """Holds the margins of the canary analysis (decision 49)."""
+    """Holds which harm of a canary counts: for each kind of harm, and for the verdict as a whole (decision 49)."""
 
     errors: LaneMargins = LaneMargins(handicap=0.001, harm=0.005, growth=10, growth_s=10)
     gross_errors: LaneMargins = LaneMargins(handicap=0.05, harm=0.05, growth=10, growth_s=2, memory_s=120)
@@ -42,21 +49,23 @@ class Margins:
     no visitor notices."""
 
     certainty: float = 100.0
-    """Capital at which a lane fails the canary: chance reaches it with a probability of at most 1 in 100."""
+    """Evidence (capital of a lane) at which the canary fails: chance reaches it with a probability of at most 1 in 100.
+    """
     visitors: int = 3
     """Visitors of the canary who must have had an error before errors fail it."""
     warm_up_s: float = 30.0
-    """Time without latency after the canary's first request, and after an instance of it joins."""
+    """Seconds for which latencies do not count after the canary's first request, and after an instance of it joins."""
     passes_below_errors: float = 0.02
-    """Upper bound of additional errors with which a canary passes."""
+    """Upper bound of how much the canary's share of errors may exceed production's with which it passes."""
     passes_below_latency: float = 0.25
-    """Upper bound of the slow-down with which a canary passes."""
+    """Upper bound of the canary's slow-down with which it passes."""
     passes_from: int = 100
-    """Requests of the canary without which it does not pass."""
+    """Number of requests that a canary needs to pass."""
     doubt: float = 10.0
-    """Capital of a lane from which on a canary does not pass, if the harm would abort it."""
+    """Evidence (capital of a lane) from which on a canary does not pass, if the measured harm is large enough to abort.
+    """
 
     def of(self, lane: LaneName) -> LaneMargins:
-        """Returns the margins of a lane."""
+        """Returns the margins of the lane, which is the test for one kind of harm."""
         found: LaneMargins = getattr(self, lane.replace(" ", "_"))
         return found
