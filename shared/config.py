@@ -88,6 +88,9 @@ class SharedSettings(BaseSettings):
     flags_port: int = Field(3003, description="The port of the service flags.")
     proxy_port: int = Field(3004, description="The port of the service proxy.")
     public_port: int = Field(3456, description="Envoy's port that splits visitors between production and canary.")
+    https_port: int = Field(
+        0, ge=0, le=65535, description="Envoy's port for HTTPS, which splits visitors as the public port does; 0: none."
+    )
     production_port: int = Field(50000, description="Envoy's port that leads to production only.")
     canary_port: int = Field(50100, description="Envoy's port that leads to the canary only.")
 
@@ -96,7 +99,8 @@ class SharedSettings(BaseSettings):
         ge=0,
         le=65535,
         description="Envoy's port for balancers of SLIPWAY_TRUSTED_PROXIES that begin each connection with the address "
-        "of the client (PROXY protocol). It splits visitors as the public port does. 0: none.",
+        "of the client (PROXY protocol). It splits visitors as the public port does, and takes TLS, too, if "
+        "SLIPWAY_HTTPS_PORT is set. 0: none.",
     )
 
     @field_validator("home", "secrets")
@@ -131,7 +135,7 @@ class SharedSettings(BaseSettings):
     @property
     def envoy_ports(self) -> dict[str, int]:
         """Returns the ports on which Envoy listens, by the environment variable that sets each."""
-        optional = {"SLIPWAY_PROXY_PROTOCOL_PORT": self.proxy_protocol_port}
+        optional = {"SLIPWAY_HTTPS_PORT": self.https_port, "SLIPWAY_PROXY_PROTOCOL_PORT": self.proxy_protocol_port}
         return {
             "SLIPWAY_PUBLIC_PORT": self.public_port,
             **{name: port for name, port in optional.items() if port},

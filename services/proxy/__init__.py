@@ -11,6 +11,7 @@ envoy/      Envoy's bootstrap, clusters, routes and files; its admin interface
 counting/   request counts and latencies of production and canary, from Envoy's access log
 control/    the only writer of routes; what applies the registry's instances to them, changes rollouts, pauses them
             while the deployer does not answer, sends the deployer requests, and watches Envoy
+certificates/   certificates of hosts: those that people set, and those of a certificate authority
 api/        REST and HTML pages
 
 `metrics.py` exports metrics to Prometheus; `main.py` assembles the service.

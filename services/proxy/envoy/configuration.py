@@ -19,7 +19,8 @@ class Configuration:
     renders only that app.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, https_port: int = 0) -> None:
+        self._https_port = https_port
         self._parts: defaultdict[str, dict[str, str]] = defaultdict(dict)
         self._catch_alls: set[str] = set()
 
@@ -54,7 +55,7 @@ class Configuration:
         resources = {eds_file(route.app, track): endpoints(route, track) for track in Track}
         resources[CDS_FILE] = clusters(route)
         for name, listener in RDS_FILES.items():  # Envoy refuses routes to clusters that it has not loaded
-            resources[name] = [virtual_host(listener, route)] if route.clusters else []
+            resources[name] = [virtual_host(listener, route, self._https_port)] if route.clusters else []
         return {name: ",\n".join(map(_text, found)) for name, found in resources.items()}
 
 

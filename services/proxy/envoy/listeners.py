@@ -1,16 +1,17 @@
-"""Creates Envoy's listeners, each with its HTTP connection manager, for the bootstrap. Pure. The listener for the PROXY
-protocol has the routes of the public one.
+"""Creates Envoy's listeners, each with its HTTP connection manager, for the bootstrap. Pure. The listeners for HTTPS
+and for the PROXY protocol have the routes of the public one.
 """
 
 from pathlib import Path
 
 from services.proxy.envoy.access_log import access_log
 from services.proxy.envoy.clusters import Json, file_source
+from services.proxy.envoy.https import with_tls
 from services.proxy.envoy.routes import rds_file
 from services.proxy.envoy.visitor_cookie import http_filter
 from services.proxy.visitors.client_address import client_filter, of_clients, of_proxies
 from services.proxy.visitors.refusals import protocol_options, refusal_answers, refusal_filter
-from services.proxy.visitors.visitor_limits import filter_chains, only_by_proxies
+from services.proxy.visitors.visitor_limits import either, filter_chains, only_by_proxies
 from shared.config import SharedSettings
 
 
@@ -27,10 +28,16 @@ def listeners(settings: SharedSettings, folder: Path, visitors: int) -> list[Jso
     found = [
         _listener(settings, name, port, _chains(settings, name, name, folder, visitors)) for name, port in plain.items()
     ]
+    if settings.https_port:
+        chains = with_tls(_chains(settings, "https", "public", folder, visitors))
+        found.append(_listener(settings, "https", settings.https_port, chains))
     if settings.proxy_protocol_port:
-        chains = _chains(settings, "proxy-protocol", "public", folder, visitors)
+        name = "proxy-protocol"
+        chains = _chains(settings, name, "public", folder, visitors)
+        if settings.https_port:
+            chains = either(chains, with_tls(_chains(settings, name, "public", folder, visitors, prefix="tls-")))
         chains = only_by_proxies(chains, settings.trusted_networks)
-        found.append(_listener(settings, "proxy-protocol", settings.proxy_protocol_port, chains))
+        found.append(_listener(settings, name, settings.proxy_protocol_port, chains))
     return found
 
 
@@ -42,12 +49,12 @@ def _listener(settings: SharedSettings, name: str, port: int, chains: Json) -> J
     }
 
 
-def _chains(settings: SharedSettings, name: str, routes: str, folder: Path, visitors: int) -> Json:
+def _chains(settings: SharedSettings, name: str, routes: str, folder: Path, visitors: int, *, prefix: str = "") -> Json:
     """Returns the filter chains of the listener `name`, which has the routes of the listener `routes`."""
     manager = _connection_manager(settings, name, routes, folder)
     proxies = settings.trusted_networks
     for_proxies = {**manager, **of_proxies(proxies), "http_filters": [client_filter(), *manager["http_filters"]]}
-    return filter_chains(name, visitors, {**manager, **of_clients()}, proxies, for_proxies)
+    return filter_chains(name, visitors, {**manager, **of_clients()}, proxies, for_proxies, prefix)
 
 
 def _connection_manager(settings: SharedSettings, name: str, routes: str, folder: Path) -> Json:

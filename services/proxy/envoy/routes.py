@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from services.proxy.envoy.clusters import Json, cluster_name, mirror_name, split_name
+from services.proxy.envoy.https import challenges, hsts, redirects
 from services.proxy.envoy.retries import once_more, retry_policy
 from services.proxy.envoy.visitor_cookie import SET_COOKIE, former_visitor, known_visitor, new_visitor
 from services.proxy.routes.route import Route
@@ -66,12 +67,17 @@ def route_configuration(listener: str) -> Json:
     }
 
 
-def virtual_host(listener: str, route: Route) -> Json:
+def virtual_host(listener: str, route: Route, https_port: int = 0) -> Json:
     """Returns the app's part of the listener's routes (an Envoy VirtualHost): the app's host names, and where their
-    requests go.
+    requests go. `https_port` is Envoy's port for HTTPS; 0: none.
     """
     domains = sorted(route.hosts) + (["*"] if route.catch_all else [])
-    return {"name": route.app, "domains": domains, "routes": ROUTES[listener](route)}
+    host: Json = {"name": route.app, "domains": domains, "routes": ROUTES[listener](route)}
+    if listener == "public":
+        host["routes"] = [*challenges(route), *redirects(route, https_port), *host["routes"]]
+        if headers := hsts(route, https_port):
+            host["response_headers_to_add"] = headers
+    return host
 
 
 def _public(route: Route) -> list[Json]:

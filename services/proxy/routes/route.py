@@ -7,6 +7,8 @@ from enum import StrEnum
 
 from pydantic import Field
 
+from services.proxy.routes.certificate import Certificate, CertificateAttempt
+from services.proxy.routes.edge import EdgeSettings
 from services.proxy.routes.rollout import Rollout
 from shared.canary import DEFAULT_WEIGHT
 from shared.clock import lasts
@@ -63,6 +65,11 @@ class Route(View):
     health: str
     catch_all: bool = Field(False, description="The app also gets requests for unknown host names.")
     clusters: bool = Field(False, description="Envoy has loaded the app's clusters, so Envoy's routes may name them.")
+    edge: EdgeSettings = EdgeSettings()
+    certificates: dict[str, Certificate] = Field({}, description="Host → its certificate.")
+    attempts: dict[str, CertificateAttempt] = Field({}, description="Host → why it could not get a certificate.")
+    orders: list[datetime] = Field([], description="Times of the orders of certificates within the last hour.")
+    challenges: dict[str, str] = Field({}, description="Token of the certificate authority → what Envoy answers it.")
     endpoints: dict[Track, Endpoints] = Field({track: {} for track in Track})
     enabled: bool = True
     weight: int = DEFAULT_WEIGHT
@@ -71,6 +78,10 @@ class Route(View):
     retirements: list[Retirement] = Field([])
     revision: int = Field(0, description="Number of changes of the route.")
     unsent: list[Event] = Field([], description="Events that are not stored in Redis yet.")
+
+    def secured(self) -> list[str]:
+        """Returns the app's hosts that have a certificate."""
+        return sorted(self.certificates.keys() & set(self.hosts))
 
     def ready(self, track: Track) -> list[Endpoint]:
         """Returns the endpoints of the track (production or canary) whose instances are ready."""

@@ -66,12 +66,17 @@ def overload_manager(folder: Path, visitors: int) -> Json:
 
 
 def filter_chains(
-    listener: str, visitors: int, manager: Json, proxies: Sequence[Network] = (), of_proxies: Json | None = None
+    listener: str,
+    visitors: int,
+    manager: Json,
+    proxies: Sequence[Network] = (),
+    of_proxies: Json | None = None,
+    prefix: str = "",
 ) -> Json:
     """Returns the part of a listener with its filter chains, one for each group of clients, and with the matcher that
     chooses among them. `manager` is the configuration of the HTTP connection manager. A connection beyond a group's
     limit is closed at once. If there are trusted `proxies`, their connections have a filter chain with the HTTP
-    connection manager `of_proxies`.
+    connection manager `of_proxies`. The chains' names begin with `prefix`.
     """
     limit = {
         "name": "envoy.filters.network.connection_limit",
@@ -81,12 +86,31 @@ def filter_chains(
             "max_connections": max(1, visitors // GROUPS_AT_FULL),
         },
     }
-    chains = [{"name": group, "filters": [limit, _http(manager)]} for group in GROUPS]
-    matchers = [_if("source_ip", {"value_match": {"suffix": group}}, _chain(group)) for group in GROUPS]
+    chains = [{"name": f"{prefix}{group}", "filters": [limit, _http(manager)]} for group in GROUPS]
+    matchers = [_if("source_ip", {"value_match": {"suffix": each}}, _chain(f"{prefix}{each}")) for each in GROUPS]
     if proxies and of_proxies is not None:
-        chains.append({"name": PROXIES, "filters": [_http(of_proxies)]})
-        matchers.insert(0, _if("source_ip", _is_in(proxies), _chain(PROXIES)))
+        chains.append({"name": f"{prefix}{PROXIES}", "filters": [_http(of_proxies)]})
+        matchers.insert(0, _if("source_ip", _is_in(proxies), _chain(f"{prefix}{PROXIES}")))
     return {"filter_chains": chains, "filter_chain_matcher": {"matcher_list": {"matchers": matchers}}}
+
+
+def either(plain: Json, tls: Json) -> Json:
+    """Returns a listener's part with the filter chains of both, of which a connection that begins with TLS gets one of
+    `tls`. The names of their chains differ.
+    """
+    inspector = {
+        "name": "envoy.filters.listener.tls_inspector",
+        "typed_config": {"@type": f"{_TYPE}envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector"},
+    }
+    begins_so = _if("transport_protocol", {"value_match": {"exact": "tls"}}, {"matcher": tls["filter_chain_matcher"]})
+    return {
+        "filter_chains": [*plain["filter_chains"], *tls["filter_chains"]],
+        "listener_filters": [inspector],
+        "filter_chain_matcher": {
+            "matcher_list": {"matchers": [begins_so]},
+            "on_no_match": {"matcher": plain["filter_chain_matcher"]},
+        },
+    }
 
 
 def only_by_proxies(chains: Json, proxies: Sequence[Network]) -> Json:
@@ -102,7 +126,7 @@ def only_by_proxies(chains: Json, proxies: Sequence[Network]) -> Json:
     matcher = _if("direct_source_ip", _is_in(proxies), {"matcher": chains["filter_chain_matcher"]})
     return {
         **chains,
-        "listener_filters": [protocol],
+        "listener_filters": [protocol, *chains.get("listener_filters", [])],
         "listener_filters_timeout": f"{PROXY_HEADER_S}s",
         "filter_chain_matcher": {"matcher_list": {"matchers": [matcher]}},
     }
@@ -117,12 +141,18 @@ def _http(manager: Json) -> Json:
     return {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}
 
 
-def _if(address: str, matches: Json, action: Json) -> Json:
-    """Returns a matcher that takes the action if the address, `source_ip` or `direct_source_ip`, matches."""
-    kind = "DirectSourceIPInput" if address == "direct_source_ip" else "SourceIPInput"
-    config = {"@type": f"{_TYPE}envoy.extensions.matching.common_inputs.network.v3.{kind}"}
-    source = {"name": f"envoy.matching.inputs.{address}", "typed_config": config}
-    return {"predicate": {"single_predicate": {"input": source, **matches}}, "on_match": action}
+_INPUTS = {
+    "source_ip": "SourceIPInput",
+    "direct_source_ip": "DirectSourceIPInput",
+    "transport_protocol": "TransportProtocolInput",
+}
+
+
+def _if(known: str, matches: Json, action: Json) -> Json:
+    """Returns a matcher that takes the action if what is known of the connection, one of `_INPUTS`, matches."""
+    config = {"@type": f"{_TYPE}envoy.extensions.matching.common_inputs.network.v3.{_INPUTS[known]}"}
+    read = {"name": f"envoy.matching.inputs.{known}", "typed_config": config}
+    return {"predicate": {"single_predicate": {"input": read, **matches}}, "on_match": action}
 
 
 def _is_in(networks: Sequence[Network]) -> Json:

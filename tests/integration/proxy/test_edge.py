@@ -29,8 +29,9 @@ VISITOR = "203.0.113.9"
 @pytest.fixture(scope="module")
 def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
     """One Envoy for all tests here. Requests that name no host belong to the app, too."""
-    trusted = {"trusted_proxies": f"{PROXY} 127.0.1.0/24", "proxy_protocol_port": free_port()}
-    with running_edge(tmp_path_factory.mktemp("edge"), "localhost", **trusted) as edge:
+    ports = {"https_port": free_port(), "proxy_protocol_port": free_port()}
+    trusted = f"{PROXY} 127.0.1.0/24"
+    with running_edge(tmp_path_factory.mktemp("edge"), "localhost", trusted_proxies=trusted, **ports) as edge:
         yield edge
 
 
@@ -94,6 +95,21 @@ def test_a_balancer_names_the_client_by_the_proxy_protocol(edge: Edge) -> None:
         assert forwarded(got) == {"for": [VISITOR], "proto": ["http"], "host": [], "port": ["443"]}
     through = edge.ask(f"X-Forwarded-For: {VISITOR}", port=port, source=PROXY, first=proxy_v1(SECOND_PROXY))
     assert through.values("x-forwarded-for") == [VISITOR]  # a trusted proxy behind the balancer
+
+
+def test_a_balancer_that_passes_tls_on_names_the_client_too(edge: Edge) -> None:
+    port = edge.settings.proxy_protocol_port
+    got = edge.ask(port=port, source=PROXY, first=proxy_v2(VISITOR), tls="http/1.1")
+    assert forwarded(got) == {"for": [VISITOR], "proto": ["https"], "host": [], "port": ["443"]}
+
+
+def test_who_comes_by_https_is_known_and_cannot_spoof_either(edge: Edge) -> None:
+    port = edge.settings.https_port
+    got = edge.ask(*SPOOFS, port=port, tls="http/1.1")
+    assert forwarded(got) == {"for": [CLIENT], "proto": ["https"], "host": [], "port": [str(port)]}
+    assert edge.ask(f"X-Forwarded-For: {VISITOR}", port=port, source=PROXY, tls="http/1.1").values(
+        "x-forwarded-for"
+    ) == [VISITOR]
 
 
 def test_only_a_trusted_balancer_may_use_the_port_of_the_proxy_protocol_and_must_name_the_client(edge: Edge) -> None:
@@ -162,11 +178,14 @@ REFUSED: dict[str, tuple[bytes, int]] = {
 }
 
 
-def test_what_is_malformed_ambiguous_or_dangerous_is_refused_and_no_byte_of_it_reaches_an_app(edge: Edge) -> None:
-    wrong = {}
+@pytest.mark.parametrize("tls", [None, "http/1.1"])
+def test_what_is_malformed_ambiguous_or_dangerous_is_refused_and_no_byte_of_it_reaches_an_app(
+    edge: Edge, tls: str | None
+) -> None:
+    port, wrong = edge.settings.https_port if tls else edge.settings.public_port, {}
     for name, (request, expected) in REFUSED.items():
         seen = len(edge.app.requests)
-        found = status(edge.send(request))
+        found = status(edge.send(request, port, tls=tls))
         if (found, edge.app.requests[seen:]) != (expected, []):
             wrong[name] = (found, edge.app.requests[seen:])
     assert wrong == {}
@@ -262,10 +281,13 @@ REFUSED_BY_HTTP_2: dict[str, tuple[Headers, bytes | None]] = {
 }
 
 
-def test_what_is_malformed_by_http_2_is_refused_and_no_byte_of_it_becomes_another_request(edge: Edge) -> None:
-    seen, wrong = len(edge.app.requests), {}
+@pytest.mark.parametrize("tls", [None, "h2"])
+def test_what_is_malformed_by_http_2_is_refused_and_no_byte_of_it_becomes_another_request(
+    edge: Edge, tls: str | None
+) -> None:
+    port, seen, wrong = edge.settings.https_port if tls else edge.settings.public_port, len(edge.app.requests), {}
     with contextlib.ExitStack() as stack:
-        connections = {name: stack.enter_context(edge.connect()) for name in REFUSED_BY_HTTP_2}
+        connections = {name: stack.enter_context(edge.connect(port, tls=tls)) for name in REFUSED_BY_HTTP_2}
         for name, request in REFUSED_BY_HTTP_2.items():
             connections[name].sendall(http_2(*request))  # all at once, since Envoy ends a connection after a second
         for name, connection in connections.items():

@@ -3,6 +3,7 @@ files are written once.
 """
 
 import contextlib
+import json
 import re
 import socket
 import struct
@@ -13,9 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from services.proxy.envoy.files import EnvoyFiles, prepare
+from services.proxy.envoy.files import CERTIFICATES, EnvoyFiles, prepare
 from shared.config import SharedSettings
 from tests.support.ports import free_port, wait_for_port
+from tests.support.proxy.authority import Authority
 from tests.support.proxy.proxy_stack import ENVOY
 from tests.support.proxy.routes import endpoint, route
 
@@ -111,6 +113,11 @@ class Edge:
         self.bootstrap = prepare(self.settings)
         given = route(endpoint("notes-r1-1", port=self.app.port))
         EnvoyFiles(self.bootstrap.parent).write([given.model_copy(update={"hosts": [HOST, *hosts]})])
+        self._authority = Authority()
+        issued = self._authority.issue(HOST)
+        secret = {"certificate_chain": {"inline_string": issued.chain}, "private_key": {"inline_string": issued.key}}
+        document = {"version_info": "1", "resources": [{"tls_certificate": secret}]}
+        (self.bootstrap.parent / CERTIFICATES / f"{HOST}.json").write_text(json.dumps(document))
 
     def start(self) -> None:
         folder = self.bootstrap.parent
@@ -121,7 +128,8 @@ class Edge:
         for command in commands:
             with (folder / "log").open("ab") as log:
                 self._processes.append(subprocess.Popen(command, stdout=log, stderr=log))
-        wait_for_port(self.settings.public_port)
+        for port in self.settings.envoy_ports.values():
+            wait_for_port(port)
 
     def close(self) -> None:
         for process in self._processes:
@@ -129,22 +137,28 @@ class Edge:
             process.wait(10)
         self.app.close()
 
-    def connect(self, port: int = 0, source: str = "127.0.0.1") -> socket.socket:
-        """Opens a connection to the port, without one to the public port, as a client of that address."""
+    def connect(
+        self, port: int = 0, source: str = "127.0.0.1", first: bytes = b"", tls: str | None = None
+    ) -> socket.socket:
+        """Opens a connection to the port, without one to the public port, as a client of that address. Sends the bytes
+        `first`, and then speaks TLS if `tls` says the protocol within it: `h2` or `http/1.1`.
+        """
         address = ("127.0.0.1", port or self.settings.public_port)
-        return socket.create_connection(address, ANSWER_S, source_address=(source, 0))
+        connection = socket.create_connection(address, ANSWER_S, source_address=(source, 0))
+        connection.sendall(first)
+        return self._authority.context(tls).wrap_socket(connection, server_hostname=HOST) if tls else connection
 
-    def send(self, request: bytes, port: int = 0, source: str = "127.0.0.1") -> bytes:
-        """Sends these bytes on a connection of their own, and returns the answer: its head and two bytes."""
-        with self.connect(port, source) as connection:
+    def send(self, request: bytes, *arguments: Any, **options: Any) -> bytes:
+        """Sends these bytes on a connection of their own (see `connect`), and returns the answer's head."""
+        with self.connect(*arguments, **options) as connection:
             connection.sendall(request)
             return answer(connection)
 
-    def ask(self, *headers: str, port: int = 0, source: str = "127.0.0.1", first: bytes = b"") -> Got:
-        """Sends a good GET with these headers, after the bytes `first`; returns what the app got."""
+    def ask(self, *headers: str, **options: Any) -> Got:
+        """Sends a good GET with these headers on a connection of its own; returns what the app got."""
         lines = "".join(f"{each}\r\n" for each in (f"Host: {HOST}", *headers))
         seen = len(self.app.requests)
-        found = self.send(first + f"GET / HTTP/1.1\r\n{lines}\r\n".encode(), port, source)
+        found = self.send(f"GET / HTTP/1.1\r\n{lines}\r\n".encode(), **options)
         assert found.startswith(b"HTTP/1.1 200"), found
         [got] = self.app.requests[seen:]
         return got
