@@ -49,6 +49,7 @@ def _connection_manager(name: str, routes: str, folder: Path) -> Json:
         "stat_prefix": name,
         "rds": {"route_config_name": routes, "config_source": file_source(folder / rds_file(routes))},
         "use_remote_address": True,
+        "strip_trailing_host_dot": True,  # browsers send the dot that people write; it means the same host
         "server_header_transformation": "PASS_THROUGH",
         "http_protocol_options": {"accept_http_10": True},
         "upgrade_configs": [{"upgrade_type": "websocket"}],
