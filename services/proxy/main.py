@@ -20,6 +20,7 @@ from services.proxy.control.auto_pause import AutoPause, answers
 from services.proxy.control.control_plane import ControlPlane
 from services.proxy.control.deployer_tasks import DeployerTasks
 from services.proxy.control.disk_state import AbortedReleases, Snapshot
+from services.proxy.control.edge_service import EdgeService
 from services.proxy.control.envoy_loops import EnvoyWatch, TrafficReader
 from services.proxy.control.envoy_upgrade import EnvoyUpgrade
 from services.proxy.control.keeper_socket import keeper_fault
@@ -124,7 +125,7 @@ def build_app(settings: Settings) -> FastAPI:
             router(sync, rollouts, reader, pages),
             traffic_router(reader, rollouts),
             certificates_router(certificates),
-            edge_router(control),
+            edge_router(EdgeService(control, settings.domain)),
             pages_router(rollouts, pages),
         ],
         loops=loops,

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field
 from services.proxy.api.rest import App
 from services.proxy.certificates.certificate_service import CertificateService
 from services.proxy.routes.certificate import HostCertificate
+from services.proxy.routes.host_names import normalised
 from shared.models import Model, Page
 from shared.web.openapi import CONFLICT
 from shared.web.paging import NEXT, Limit, page_of
@@ -16,14 +17,10 @@ LONGEST_PEM = 65_536
 HOST = r"^(\*\.)?[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})*\.?$"
 
 
-def _normal(host: str) -> str:
-    return host.lower().removesuffix(".")
-
-
 Host = Annotated[
     str,
     Path(pattern=HOST, max_length=254, description="A host of the app.", examples=["notes.example.com"]),
-    AfterValidator(_normal),
+    AfterValidator(normalised),
 ]
 Cursor = Annotated[str | None, Field(pattern=HOST, max_length=254, description=NEXT)]
 PEM = "-----BEGIN {0}-----\nMIIB…\n-----END {0}-----\n"

@@ -1,33 +1,38 @@
-"""Serves what is set on an app for its visitors' way to it."""
+"""Serves the edge settings of apps."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Body
 
 from services.proxy.api.rest import CHANGE, App
-from services.proxy.control.control_plane import ControlPlane
+from services.proxy.control.edge_service import EdgeService
 from services.proxy.routes.edge import EdgeSettings
 
-CONFIRM_S = 5.0
-EXAMPLE = Body(examples=[{"tls": {"redirect": True, "hsts": 86400}}])
+EXAMPLE = {
+    "hosts": ["www.example.com", "example.com"],
+    "canonical_host": "www.example.com",
+    "paths": [{"prefix": "/api", "app": "api", "strip": True}],
+    "tls": {"redirect": True, "hsts": 86400},
+}
 
 
-def edge_router(control: ControlPlane) -> APIRouter:
+def edge_router(edge: EdgeService) -> APIRouter:
     routes = APIRouter(prefix="/apps/{app}/edge", tags=["edge"])
 
-    @routes.get("", summary="The settings of the app's edge")
+    @routes.get("", summary="An app's edge settings")
     async def get_edge(app: App) -> EdgeSettings:
-        """Returns what is set for the way of the app's visitors: HTTPS and its redirect."""
-        return control.route(app).edge
-
-    @routes.put("", summary="Set the app's edge", responses=CHANGE)
-    async def put_edge(app: App, body: Annotated[EdgeSettings, EXAMPLE]) -> EdgeSettings:
-        """Replaces all settings of the app's edge, and answers when Envoy has accepted them; what the body leaves out
-        gets its default. They are set on the app, not in a commit, and stay through releases. The answer is 504 if
-        Envoy has not confirmed within 5 s; the request may be repeated.
+        """Returns the app's further host names, mapped paths and redirect to HTTPS, as `PUT` takes them. The manifest's
+        host names and `<app>.<domain>` are not among them.
         """
-        control.put(control.route(app).model_copy(update={"edge": body}))
-        await control.confirm(app, CONFIRM_S)
-        return body
+        return edge.settings(app)
+
+    @routes.put("", summary="Set an app's edge settings", responses=CHANGE)
+    async def put_edge(app: App, body: Annotated[EdgeSettings, Body(examples=[EXAMPLE])]) -> EdgeSettings:
+        """Replaces the settings, and answers when Envoy has accepted them, with host names and prefixes in their normal
+        form. Releases do not change them; they are removed with the app. The answer is 404 before the app's first
+        release; 409 if another app has one of the host names or the unknown ones, and then names it; 504 if Envoy has
+        not confirmed within 5 s, and the request should then be repeated.
+        """
+        return await edge.put(app, body)
 
     return routes

@@ -27,19 +27,19 @@ class CertificateService:
         NotFound.
         """
         route = self._control.route(app)
-        return [_view(route, host) for host in sorted({*route.hosts, *route.certificates})]
+        return [_view(route, host) for host in sorted({*route.names, *route.certificates})]
 
     def one(self, app: str, host: str) -> HostCertificate:
         """Returns the host's certificate. Raises NotFound."""
         route = self._control.route(app)
-        if host not in {*route.hosts, *route.certificates}:
+        if host not in {*route.names, *route.certificates}:
             raise NotFound(f"{host} is no host of {app}, and has no certificate of it")
         return _view(route, host)
 
     def set(self, app: str, host: str, chain: str, key: str) -> HostCertificate:
         """Checks the certificate and stores it. Raises NotFound, Invalid, and Conflict if the host is not the app's."""
         route = self._control.route(app)
-        if host not in route.hosts:
+        if host not in route.names:
             owner = self._control.routes.owner_of(host)
             whose = f"it belongs to app {owner}" if owner else f"add it to the hosts of {app} first"
             raise Conflict(f"{host} is no host of {app}: {whose}", host=host)

@@ -18,7 +18,7 @@ def due_hosts(route: Route, now: datetime) -> list[str]:
     """Returns the app's hosts for which to try now: those without a certificate, and those whose certificate is from
     the authority and has less than a third of its life left. Wildcards are left out: HTTP-01 is not for them.
     """
-    return [host for host in sorted(route.hosts) if "*" not in host and _is_due(route, host, now)]
+    return [host for host in sorted(route.names) if "*" not in host and _is_due(route, host, now)]
 
 
 def _is_due(route: Route, host: str, now: datetime) -> bool:

@@ -4,11 +4,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Set
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from services.proxy.routes.certificate import Certificate, CertificateAttempt
-from services.proxy.routes.edge import EdgeSettings
+from services.proxy.routes.edge import CATCH_ALL, EdgeSettings
 from services.proxy.routes.rollout import Rollout
 from shared.canary import DEFAULT_WEIGHT
 from shared.clock import lasts
@@ -61,9 +62,8 @@ class Route(View):
     """
 
     app: str
-    hosts: list[str]
+    hosts: list[str] = Field(description="The app's default host name, and the manifest's.")
     health: str
-    catch_all: bool = Field(False, description="The app also gets requests for unknown host names.")
     clusters: bool = Field(False, description="Envoy has loaded the app's clusters, so Envoy's routes may name them.")
     edge: EdgeSettings = EdgeSettings()
     certificates: dict[str, Certificate] = Field({}, description="Host → its certificate.")
@@ -79,9 +79,27 @@ class Route(View):
     revision: int = Field(0, description="Number of changes of the route.")
     unsent: list[Event] = Field([], description="Events that are not stored in Redis yet.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_edge(cls, data: Any) -> Any:
+        """Returns what an earlier version stored with `catch_all` in its present place."""
+        if isinstance(data, dict) and data.get("catch_all") and "edge" not in data:
+            return {**data, "edge": {"catch_all": True}}
+        return data
+
+    @property
+    def claims(self) -> frozenset[str]:
+        """Returns the host names and wildcards whose requests the app gets; `*` stands for those that no app has."""
+        return frozenset([*self.hosts, *self.edge.claims])
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Returns the host names and wildcards that the app has, and that may have a certificate."""
+        return self.claims - {CATCH_ALL}
+
     def secured(self) -> list[str]:
         """Returns the app's hosts that have a certificate."""
-        return sorted(self.certificates.keys() & set(self.hosts))
+        return sorted(self.certificates.keys() & self.names)
 
     def ready(self, track: Track) -> list[Endpoint]:
         """Returns the endpoints of the track (production or canary) whose instances are ready."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from services.proxy.envoy.routes import virtual_host
+from services.proxy.envoy.virtual_hosts import virtual_hosts
 from services.proxy.routes.edge import EdgeSettings, TlsSettings
 from services.proxy.routes.route import Route
 from tests.support.proxy.certificates import certificate
@@ -22,7 +22,7 @@ def secured(tls: TlsSettings | None = None, *hosts: str) -> Route:
 
 def location(given: Route, authority: str, https_port: int, proto: str = "http") -> str | None:
     """Where Envoy sends a request to `/a`; None: to the app."""
-    found: dict[str, Any] = virtual_host("public", given, https_port)
+    found: dict[str, Any] = virtual_hosts("public", given, {}, https_port)[0]
     for each in found["routes"]:
         headers = {header["name"]: header["string_match"] for header in each["match"].get("headers", [])}
         if "x-forwarded-proto" not in headers:
@@ -68,12 +68,12 @@ def test_nothing_is_redirected_unless_the_app_has_that_switched_on() -> None:
 
 @pytest.mark.parametrize("listener", ["production", "canary"])
 def test_the_private_ports_redirect_nothing(listener: str) -> None:
-    assert virtual_host(listener, secured(), 443) == virtual_host(listener, secured(), 0)
+    assert virtual_hosts(listener, secured(), {}, 443) == virtual_hosts(listener, secured(), {}, 0)
 
 
 def test_hsts_is_told_for_as_long_as_the_app_says() -> None:
     def told(given: Route, https_port: int = 443) -> list[str]:
-        headers = virtual_host("public", given, https_port).get("response_headers_to_add", [])
+        headers = virtual_hosts("public", given, {}, https_port)[0].get("response_headers_to_add", [])
         return [each["header"]["value"] for each in headers]
 
     assert told(secured(TlsSettings(redirect=True, hsts=300))) == ["max-age=300"]
@@ -90,7 +90,19 @@ def test_hsts_without_a_redirect_is_refused() -> None:
 def test_the_answer_for_an_authority_comes_before_every_other_route() -> None:
     given = secured().model_copy(update={"challenges": {"token": "answer"}})
 
-    first = virtual_host("public", given, 443)["routes"][0]
+    first = virtual_hosts("public", given, {}, 443)[0]["routes"][0]
 
     assert first["match"] == {"path": "/.well-known/acme-challenge/token"}
     assert first["direct_response"] == {"status": 200, "body": {"inline_string": "answer"}}
+
+
+def test_the_hosts_that_are_redirected_to_the_canonical_one_answer_an_authority_and_go_to_https_first() -> None:
+    edge = EdgeSettings(canonical_host="notes.example.com", tls=TlsSettings(redirect=True))
+    given = secured(None, *HOSTS).model_copy(update={"edge": edge, "challenges": {"token": "answer"}})
+
+    _, redirected = virtual_hosts("public", given, {}, 443)
+
+    assert redirected["domains"] == ["notes.localhost"]
+    kinds = [next(iter({"direct_response", "redirect"} & each.keys())) for each in redirected["routes"]]
+    assert kinds == ["direct_response", "redirect", "redirect", "redirect"]
+    assert "https_redirect" not in redirected["routes"][-1]["redirect"]
