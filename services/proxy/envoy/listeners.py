@@ -56,6 +56,7 @@ def _connection_manager(settings: SharedSettings, name: str, routes: str, folder
         "http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": name,
         "rds": {"route_config_name": routes, "config_source": file_source(folder / rds_file(routes))},
+        "strip_trailing_host_dot": True,  # browsers send the dot that people write; it means the same host
         "server_header_transformation": "PASS_THROUGH",
         **protocol_options(settings.domain),
         "stream_idle_timeout": "300s",  # without a byte in either direction; routes of quiet streams have more
