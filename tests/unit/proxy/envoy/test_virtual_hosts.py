@@ -23,8 +23,8 @@ def hosts_of(made: Configuration, listener: str = "public") -> dict[str, Any]:
 
 
 def targets(made: Configuration, listener: str = "public") -> list[tuple[str, str]]:
-    """The mapped path and the name of each route of `notes`, in their order, of those that are for a prefix; a route for
-    GET and the one for other requests count once.
+    """The mapped path and the name of each route of `notes`, in their order, of those that are for a prefix. A route
+    for GET and the same one for other requests count once.
     """
     routes = hosts_of(made, listener)["notes"]["routes"]
     found = [
