@@ -6,10 +6,10 @@ from pathlib import Path
 
 from services.proxy.envoy.access_log import access_log
 from services.proxy.envoy.clusters import Json, file_source
-from services.proxy.envoy.https import with_tls
 from services.proxy.envoy.routes import rds_file
 from services.proxy.envoy.visitor_cookie import http_filter
 from services.proxy.envoy.visitor_limits import filter_chains
+from services.proxy.visitors.https import with_tls
 from shared.config import SharedSettings
 
 
