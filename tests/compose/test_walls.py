@@ -46,8 +46,8 @@ def test_only_build_and_deployer_see_the_engine(stack: ComposeStack) -> None:
 
 
 def test_only_visitors_come_in_from_elsewhere(stack: ComposeStack) -> None:
-    """The address of the public port and of the one for HTTPS is a setting, here 127.0.0.1. Without a port for HTTPS, the
-    engine opens one on 127.0.0.1, at which nothing listens.
+    """The address of the public port and of the one for HTTPS is a setting, here 127.0.0.1. Without a port for HTTPS,
+    the engine opens one on 127.0.0.1, at which nothing listens.
     """
     ports = {p: inspected(stack, p)["HostConfig"]["PortBindings"] or {} for p in LONG_RUNNING}
     assert ports["redis"] == {}
