@@ -7,7 +7,7 @@ packages may import only those above it:
 
 routes/     routes, host names, edge settings, endpoints, rollouts and their evidence; whether the deployer answers;
             storage in Redis
-visitors/   limits of visitors' connections and requests, refusals, what apps get to know about clients
+visitors/   HTTPS, limits of visitors' connections and requests, refusals, what apps get to know about clients
 envoy/      Envoy's bootstrap, clusters, routes and files; its admin interface
 counting/   request counts and latencies of production and canary, from Envoy's access log
 control/    the only writer of routes; what applies the registry's instances to them, changes rollouts and edge

@@ -16,8 +16,8 @@ from services.proxy.certificates.certificate_service import CertificateService
 from services.proxy.certificates.renewal import HOUR, ORDERS_PER_HOUR, due_hosts, failed_attempt, recent_orders
 from services.proxy.control.control_plane import ControlPlane
 from services.proxy.control.envoy_loops import for_each
-from services.proxy.envoy.https import CHALLENGES
 from services.proxy.routes.certificate import CertificateSource
+from services.proxy.visitors.https import CHALLENGES
 from shared.errors import Problem
 
 HTTP = 80

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from services.proxy.envoy.access_log import access_log
 from services.proxy.envoy.clusters import Json, file_source
-from services.proxy.envoy.https import with_tls
 from services.proxy.envoy.routes import rds_file
 from services.proxy.envoy.visitor_cookie import http_filter
 from services.proxy.visitors.client_address import client_filter, of_clients, of_proxies
+from services.proxy.visitors.https import with_tls
 from services.proxy.visitors.refusals import protocol_options, refusal_answers, refusal_filter
 from services.proxy.visitors.visitor_limits import either, filter_chains, only_by_proxies
 from shared.config import SharedSettings

@@ -9,12 +9,12 @@ import re
 from collections.abc import Mapping
 
 from services.proxy.envoy.clusters import Json
-from services.proxy.envoy.https import challenges, hsts, redirects
 from services.proxy.envoy.routes import ROUTES, page, set_header
 from services.proxy.envoy.visitor_cookie import metadata
 from services.proxy.routes.edge import CATCH_ALL, MappedPath
 from services.proxy.routes.host_names import WILDCARD
 from services.proxy.routes.route import Route
+from services.proxy.visitors.https import challenges, hsts, redirects
 from shared.models import Track
 
 PREFIX_HEADER = "x-forwarded-prefix"

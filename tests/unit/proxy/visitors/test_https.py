@@ -24,9 +24,9 @@ def location(given: Route, authority: str, https_port: int, proto: str = "http")
     """Where Envoy sends a request to `/a`; None: to the app."""
     found: dict[str, Any] = virtual_hosts("public", given, {}, https_port)[0]
     for each in found["routes"]:
-        headers = {header["name"]: header["string_match"] for header in each["match"].get("headers", [])}
-        if "x-forwarded-proto" not in headers:
+        if "redirect" not in each:
             return None
+        headers = {header["name"]: header["string_match"] for header in each["match"]["headers"]}
         by, host = headers["x-forwarded-proto"]["exact"], headers[":authority"]["safe_regex"]["regex"]
         if by == proto and re.fullmatch(host, authority):
             redirect = each["redirect"]

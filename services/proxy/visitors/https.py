@@ -8,9 +8,11 @@ connection.
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
-from services.proxy.envoy.clusters import Json
 from services.proxy.routes.route import Route
+
+Json = dict[str, Any]
 
 CHALLENGES = "/.well-known/acme-challenge/"
 HTTPS = 443
