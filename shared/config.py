@@ -3,16 +3,18 @@
 import hashlib
 import os
 import secrets
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.host.machine import MIB, DiskLimits
 
 ServiceName = Literal["build", "deployer", "monitor", "flags", "proxy"]
+Network = IPv4Network | IPv6Network
 SERVICES: tuple[ServiceName, ...] = ("build", "deployer", "monitor", "flags", "proxy")
 
 
@@ -59,6 +61,12 @@ class SharedSettings(BaseSettings):
         "may lead to although they are of the machine or of a private network: `10.0.0.0/8 mail.internal`; `*` allows "
         "all.",
     )
+    trusted_proxies: str = Field(
+        "",
+        description="Addresses and networks of the proxies in front of Envoy, separated by spaces: `10.0.0.7 "
+        "192.0.2.0/24`. Apps get the headers X-Forwarded-For, -Proto, -Host and -Port that these send; anybody else's "
+        "are set anew.",
+    )
     disk_low_mb: int = Field(
         5120,
         ge=0,
@@ -90,19 +98,57 @@ class SharedSettings(BaseSettings):
     flags_port: int = Field(3003, description="The port of the service flags.")
     proxy_port: int = Field(3004, description="The port of the service proxy.")
     public_port: int = Field(3456, description="Envoy's port that splits visitors between production and canary.")
+    https_port: int = Field(
+        0, ge=0, le=65535, description="Envoy's port for HTTPS, which splits visitors as the public port does; 0: none."
+    )
     production_port: int = Field(50000, description="Envoy's port that leads to production only.")
     canary_port: int = Field(50100, description="Envoy's port that leads to the canary only.")
+
+    proxy_protocol_port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        description="Envoy's port for balancers of SLIPWAY_TRUSTED_PROXIES that begin each connection with the address "
+        "of the client (PROXY protocol). It splits visitors as the public port does, and takes TLS, too, if "
+        "SLIPWAY_HTTPS_PORT is set. 0: none.",
+    )
 
     @field_validator("home", "secrets")
     @classmethod
     def _absolute(cls, folder: Path | None) -> Path | None:
         return folder and folder.absolute()
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, text: str) -> str:
+        for each in text.split():
+            try:
+                ip_network(each)
+            except ValueError as error:
+                raise ValueError(f"{error}. Write addresses or networks, such as `10.0.0.7 192.0.2.0/24`") from error
+        return text
+
+    @model_validator(mode="after")
+    def _proxies_of_the_port(self) -> Self:
+        if self.proxy_protocol_port and not self.trusted_networks:
+            raise ValueError(
+                "SLIPWAY_PROXY_PROTOCOL_PORT needs SLIPWAY_TRUSTED_PROXIES, the addresses of the balancers that may "
+                "connect to it"
+            )
+        return self
+
+    @property
+    def trusted_networks(self) -> list[Network]:
+        """Returns the networks of the trusted proxies in front of Envoy."""
+        return [ip_network(each) for each in self.trusted_proxies.split()]
+
     @property
     def envoy_ports(self) -> dict[str, int]:
         """Returns the ports on which Envoy listens, by the environment variable that sets each."""
+        optional = {"SLIPWAY_HTTPS_PORT": self.https_port, "SLIPWAY_PROXY_PROTOCOL_PORT": self.proxy_protocol_port}
         return {
             "SLIPWAY_PUBLIC_PORT": self.public_port,
+            **{name: port for name, port in optional.items() if port},
             "SLIPWAY_PRODUCTION_PORT": self.production_port,
             "SLIPWAY_CANARY_PORT": self.canary_port,
         }

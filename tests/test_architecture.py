@@ -33,7 +33,13 @@ OUTSIDE = {
         "bench/scale",
     ),
     "fastapi": ("*/api", "*_api.py", "services/flags/api.py", "*/main.py", "shared/web"),
-    "cryptography": ("shared/security/vault.py", "services/deployer/releases/override_encryption.py"),
+    "cryptography": (
+        "shared/security/vault.py",
+        "services/deployer/releases/override_encryption.py",
+        "services/proxy/certificates",
+    ),
+    "acme": ("services/proxy/certificates",),
+    "josepy": ("services/proxy/certificates",),
     "grpc": ("services/keeper",),
     "google": ("services/keeper",),
 }

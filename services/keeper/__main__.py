@@ -21,7 +21,7 @@ def main() -> None:
 async def _run(folder: Path) -> None:
     async with asyncio.TaskGroup() as tasks:
         shortening = tasks.create_task(keep_short(folder))
-        await Keeper(folder / "eds").run(folder / "keeper.sock")
+        await Keeper(folder).run(folder / "keeper.sock")
         shortening.cancel()
 
 

@@ -1,7 +1,8 @@
 """Defines the messages of Envoy's delta discovery protocol, with only those fields that Slipway uses. The published
 packages with all of Envoy's messages lack fields of the Envoy in use, and one of them overwrites the package that Envoy
 comes in. In the protocol only the numbers and types of fields matter; both are from Envoy's `.proto` files
-(`envoy/service/discovery/v3/discovery.proto`, `envoy/config/endpoint/v3`, `envoy/config/core/v3`).
+(`envoy/service/discovery/v3/discovery.proto`, `envoy/config/endpoint/v3`, `envoy/config/core/v3`,
+`envoy/extensions/transport_sockets/tls/v3`).
 """
 
 from typing import Any
@@ -11,6 +12,7 @@ from google.protobuf import any_pb2, descriptor_pb2, descriptor_pool, message_fa
 SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 METHOD = "DeltaAggregatedResources"
 ASSIGNMENT = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
+SECRET = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
 
 Fields = dict[str, tuple[int, str]]
 """Name of a field → its number and type: a scalar, an enum or a message. After the type, `[]` stands for repeated, `{}`
@@ -30,6 +32,7 @@ MESSAGES: dict[str, Fields] = {
         "resources": (2, "Resource[]"),
         "type_url": (4, "string"),
         "nonce": (5, "string"),
+        "removed_resources": (6, "string[]"),
     },
     "Status": {"code": (1, "int32"), "message": (2, "string")},
     "Resource": {"version": (1, "string"), "resource": (2, "google.protobuf.Any"), "name": (3, "string")},
@@ -40,6 +43,9 @@ MESSAGES: dict[str, Fields] = {
     "Address": {"socket_address": (1, "SocketAddress")},
     "SocketAddress": {"address": (2, "string"), "port_value": (3, "uint32")},
     "HealthCheckConfig": {"hostname": (2, "string"), "disable_active_health_check": (4, "bool")},
+    "Secret": {"name": (1, "string"), "tls_certificate": (2, "TlsCertificate")},
+    "TlsCertificate": {"certificate_chain": (1, "DataSource"), "private_key": (2, "DataSource")},
+    "DataSource": {"inline_string": (3, "string")},
     "Metadata": {"filter_metadata": (1, "google.protobuf.Struct{}")},
 }
 HEALTH_STATUS = ("UNKNOWN", "HEALTHY", "UNHEALTHY", "DRAINING", "TIMEOUT", "DEGRADED")
@@ -87,3 +93,4 @@ _CLASSES = _classes()
 DeltaDiscoveryRequest = _CLASSES["DeltaDiscoveryRequest"]
 DeltaDiscoveryResponse = _CLASSES["DeltaDiscoveryResponse"]
 ClusterLoadAssignment = _CLASSES["ClusterLoadAssignment"]
+Secret = _CLASSES["Secret"]

@@ -7,10 +7,12 @@ packages may import only those above it:
 
 routes/     routes, host names, edge settings, endpoints, rollouts and their evidence; whether the deployer answers;
             storage in Redis
+visitors/   HTTPS, limits of visitors' connections and requests, refusals, what apps get to know about clients
 envoy/      Envoy's bootstrap, clusters, routes and files; its admin interface
 counting/   request counts and latencies of production and canary, from Envoy's access log
 control/    the only writer of routes; what applies the registry's instances to them, changes rollouts and edge
             settings, pauses rollouts while the deployer does not answer, sends the deployer requests, and watches Envoy
+certificates/   certificates of hosts: those that people set, and those of a certificate authority
 api/        REST and HTML pages
 
 `metrics.py` exports metrics to Prometheus; `main.py` assembles the service.

@@ -68,10 +68,13 @@ class Compose:
         return found
 
     def ports(self) -> dict[str, int]:
-        """Returns name → port of the stack on this machine, for each service, `public`, `production` and `canary`."""
+        """Returns name → port of the stack on this machine, for each service, `public`, `production`, `canary` and, if
+        it has one, `https`.
+        """
         environment = self.configuration()["services"]["proxy"]["environment"]
-        names = (*SERVICES, "public", "production", "canary")
-        return {name: int(environment[f"SLIPWAY_{name.upper()}_PORT"]) for name in names}
+        names = (*SERVICES, "public", "production", "canary", "https")
+        ports = {name: int(environment[f"SLIPWAY_{name.upper()}_PORT"]) for name in names}
+        return {name: port for name, port in ports.items() if port}
 
 
 def up(compose: Compose, home: Path) -> None:

@@ -134,10 +134,11 @@ def write_files(settings: SharedSettings) -> None:
 def _greet(settings: SharedSettings, seconds: float) -> None:
     build, home = settings.url("build"), settings.home
     only = f"production only :{settings.production_port}, canary only :{settings.canary_port}"
+    https = f", HTTPS :{settings.https_port}" if settings.https_port else ""
     lines = [
         f"Slipway {__version__} is ready after {seconds:.1f} s",
         f"  builds    {build}/   (any user name, the token as password)",
-        f"  visitors  http://<app>.{settings.domain}:{settings.public_port}/   {only}",
+        f"  visitors  http://<app>.{settings.domain}:{settings.public_port}/   {only}{https}",
         f"  deploy    git push {build}/git/<app>.git HEAD:release   (HEAD:dev for a canary)",
         f"  token     {home}/token",
         f"  logs      {home}/logs/",

@@ -46,14 +46,17 @@ def test_only_build_and_deployer_see_the_engine(stack: ComposeStack) -> None:
 
 
 def test_only_visitors_come_in_from_elsewhere(stack: ComposeStack) -> None:
-    """The public port's address is a setting, which these tests set to 127.0.0.1 as well."""
+    """The address of the public port and of the one for HTTPS is a setting, here 127.0.0.1. Without a port for HTTPS,
+    the engine opens one on 127.0.0.1, at which nothing listens.
+    """
     ports = {p: inspected(stack, p)["HostConfig"]["PortBindings"] or {} for p in LONG_RUNNING}
     assert ports["redis"] == {}
     addresses = {binding["HostIp"] for each in ports.values() for bindings in each.values() for binding in bindings}
     assert addresses == {"127.0.0.1"}
     text = (Path(__file__).parents[2] / "docker-compose.yml").read_text()
     assert [line.split('"')[1].partition(":$")[0] for line in text.splitlines() if "0.0.0.0}" in line] == [
-        "${SLIPWAY_PUBLIC_ADDRESS:-0.0.0.0}"
+        "${SLIPWAY_PUBLIC_ADDRESS:-0.0.0.0}",
+        "${SLIPWAY_HTTPS_PORT:+${SLIPWAY_PUBLIC_ADDRESS:-0.0.0.0}:}${SLIPWAY_HTTPS_PORT:-127.0.0.1:0}",
     ]
 
 

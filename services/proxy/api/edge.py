@@ -12,6 +12,7 @@ EXAMPLE = {
     "hosts": ["www.example.com", "example.com"],
     "canonical_host": "www.example.com",
     "paths": [{"prefix": "/api", "app": "api", "strip": True}],
+    "tls": {"redirect": True, "hsts": 86400},
 }
 
 
@@ -20,8 +21,8 @@ def edge_router(edge: EdgeService) -> APIRouter:
 
     @routes.get("", summary="An app's edge settings")
     async def get_edge(app: App) -> EdgeSettings:
-        """Returns the app's further host names and mapped paths, as `PUT` takes them. The manifest's host names and
-        `<app>.<domain>` are not among them.
+        """Returns the app's further host names, mapped paths and redirect to HTTPS, as `PUT` takes them. The manifest's
+        host names and `<app>.<domain>` are not among them.
         """
         return edge.settings(app)
 

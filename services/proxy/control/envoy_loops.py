@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from datetime import datetime
 from types import MappingProxyType
+from typing import TypeVar
 
 from services.proxy.control.control_plane import ControlPlane
 from services.proxy.counting.log_reader import AccessLogReader
@@ -16,6 +17,8 @@ from shared.errors import Unavailable
 from shared.host.port_holder import taken_by
 from shared.proxy_models import TrafficView
 
+Item = TypeVar("Item")
+
 AT_A_TIME = 8
 FRESH_S = 2.5  # the monitor calls every 2 s, and every 0.5 s during a rollout
 CHECKED_S = 10.0
@@ -23,20 +26,20 @@ SHORTEST_S = 0.5  # Envoy writes to its log four times a second
 LINE_BYTES = 200
 
 
-async def for_each(apps: Collection[str], action: Callable[[str], Awaitable[None]]) -> None:
-    """Runs the action for every app, eight at a time. Continues after an error; at the end raises the first one."""
+async def for_each(items: Collection[Item], action: Callable[[Item], Awaitable[None]]) -> None:
+    """Runs the action for every item, eight at a time. Continues after an error; at the end raises the first one."""
     errors: list[Exception] = []
-    left = iter(apps)
+    left = iter(items)
 
     async def work() -> None:
-        for app in left:
+        for item in left:
             try:
-                await action(app)
+                await action(item)
             except Exception as error:
                 errors.append(error)
 
     async with asyncio.TaskGroup() as workers:
-        for _ in range(min(AT_A_TIME, len(apps))):
+        for _ in range(min(AT_A_TIME, len(items))):
             workers.create_task(work())
     if errors:
         raise errors[0]

@@ -85,6 +85,11 @@ class LogLine(NamedTuple):
         return RequestError.GRPC if self.grpc_status in GRPC_SERVER_FAULTS else None
 
     @property
+    def is_refused(self) -> bool:
+        """Returns True if Envoy refused the request without trying an instance."""
+        return 400 <= self.status < 500 and self.release == NOTHING
+
+    @property
     def is_client_error(self) -> bool:
         """Returns True if the app answered with a status from 400 to 499."""
         return 400 <= self.status < 500 and self.details == VIA_UPSTREAM

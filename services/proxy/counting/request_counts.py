@@ -67,7 +67,7 @@ class RequestCounts:
             self.unreadable += 1
             return
         route = routes.get(line.app)
-        if route is not None and line.kind != PAGE:
+        if route is not None and line.kind != PAGE and not line.is_refused:
             self._counts(route).add(line, one_in)
 
     def _leave_out(self, app: str) -> None:

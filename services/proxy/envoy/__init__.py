@@ -1,3 +1,3 @@
-"""Creates Envoy's configuration, writes it to files, and reads Envoy's admin interface. May import `routes`. Imported
-by `counting`, `control` and `main`; `stack` also prepares Envoy's files with it.
+"""Creates Envoy's configuration, writes it to files, and reads Envoy's admin interface. May import `routes` and
+`visitors`. Imported by `counting`, `control`, `certificates` and `main`; `stack` also prepares Envoy's files with it.
 """

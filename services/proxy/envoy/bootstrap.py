@@ -8,7 +8,7 @@ from pathlib import Path
 
 from services.proxy.envoy.clusters import Json, file_source
 from services.proxy.envoy.listeners import listeners
-from services.proxy.envoy.visitor_limits import overload_manager
+from services.proxy.visitors.visitor_limits import overload_manager
 from shared.config import SharedSettings
 
 CDS_FILE = "cds.json"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from services.proxy.routes.route import Endpoint, EndpointState, Route
+from services.proxy.visitors.refusals import MOST_HEADERS
 from shared.manifest import FORWARDED_PROTO, health_check
 from shared.models import Track
 
@@ -164,7 +165,7 @@ def _http_1(options: Json) -> Json:
         "typed_extension_protocol_options": {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
                 "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-                "common_http_protocol_options": options,
+                "common_http_protocol_options": {"max_headers_count": MOST_HEADERS, **options},
                 "explicit_http_config": {"http_protocol_options": {}},
             }
         }

@@ -20,7 +20,8 @@ class Configuration:
     renders only that app, and those that map paths to it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, https_port: int = 0) -> None:
+        self._https_port = https_port
         self._parts: defaultdict[str, dict[str, str]] = defaultdict(dict)
         self._routes: dict[str, Route] = {}
         self._mapping: set[str] = set()
@@ -72,7 +73,8 @@ class Configuration:
         resources = {eds_file(route.app, track): endpoints(route, track) for track in Track}
         resources[CDS_FILE] = clusters(route)
         for name, listener in RDS_FILES.items():  # Envoy refuses routes to clusters that it has not loaded
-            resources[name] = virtual_hosts(listener, route, self._routes) if route.clusters else []
+            found = virtual_hosts(listener, route, self._routes, self._https_port)
+            resources[name] = found if route.clusters else []
         return {name: ",\n".join(map(_text, found)) for name, found in resources.items()}
 
 

@@ -2,8 +2,9 @@
 
 import contextlib
 import json
+import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from services.proxy.envoy.access_log import REQUEST_LOG, create_access_log, create_log
@@ -11,12 +12,17 @@ from services.proxy.envoy.bootstrap import bootstrap
 from services.proxy.envoy.clusters import eds_file
 from services.proxy.envoy.configuration import SHARED_FILES, Configuration, in_writing_order
 from services.proxy.envoy.limits import read_file_limit
-from services.proxy.envoy.visitor_limits import BUSY, PRESSURE_FILE
+from services.proxy.routes.certificate import Certificate
 from services.proxy.routes.route import Route
+from services.proxy.visitors.visitor_limits import BUSY, PRESSURE_FILE
 from shared.config import SharedSettings
 from shared.models import Track
+from shared.security.vault import Vault, VaultError
+
+log = logging.getLogger(__name__)
 
 ENDPOINTS = "eds/"
+CERTIFICATES = "certificates"
 UNFINISHED = ".*.[0-9]*"  # how `move_into_place` names a file until it is complete: with its process id
 SUN_PATH = 103  # longest path of a unix socket in bytes: 107 on Linux, 103 on macOS
 
@@ -39,7 +45,8 @@ def prepare(settings: SharedSettings) -> Path:
     processes may call it at the same time.
     """
     folder = envoy_folder(settings)
-    (folder / "eds").mkdir(parents=True, exist_ok=True)
+    for each in (ENDPOINTS, CERTIFICATES):
+        (folder / each).mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
     create_access_log(folder)
     if settings.request_log_mb:
@@ -62,11 +69,12 @@ class EnvoyFiles:
     the service, removes unfinished files of processes that were killed.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, https_port: int = 0) -> None:
         for unfinished in folder.rglob(UNFINISHED):
             unfinished.unlink(missing_ok=True)
         self._folder = folder
-        self._configuration = Configuration()
+        self._configuration = Configuration(https_port)
+        self._certificates = CertificateWriter(folder / CERTIFICATES)
         self._unwritten: set[str] = set()
         self.versions = {
             str(path.relative_to(folder)): json.loads(path.read_text())["version_info"]
@@ -79,7 +87,10 @@ class EnvoyFiles:
         names. With `only_endpoints`, writes only the files of endpoints. Files that are not written in this call, also
         because of an OSError, are written by the next one.
         """
+        routes = list(routes)
         self._unwritten |= {name for route in routes for name in self._configuration.put(route)}
+        if not only_endpoints:
+            self._certificates.write(routes)
         written = []
         for name in in_writing_order(self._unwritten):
             if only_endpoints and not name.startswith(ENDPOINTS):
@@ -107,6 +118,7 @@ class EnvoyFiles:
                 move_into_place(self._folder / name, text)
                 self.versions[name] = version
             self._unwritten.discard(name)
+        self._certificates.remove(app)
         for name in own:
             (self._folder / name).unlink(missing_ok=True)
             self.versions.pop(name, None)
@@ -118,6 +130,70 @@ class EnvoyFiles:
         move.
         """
         replace(self._folder / name, (self._folder / name).read_text())
+
+
+class CertificateWriter:
+    """Writes the certificates of hosts, with their keys, to files in `folder` that only their owner may read. The
+    keeper reads them and sends them to Envoy. A certificate that differs has another fingerprint.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._hosts: dict[str, dict[str, Certificate]] | None = None
+        """App → file name → certificate; None until the first call of `write`."""
+        self._versions = {path.name: _version(path) for path in folder.glob("*.json")}
+
+    def write(self, routes: Sequence[Route]) -> None:
+        """Writes the certificates of the routes' hosts that differ, and removes those of hosts that an app has no more.
+        The first call must get all routes; it also removes what no app has.
+        """
+        wanted = {route.app: _by_file(route) for route in routes}
+        had = set(self._versions)
+        if self._hosts is not None:
+            had = {name for app in wanted for name in self._hosts.get(app, {})}
+        self._hosts = {**(self._hosts or {}), **wanted}
+        self._remove(had - {name for certificates in wanted.values() for name in certificates})
+        for certificates in wanted.values():
+            for name, certificate in certificates.items():
+                if self._versions.get(name) != certificate.fingerprint:
+                    self._write(name, certificate)
+
+    def remove(self, app: str) -> None:
+        """Removes the certificates of the app's hosts."""
+        self._remove((self._hosts or {}).pop(app, {}))
+
+    def _remove(self, names: Iterable[str]) -> None:
+        for name in names:
+            (self._folder / name).unlink(missing_ok=True)
+            self._versions.pop(name, None)
+
+    def _write(self, name: str, certificate: Certificate) -> None:
+        try:
+            key = certificate_vault(self._folder.parent).open(certificate.sealed_key)
+        except VaultError as error:
+            log.error("the certificate in %s stays as it is, since the new one's key cannot be read: %s", name, error)
+            return
+        secret = {"certificate_chain": {"inline_string": certificate.chain}, "private_key": {"inline_string": key}}
+        document = {"version_info": certificate.fingerprint, "resources": [{"tls_certificate": secret}]}
+        replace(self._folder / name, json.dumps(document) + "\n")
+        self._versions[name] = certificate.fingerprint
+
+
+def certificate_vault(folder: Path) -> Vault:
+    """Returns what encrypts the keys of certificates; `folder` is `<home>/envoy`."""
+    return Vault(folder / "key", "proxy:certificate")
+
+
+def _by_file(route: Route) -> dict[str, Certificate]:
+    """Returns file name → certificate, for the hosts of the app that have one."""
+    return {f"{host.replace('*', '_')}.json": route.certificates[host] for host in route.secured()}
+
+
+def _version(path: Path) -> str:
+    try:
+        return str(json.loads(path.read_bytes())["version_info"])
+    except (ValueError, KeyError, TypeError):
+        return ""  # it is written again
 
 
 class PressureFile:

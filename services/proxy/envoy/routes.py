@@ -9,8 +9,9 @@ without a cookie, whom chance assigns to production or the canary), `stable` (pr
 `never` (override header), `production` and `canary` (the listeners of these names), and `page` (Envoy's own pages).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from services.proxy.envoy.clusters import Json, cluster_name, mirror_name, split_name
 from services.proxy.envoy.retries import once_more, retry_policy
@@ -24,6 +25,10 @@ LISTENERS = ("canary", "production", "public")
 TRACK_HEADER = "x-slipway-track"
 OVERRIDE_HEADER = "x-canary"
 MIRROR_HEADER = "x-slipway-mirror"
+QUIET = "3600s"
+"""Time for which nothing may be sent on a GET or HEAD, in either direction."""
+
+_GET_OR_HEAD: Json = {"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}}
 
 NO_PRODUCTION = "has no production instance that is ready. Deploy its release branch, or look at the deployer's log."
 NO_CANARY = "runs no canary at this moment."
@@ -123,44 +128,42 @@ def _forward(
     headers: Sequence[Json] = (),
     **match: list[Json],
 ) -> list[Json]:
-    """Returns the routes of one kind (the last part of their name) to the targets. There is one for all requests, and
-    before it one for GET and HEAD if these may be sent once more after a failed try, or if `mirror` percent of them are
-    copied to the canary. There is no time-out, since an app may take as long as it likes. The listener closes a stream
-    on which nothing is sent for an hour.
+    """Returns the routes of one kind to the targets: one for GET and HEAD, which may be quiet for an hour, as event
+    streams and WebSockets are, and one for all other requests, whose body may have stalled: the listener bounds these.
+    A GET or HEAD may be sent once more (`retries.py`), and `mirror` percent of them are copied to the canary. There is
+    no other time-out, since an app may take as long as it likes.
     """
     action: Json = {"timeout": "0s", "retry_policy": retry_policy(route)}
     if hash_policy is not None:
         action["hash_policy"] = [hash_policy]
-    rest = {
-        "name": f"{route.app}/{kind}",
-        "match": {"prefix": "/", "headers": list(headers), **match},
-        "route": {**action, **_clusters(targets)},
-    }
-    if not mirror and not any(once_more(route, target.track) for target in targets):
-        return [rest]
-    safe: list[Json] = [{"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}}]
+
+    def one(action: Json, matched: Sequence[Json] = (), changes: Mapping[Track, Json] = MappingProxyType({})) -> Json:
+        return {
+            "name": f"{route.app}/{kind}",
+            "match": {"prefix": "/", "headers": [*headers, *matched], **match},
+            "route": {**action, **_clusters(targets, changes)},
+            **(changes.get(targets[0].track, {}) if len(targets) == 1 else {}),
+        }
+
+    def get_or_head(action: Json, *matched: Json, mirrors: bool = False) -> Json:
+        changes = {target.track: _request_headers(route, target.track, mirror=mirrors) for target in targets}
+        return one({**action, "idle_timeout": QUIET}, [_GET_OR_HEAD, *matched], changes)
+
+    copied: list[Json] = []
     if mirror:
-        safe.append({"name": "upgrade", "present_match": False})
-        action["request_mirror_policies"] = [_mirror_policy(mirror)]
-    changes = {target.track: _request_headers(route, target.track, mirror=bool(mirror)) for target in targets}
-    first = {
-        "name": f"{route.app}/{kind}",
-        "match": {"prefix": "/", "headers": [*headers, *safe], **match},
-        "route": {**action, **_clusters(targets, changes)},
-    }
-    if len(targets) == 1:
-        first |= changes[targets[0].track]
-    return [first, rest]
+        copying = {**action, "request_mirror_policies": [_mirror_policy(mirror)]}
+        copied = [get_or_head(copying, {"name": "upgrade", "present_match": False}, mirrors=True)]
+    return [*copied, get_or_head(action), one(action)]
 
 
-def _clusters(targets: Sequence[Target], changes: dict[Track, Json] | None = None) -> Json:
+def _clusters(targets: Sequence[Target], changes: Mapping[Track, Json]) -> Json:
     """Returns the part of a route's action that names its clusters. If there are several, `changes` holds, by track,
     how the headers of requests to it are changed.
     """
     if len(targets) == 1:
         return {"cluster": targets[0].cluster}
     weighted = [
-        {"name": target.cluster, "weight": target.weight, **(changes or {}).get(target.track, {})} for target in targets
+        {"name": target.cluster, "weight": target.weight, **changes.get(target.track, {})} for target in targets
     ]
     return {"weighted_clusters": {"use_hash_policy": True, "clusters": weighted}}
 

@@ -14,6 +14,7 @@ from services.proxy.envoy.visitor_cookie import metadata
 from services.proxy.routes.edge import CATCH_ALL, MappedPath
 from services.proxy.routes.host_names import WILDCARD
 from services.proxy.routes.route import Route
+from services.proxy.visitors.https import challenges, hsts, redirects
 from shared.models import Track
 
 PREFIX_HEADER = "x-forwarded-prefix"
@@ -27,8 +28,10 @@ _SLASHES = "/{2,}"
 _PERMANENT = "PERMANENT_REDIRECT"
 
 
-def virtual_hosts(listener: str, route: Route, routes: Mapping[str, Route]) -> list[Json]:
-    """Returns the app's part of the listener's routes. `routes` holds the routes of all apps, by app."""
+def virtual_hosts(listener: str, route: Route, routes: Mapping[str, Route], https_port: int = 0) -> list[Json]:
+    """Returns the app's part of the listener's routes. `routes` holds the routes of all apps, by app; `https_port` is
+    Envoy's port for HTTPS (0: none).
+    """
     claims, redirected = route.claims, frozenset[str]()
     if listener == "public" and route.edge.canonical_host:
         redirected = frozenset(host for host in claims - {route.edge.canonical_host} if not _is_pattern(host))
@@ -36,7 +39,14 @@ def virtual_hosts(listener: str, route: Route, routes: Mapping[str, Route]) -> l
     hosts = [_virtual_host(route.app, claims - redirected, own)]
     if redirected:
         hosts.append(_virtual_host(f"{route.app}/redirected", redirected, [_to_canonical(route)]))
-    return hosts
+    return [_with_https(host, route, https_port) for host in hosts] if listener == "public" else hosts
+
+
+def _with_https(host: Json, route: Route, https_port: int) -> Json:
+    """Returns the virtual host with the app's answers for a certificate authority, redirect to HTTPS, and HSTS."""
+    routes = [*challenges(route), *redirects(route, https_port), *host["routes"]]
+    headers = hsts(route, https_port)
+    return {**host, "routes": routes, **({"response_headers_to_add": headers} if headers else {})}
 
 
 def _virtual_host(name: str, domains: frozenset[str], routes: list[Json]) -> Json:

@@ -1,13 +1,14 @@
-"""Defines the settings of the public edge that people set on an app, not in a commit: its further host names, and the
-paths that lead to other apps.
+"""Defines the settings of the public edge that people set on an app, not in a commit: its further host names, the
+paths that lead to other apps, and its redirect to HTTPS.
 """
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from shared.models import AppName, Model
 
 MOST_HOSTS = 100
 MOST_PATHS = 50
+LONGEST_HSTS_S = 63_072_000  # two years, as lists of browsers want at most
 CATCH_ALL = "*"
 """Stands, among the host names that an app has, for all those that no app has."""
 
@@ -20,6 +21,26 @@ class MappedPath(Model):
     )
     app: AppName = Field(description="Name of the app that gets the requests.")
     strip: bool = Field(False, description="True: the app gets `/x` for `/api/x`, and the prefix as header.")
+
+
+class TlsSettings(Model):
+    """Holds what an app's hosts do about HTTPS. Both fields apply to hosts that have a certificate, and only while the
+    platform has a port for HTTPS.
+    """
+
+    redirect: bool = Field(False, description="Requests by HTTP are redirected to HTTPS (308).")
+    hsts: int = Field(
+        0,
+        ge=0,
+        le=LONGEST_HSTS_S,
+        description="For how many seconds browsers shall use HTTPS only (Strict-Transport-Security); 0: not told.",
+    )
+
+    @model_validator(mode="after")
+    def _hsts_needs_redirect(self) -> "TlsSettings":
+        if self.hsts and not self.redirect:
+            raise ValueError("`hsts` needs `redirect: true`; set that first, and `hsts` once HTTPS works")
+        return self
 
 
 class EdgeSettings(Model):
@@ -37,6 +58,7 @@ class EdgeSettings(Model):
     )
     catch_all: bool = Field(False, description="True: the app gets the requests for host names that no app has.")
     paths: list[MappedPath] = Field([], max_length=MOST_PATHS, description="Paths of these hosts that other apps get.")
+    tls: TlsSettings = TlsSettings()
 
     @property
     def claims(self) -> list[str]:

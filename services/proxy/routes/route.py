@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from services.proxy.routes.edge import EdgeSettings
+from services.proxy.routes.certificate import Certificate, CertificateAttempt
+from services.proxy.routes.edge import CATCH_ALL, EdgeSettings
 from services.proxy.routes.rollout import Rollout
 from shared.canary import DEFAULT_WEIGHT
 from shared.clock import lasts
@@ -63,8 +64,12 @@ class Route(View):
     app: str
     hosts: list[str] = Field(description="The app's default host name, and the manifest's.")
     health: str
-    edge: EdgeSettings = EdgeSettings()
     clusters: bool = Field(False, description="Envoy has loaded the app's clusters, so Envoy's routes may name them.")
+    edge: EdgeSettings = EdgeSettings()
+    certificates: dict[str, Certificate] = Field({}, description="Host → its certificate.")
+    attempts: dict[str, CertificateAttempt] = Field({}, description="Host → why it could not get a certificate.")
+    orders: list[datetime] = Field([], description="Times of the orders of certificates within the last hour.")
+    challenges: dict[str, str] = Field({}, description="Token of the certificate authority → what Envoy answers it.")
     endpoints: dict[Track, Endpoints] = Field({track: {} for track in Track})
     cut: dict[str, int] = Field(
         {}, description="Instance that has drained → requests that it still answered when its time was over."
@@ -89,6 +94,15 @@ class Route(View):
     def claims(self) -> frozenset[str]:
         """Returns the host names and wildcards whose requests the app gets; `*` stands for those that no app has."""
         return frozenset([*self.hosts, *self.edge.claims])
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Returns the host names and wildcards that the app has, and that may have a certificate."""
+        return self.claims - {CATCH_ALL}
+
+    def secured(self) -> list[str]:
+        """Returns the app's hosts that have a certificate."""
+        return sorted(self.certificates.keys() & self.names)
 
     def ready(self, track: Track) -> list[Endpoint]:
         """Returns the endpoints of the track (production or canary) whose instances are ready."""

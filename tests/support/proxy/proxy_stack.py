@@ -152,19 +152,20 @@ class Deployer(Server):
 class Stack:
     """One home; `service()` runs the proxy service in this process, as often as wanted."""
 
-    def __init__(self, home: Path, redis_url: str, redis: Redis) -> None:
+    def __init__(self, home: Path, redis_url: str, redis: Redis, **settings: Any) -> None:
         self.deployer = Deployer()
         self.registry = Registry(redis)
-        self.settings = Settings(
-            home=home,
-            token=SecretStr(TOKEN),
-            redis_url=redis_url,
-            proxy_port=free_port(),
-            deployer_port=self.deployer.port,
-            public_port=free_port(),
-            production_port=free_port(),
-            canary_port=free_port(),
-        )
+        defaults: dict[str, Any] = {
+            "home": home,
+            "token": SecretStr(TOKEN),
+            "redis_url": redis_url,
+            "proxy_port": free_port(),
+            "deployer_port": self.deployer.port,
+            "public_port": free_port(),
+            "production_port": free_port(),
+            "canary_port": free_port(),
+        }
+        self.settings = Settings(**defaults | settings)
         self.api: httpx.AsyncClient
         self.envoy: subprocess.Popen[bytes] | None = None
         self.keeper: subprocess.Popen[bytes] | None = None
@@ -188,6 +189,8 @@ class Stack:
         with (self.settings.home / "envoy.log").open("ab") as log:
             self.envoy = subprocess.Popen(command, stdout=log, stderr=log)
         wait_for_port(self.settings.public_port)  # which Envoy opens once the keeper has answered
+        if self.settings.https_port:
+            wait_for_port(self.settings.https_port)
 
     def environment(self) -> dict[str, str]:
         """Variables with which the service runs as a process of its own."""
@@ -329,8 +332,8 @@ class OwnRedis:
 
 
 @contextlib.contextmanager
-def running_stack(home: Path, redis_url: str, redis: Redis) -> Iterator[Stack]:
-    stack = Stack(home, redis_url, redis)
+def running_stack(home: Path, redis_url: str, redis: Redis, **settings: Any) -> Iterator[Stack]:
+    stack = Stack(home, redis_url, redis, **settings)
     try:
         stack.start_keeper()
         stack.start_envoy()

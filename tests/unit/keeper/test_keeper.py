@@ -13,15 +13,19 @@ from typing import Any, NamedTuple
 import grpc
 import pytest
 
+from services.keeper.certificates import CertificateFiles
+from services.keeper.endpoints import EndpointFiles
 from services.keeper.keeper import Subscriber
 from services.keeper.log_limit import LONGEST
 from services.keeper.xds import (
     ASSIGNMENT,
     METHOD,
+    SECRET,
     SERVICE,
     ClusterLoadAssignment,
     DeltaDiscoveryRequest,
     DeltaDiscoveryResponse,
+    Secret,
 )
 from services.proxy.envoy.files import replace
 
@@ -44,8 +48,12 @@ class Envoy:
         )
         self._call: Any = call(iter(self._requests.get, None), timeout=10)
 
-    def send(self, **fields: Any) -> None:
-        self._requests.put(DeltaDiscoveryRequest(type_url=ASSIGNMENT, **fields))
+    def send(self, kind: str = ASSIGNMENT, **fields: Any) -> None:
+        self._requests.put(DeltaDiscoveryRequest(type_url=kind, **fields))
+
+    def ask(self, *hosts: str, **fields: Any) -> None:
+        """Asks for certificates."""
+        self.send(SECRET, resource_names_subscribe=hosts, **fields)
 
     def response(self) -> Any:
         return next(self._call)
@@ -61,6 +69,19 @@ class Envoy:
         [port] = [each.endpoint.address.socket_address.port_value for each in hosts(assignment)] or [0]
         self.send(response_nonce=response.nonce)
         return resource.name, resource.version, port
+
+    def certificate(self) -> tuple[str, str | None]:
+        """The next response: host, and the chain of its certificate; None: there is none."""
+        response = self.response()
+        assert response.type_url == SECRET
+        if response.removed_resources:
+            [host] = response.removed_resources
+            return host, None
+        [resource] = response.resources
+        secret = Secret.FromString(resource.resource.value)
+        assert secret.name == resource.name
+        assert secret.tls_certificate.private_key.inline_string == f"key of {resource.version}"
+        return resource.name, secret.tls_certificate.certificate_chain.inline_string
 
     def close(self) -> None:
         self._call.cancel()
@@ -85,6 +106,13 @@ def put(folder: Path, name: str, version: str, port: int = 20000) -> None:
     replace(folder / name, json.dumps({"version_info": version, "resources": [content]}))
 
 
+def put_certificate(folder: Path, name: str, version: str) -> None:
+    """Moves a certificate into place as the proxy does; `folder` is the one of endpoints."""
+    chain = {"certificate_chain": {"inline_string": version}, "private_key": {"inline_string": f"key of {version}"}}
+    document = {"version_info": version, "resources": [{"tls_certificate": chain}]}
+    replace(folder.parent / "certificates" / f"{name}.json", json.dumps(document))
+
+
 @pytest.fixture(scope="module")
 def keeper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningKeeper]:
     home = tmp_path_factory.mktemp("k")
@@ -104,9 +132,10 @@ def keeper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningKeeper]:
 
 @pytest.fixture
 def folder(keeper: RunningKeeper) -> Path:
-    """The keeper's folder, empty."""
-    for path in keeper.folder.iterdir():
-        path.unlink()
+    """The keeper's folder of endpoints; it and that of certificates are empty."""
+    for each in (keeper.folder, keeper.folder.parent / "certificates"):
+        for path in each.iterdir():
+            path.unlink()
     return keeper.folder
 
 
@@ -221,7 +250,7 @@ def test_a_refusal_is_logged_with_its_reason(keeper: RunningKeeper, folder: Path
 async def test_if_the_kernel_forgot_which_files_were_moved_all_that_differs_is_sent(tmp_path: Path) -> None:
     put(tmp_path, "notes.stable.json", "v2")
     put(tmp_path, "notes.canary.json", "v1")
-    subscriber = Subscriber(tmp_path)
+    subscriber = Subscriber({ASSIGNMENT: EndpointFiles(tmp_path)})
     held = {STABLE: "v2", CANARY: "v1"}
     subscriber.take(
         DeltaDiscoveryRequest(
@@ -230,7 +259,83 @@ async def test_if_the_kernel_forgot_which_files_were_moved_all_that_differs_is_s
     )
     put(tmp_path, "notes.canary.json", "v2")
 
-    subscriber.moved(None)
+    subscriber.changed(None)
 
     [resource] = (await subscriber.response()).resources
     assert (resource.name, resource.version) == (CANARY, "v2")
+
+
+def test_a_certificate_is_sent_when_it_is_asked_for_and_whenever_it_changes(folder: Path, envoy: Envoy) -> None:
+    put_certificate(folder, "notes.example.com", "v1")
+    envoy.ask("notes.example.com")
+    assert envoy.certificate() == ("notes.example.com", "v1")
+
+    put_certificate(folder, "notes.example.com", "v2")
+
+    assert envoy.certificate() == ("notes.example.com", "v2")
+
+
+@pytest.mark.parametrize("host", ["nobody.example.com", "-", "", "../notes", "a/b", "x" * 64, "notes..example.com"])
+def test_a_host_without_a_certificate_is_told_to_have_none_and_is_asked_for_again(
+    folder: Path, envoy: Envoy, host: str
+) -> None:
+    put_certificate(folder, "notes", "v1")
+    envoy.ask(host)
+    assert envoy.certificate() == (host, None)
+
+    put_certificate(folder, "nobody.example.com", "v1")
+    envoy.ask("nobody.example.com")
+
+    assert envoy.certificate() == ("nobody.example.com", "v1")
+
+
+def test_a_certificate_that_is_removed_is_taken_from_envoy(folder: Path, envoy: Envoy) -> None:
+    put_certificate(folder, "notes.example.com", "v1")
+    envoy.ask("notes.example.com")
+    envoy.certificate()
+
+    (folder.parent / "certificates" / "notes.example.com.json").unlink()
+
+    assert envoy.certificate() == ("notes.example.com", None)
+
+
+def test_a_certificate_that_cannot_be_read_leaves_envoy_the_one_that_it_has(folder: Path, envoy: Envoy) -> None:
+    put_certificate(folder, "notes.example.com", "v1")
+    put_certificate(folder, "shop.example.com", "v1")
+    envoy.ask("notes.example.com", "shop.example.com")
+    envoy.certificate(), envoy.certificate()
+
+    replace(folder.parent / "certificates" / "notes.example.com.json", "{}")
+    put_certificate(folder, "shop.example.com", "v2")
+
+    assert envoy.certificate() == ("shop.example.com", "v2")
+
+
+def test_a_wildcard_serves_one_label_and_the_hosts_own_certificate_comes_first(folder: Path, envoy: Envoy) -> None:
+    put_certificate(folder, "_.example.com", "wildcard")
+    envoy.ask("Notes.Example.com", "a.notes.example.com", "example.com")
+    assert [envoy.certificate() for _ in range(3)] == [
+        ("Notes.Example.com", "wildcard"),
+        ("a.notes.example.com", None),
+        ("example.com", None),
+    ]
+
+    put_certificate(folder, "notes.example.com", "own")
+    assert envoy.certificate() == ("Notes.Example.com", "own")
+    (folder.parent / "certificates" / "notes.example.com.json").unlink()
+    assert envoy.certificate() == ("Notes.Example.com", "wildcard")
+
+
+@pytest.mark.anyio
+async def test_names_that_visitors_made_up_are_kept_in_bounds(tmp_path: Path) -> None:
+    (tmp_path / "certificates").mkdir()
+    for name in ("_.example.com", "notes.example.com"):
+        put_certificate(tmp_path / "eds", name, "v1")
+    subscriber = Subscriber({SECRET: CertificateFiles(tmp_path / "certificates")}, most_aliases=2)
+    names = ["a.example.com", "notes.example.com", "b.example.com", "NOTES.example.com", "notes.example.com"]
+    subscriber.take(DeltaDiscoveryRequest(type_url=SECRET, resource_names_subscribe=names))
+
+    responses = [await subscriber.response() for _ in range(4)]
+
+    assert [list(each.removed_resources) for each in responses] == [[], [], [], ["a.example.com"]]
+    assert [each.resources[0].name for each in responses] == names[:4]

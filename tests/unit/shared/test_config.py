@@ -67,3 +67,23 @@ def test_a_stack_has_the_name_that_it_is_given_or_one_of_its_own_that_stays(tmp_
 def test_a_name_of_a_stack_that_an_engine_would_not_take_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValidationError, match="stack"):
         SharedSettings(home=tmp_path, stack=name)
+
+
+def test_trusted_proxies_are_addresses_and_networks(tmp_path: Path) -> None:
+    settings = SharedSettings(home=tmp_path, trusted_proxies=" 10.0.0.7  192.0.2.0/24\n2001:db8::/32 ")
+    assert [str(each) for each in settings.trusted_networks] == ["10.0.0.7/32", "192.0.2.0/24", "2001:db8::/32"]
+    assert SharedSettings(home=tmp_path).trusted_networks == []
+
+
+@pytest.mark.parametrize("text", ["caddy", "10.0.0.7,10.0.0.8", "10.0.0.7/24", "10.0.0.0/33", "*"])
+def test_what_is_no_address_of_a_proxy_is_refused_with_an_example(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ValidationError, match=r"trusted_proxies(.|\n)*such as `10\.0\.0\.7"):
+        SharedSettings(home=tmp_path, trusted_proxies=text)
+
+
+def test_the_port_for_the_proxy_protocol_needs_proxies_that_may_use_it(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="needs SLIPWAY_TRUSTED_PROXIES"):
+        SharedSettings(home=tmp_path, proxy_protocol_port=3457)
+    settings = SharedSettings(home=tmp_path, proxy_protocol_port=3457, trusted_proxies="10.0.0.7")
+    assert settings.envoy_ports["SLIPWAY_PROXY_PROTOCOL_PORT"] == 3457
+    assert "SLIPWAY_PROXY_PROTOCOL_PORT" not in SharedSettings(home=tmp_path).envoy_ports

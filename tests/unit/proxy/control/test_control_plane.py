@@ -160,13 +160,13 @@ def test_only_routes_with_something_to_do_are_busy(tmp_path: Path, redis: Redis)
 
 async def test_who_waits_for_a_health_check_asks_for_the_versions_once_unless_a_file_changes(plane: Plane) -> None:
     with pytest.raises(Timeout, match="does not pass Envoy's health check") as late:
-        await plane.control.confirm("app0", 0.1, healthy=True)
+        await plane.control.confirm("app0", 0.3, healthy=True)
     assert late.value.extra["unhealthy"] == ["app0-r1-1", "app0-r2-1"]
     assert plane.asked["/clusters"] > 1
     assert plane.asked["/stats"] == 1
 
     before = plane.asked["/clusters"]
-    waiting = asyncio.create_task(plane.control.confirm("app0", 0.1, healthy=True))
+    waiting = asyncio.create_task(plane.control.confirm("app0", 0.5, healthy=True))
     while plane.asked["/clusters"] == before:
         await asyncio.sleep(0.001)
     plane.control.put(with_more(plane, "app0"))

@@ -94,6 +94,13 @@ def test_answers_4xx_of_the_app_are_client_errors() -> None:
     assert (counted.track().client_errors, counted.track().errors, counted.figures()[1]) == (1, {}, (2, 0, 2))
 
 
+def test_what_envoy_refuses_does_not_count_as_an_answer_of_a_release() -> None:
+    refused = {"details": "rbac_access_denied_matched_policy[trace]", "track": "-", "release": "-"}
+    counted = Counted(line(refused, status="405"), line(CANARY, refused, status="400"))
+    assert counted.figures() == [(0, 0, 0), (0, 0, 0)]
+    assert counted.track().requests == 0
+
+
 def test_requests_that_chose_their_track_are_left_out_of_the_analysis() -> None:
     forced = [line(CANARY, route=f"notes/{kind}", status="500") for kind in ("always", "never", "production", "canary")]
     counted = Counted(*forced, line(route="notes/page", status="503", details="direct_response"), line(route="-"))

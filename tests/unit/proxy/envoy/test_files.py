@@ -10,6 +10,7 @@ from services.proxy.envoy.files import EnvoyFiles, PressureFile, envoy_folder, p
 from services.proxy.routes.edge import EdgeSettings
 from services.proxy.routes.route import EndpointState, Route
 from shared.config import SharedSettings
+from tests.support.proxy.certificates import certificate, sealed
 from tests.support.proxy.routes import endpoint, route
 
 CANARY = (endpoint("notes-r2-1", port=20001),)
@@ -106,7 +107,7 @@ def test_the_canary_stands_first_in_the_split() -> None:
         if "weighted_clusters" in entry["route"]
     ]
     expected = [{"name": "notes/split", "weight": 33}, {"name": "notes/stable", "weight": 67}]
-    assert weighted == [expected] * 2  # for visitors with a cookie, and new ones
+    assert weighted == [expected] * 4  # for visitors with a cookie, and new ones; GET and HEAD, and others
 
 
 def test_no_route_names_the_canary_once_it_drains() -> None:
@@ -147,3 +148,72 @@ def test_a_pressure_that_has_not_changed_is_not_written_again(tmp_path: Path) ->
     pressure.tell(701)
 
     assert not (folder / "pressure").exists()
+
+
+def secured(folder: Path, app: str = "notes", key: str = "key", **hosts: str) -> Route:
+    """A route with the hosts `<name>.example.com`, each with a certificate of this fingerprint."""
+    names = {f"{name}.example.com": fingerprint for name, fingerprint in hosts.items()}
+    found = {
+        host: certificate(host, fingerprint=fingerprint, sealed_key=sealed(folder, key))
+        for host, fingerprint in names.items()
+    }
+    return route(app=app).model_copy(update={"hosts": list(names), "certificates": found})
+
+
+def keys(folder: Path) -> dict[str, tuple[str, str]]:
+    """Host → version and key, as the files for the keeper hold them."""
+    found = {}
+    for path in (folder / "certificates").iterdir():
+        assert path.stat().st_mode & 0o777 == 0o600
+        document = json.loads(path.read_text())
+        [secret] = document["resources"]
+        found[path.stem] = document["version_info"], secret["tls_certificate"]["private_key"]["inline_string"]
+    return found
+
+
+def test_certificates_of_an_apps_hosts_are_in_files_of_their_own_with_plain_keys(tmp_path: Path) -> None:
+    folder = prepare(SharedSettings(home=tmp_path)).parent
+    files = EnvoyFiles(folder)
+    files.write([])
+    files.write([secured(folder, a="1", b="1"), secured(folder, "shop", c="1")])
+    assert keys(folder) == dict.fromkeys(("a.example.com", "b.example.com", "c.example.com"), ("1", "key"))
+
+    files.write([secured(folder, key="new", a="2")])
+    assert keys(folder) == {"a.example.com": ("2", "new"), "c.example.com": ("1", "key")}
+    files.write([secured(folder), secured(folder, "shop", a="3", c="1")])  # the host goes to another app
+    assert keys(folder) == {"a.example.com": ("3", "key"), "c.example.com": ("1", "key")}
+    files.remove("shop")
+    assert keys(folder) == {}
+
+
+def test_a_host_that_is_the_apps_no_more_and_a_wildcard(tmp_path: Path) -> None:
+    folder = prepare(SharedSettings(home=tmp_path)).parent
+    given = secured(folder, **{"*": "1", "b": "1"})
+    EnvoyFiles(folder).write([given.model_copy(update={"hosts": ["*.example.com"]})])
+    assert keys(folder) == {"_.example.com": ("1", "key")}
+
+
+def test_what_no_app_has_is_removed_at_the_start_and_what_is_there_is_not_written_again(tmp_path: Path) -> None:
+    folder = prepare(SharedSettings(home=tmp_path)).parent
+    given = secured(folder, a="1", b="1")
+    EnvoyFiles(folder).write([given])
+    before = (folder / "certificates" / "a.example.com.json").stat().st_ino
+    (folder / "certificates" / "b.example.com.json").write_text("half")
+    (folder / "certificates" / "gone.example.com.json").write_text("{}")
+
+    EnvoyFiles(folder).write([given])
+
+    assert keys(folder) == {"a.example.com": ("1", "key"), "b.example.com": ("1", "key")}
+    assert (folder / "certificates" / "a.example.com.json").stat().st_ino == before
+
+
+def test_a_key_that_cannot_be_decrypted_leaves_the_certificate_that_is_there(tmp_path: Path) -> None:
+    folder = prepare(SharedSettings(home=tmp_path)).parent
+    files = EnvoyFiles(folder)
+    files.write([secured(folder, a="1")])
+    given = secured(folder, a="2")
+    (folder / "key").unlink()
+
+    files.write([given])
+
+    assert keys(folder) == {"a.example.com": ("1", "key")}

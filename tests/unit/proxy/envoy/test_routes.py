@@ -100,10 +100,22 @@ def test_instances_of_two_releases_are_not_added_up_so_that_a_deployment_changes
         assert not [name for name in written.put(step) if name.startswith("rds")]
 
 
+def test_a_get_may_be_quiet_for_an_hour_and_any_other_request_as_long_as_the_listener_says() -> None:
+    for given in (split(), split(3, 3, mirror=10), route(*instances(1))):
+        for listener in (PUBLIC, PRODUCTION, CANARY):
+            for each in routes_of(given, listener):
+                if "route" in each:
+                    of_get = any(header["name"] == ":method" for header in each["match"]["headers"])
+                    assert each["route"].get("idle_timeout") == ("3600s" if of_get else None)
+        by_kind = [(each["name"], ":method" in str(each["match"])) for each in routes_of(given)]
+        assert {name for name, of_get in by_kind if of_get} == {name for name, of_get in by_kind if not of_get}
+
+
 def test_the_header_gets_the_canary_only_with_the_rollouts_key_if_that_has_one() -> None:
     def keys(given: Route) -> list[str]:
         headers = [header for each in routes_of(given) for header in each["match"]["headers"]]
-        return [header["string_match"]["exact"] for header in headers if header["name"] == "x-canary"]
+        found = [header["string_match"]["exact"] for header in headers if header["name"] == "x-canary"]
+        return list(dict.fromkeys(found))
 
     assert keys(split()) == ["always", "never"]
     assert keys(split(override_key="open sesame")) == ["open sesame", "never"]
@@ -155,7 +167,7 @@ def test_a_former_visitors_cookie_is_removed_once_there_is_no_rollout() -> None:
     given = split()
     assert given.rollout is not None
     over = given.model_copy(update={"rollout": ended(given.rollout, RolloutState.ABORTED, "", {}, NOW)})
-    [former, rest] = routes_of(over)
+    [former, _, rest, _] = routes_of(over)
     assert former["match"]["cookies"] == [{"name": "slipway-notes", "string_match": {"prefix": "notes-r"}}]
     assert "slipway-notes=; Max-Age=0" in str(former["typed_per_filter_config"])
     assert "typed_per_filter_config" not in rest

@@ -23,13 +23,16 @@ def hosts_of(made: Configuration, listener: str = "public") -> dict[str, Any]:
 
 
 def targets(made: Configuration, listener: str = "public") -> list[tuple[str, str]]:
-    """The mapped path and the name of each route of `notes`, in their order, of those that are for a prefix."""
+    """The mapped path and the name of each route of `notes`, in their order, of those that are for a prefix. A route
+    for GET and the same one for other requests count once.
+    """
     routes = hosts_of(made, listener)["notes"]["routes"]
-    return [
+    found = [
         (match.get("path_separated_prefix", match.get("prefix")), each["name"])
         for each in routes
         if "safe_regex" not in (match := each["match"])
     ]
+    return list(dict.fromkeys(found))
 
 
 def configuration(*routes: Route) -> Configuration:
@@ -98,4 +101,4 @@ def test_on_the_canarys_port_a_mapped_app_without_a_canary_answers_by_its_produc
 
 def test_a_host_without_mapped_paths_takes_any_path() -> None:
     regexes = [each["match"] for each in hosts_of(configuration(notes(), API))["notes"]["routes"]]
-    assert [match.get("safe_regex") for match in regexes] == [None]
+    assert [match.get("safe_regex") for match in regexes] == [None, None]
