@@ -52,7 +52,7 @@ soak: $(VENV)/dev ## the long forms, in an hour and a half: longer outages, more
 	E2E_RATE=200 E2E_DOWN_S=20 E2E_RELEASES=20 E2E_ROLLBACKS=3 E2E_LEAK_MB_S=2 E2E_KILLS=10 E2E_PUSHES=10 $(BIN)/pytest --timeout 1800 \
 	  tests/e2e/test_faults.py tests/e2e/test_memory.py tests/integration/test_build_burst.py \
 	  tests/integration/test_build_kills_in_containers.py tests/e2e/test_promotion.py tests/e2e/test_volumes.py tests/compose/test_death.py tests/compose/test_releases.py
-	E2E_RATE=500 E2E_ROLLOUTS=50 $(BIN)/pytest --timeout 3600 tests/e2e/test_killed_instances.py
+	E2E_RATE=500 E2E_ROLLOUTS=50 E2E_STEPS=1 $(BIN)/pytest --timeout 3600 tests/e2e/test_killed_instances.py tests/e2e/test_steps.py
 	E2E_GALLERY=all $(BIN)/pytest tests/e2e/test_gallery.py tests/compose/test_gallery.py
 	E2E_EXAMPLES=600 E2E_SEEDS=200 $(BIN)/pytest tests/unit/build/reports/test_report_properties.py tests/unit/deployer/plan/test_stop_first.py
 	E2E_DOWN_S=60 E2E_SILENT_S=60 E2E_OUTAGES=1 $(BIN)/pytest --timeout 1800 tests/e2e/test_told.py tests/e2e/test_outages.py

@@ -89,7 +89,9 @@ class Flaky(Strict):
     )
 
 
-Host = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$")]
+_HOST = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*"
+Host = Annotated[str, Field(pattern=f"^{_HOST}$")]
+HostPattern = Annotated[str, Field(pattern=rf"^(\*\.)?{_HOST}$")]
 
 
 class HealthCheck(NamedTuple):
@@ -181,7 +183,11 @@ class Manifest(Strict):
     )
     flaky: Flaky = Field(Flaky(), description="Rules for running failed tests again.")
     run: Run = Field(Run(), description="The way to run the app.")
-    hosts: list[Host] = Field([], description="Further host names of the app; `<app>.<domain>` is always one.")
+    hosts: list[HostPattern] = Field(
+        [],
+        description="Further host names of the app; `*.example.com` means all that end so. `<app>.<domain>` is always "
+        "one.",
+    )
     volumes: list[Volume] = Field([], max_length=8, description="Folders that outlive the app's instances.")
     # Defined after `volumes`, because its validator reads them.
     resources: Resources = Field(Resources(), validate_default=True, description="Memory and number of instances.")

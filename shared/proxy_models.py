@@ -11,7 +11,9 @@ from shared.models import Model, Track, View
 
 
 class SyncRequest(Model):
-    hosts: list[str] = Field(description="Further host names of the app; `<app>.<SLIPWAY_DOMAIN>` is always one.")
+    hosts: list[str] = Field(
+        description="Further host names of the app, or `*.example.com`; `<app>.<SLIPWAY_DOMAIN>` is always one."
+    )
     health: str = Field("/up", pattern=HEALTH, description="How to check instances: `run.health` of the manifest.")
     health_host: str = Field("", description="`Host` of the checks; empty: each instance's address.")
 

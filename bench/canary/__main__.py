@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import resource
 import sys
 import time
 
@@ -32,7 +33,9 @@ def main(arguments: list[str] | None = None) -> int:
         if not chosen:
             continue
         missed += _section(title, chosen, max(runs // QUICK, 4) if options.quick else runs, options.processes)
-    print(f"\n{time.monotonic() - began:.0f} s on {options.processes} cores")
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    lasted_s, cpu_s = time.monotonic() - began, used.ru_utime + used.ru_stime
+    print(f"\n{lasted_s:.0f} s in {options.processes} processes, {cpu_s:.0f} s of CPU")
     if options.quick:
         return 0
     for each in missed:

@@ -8,6 +8,7 @@ from functools import partial
 import httpx
 from fastapi import FastAPI
 
+from services.proxy.api.edge import edge_router
 from services.proxy.api.page_views import ProxyPages
 from services.proxy.api.pages import pages_router
 from services.proxy.api.rest import router, traffic_router
@@ -16,15 +17,16 @@ from services.proxy.control.auto_pause import AutoPause, answers
 from services.proxy.control.control_plane import ControlPlane
 from services.proxy.control.deployer_tasks import DeployerTasks
 from services.proxy.control.disk_state import AbortedReleases, Snapshot
+from services.proxy.control.edge_service import EdgeService
 from services.proxy.control.envoy_loops import EnvoyWatch, TrafficReader
 from services.proxy.control.envoy_upgrade import EnvoyUpgrade
+from services.proxy.control.keeper_socket import keeper_fault
 from services.proxy.control.rollout_service import RolloutService
 from services.proxy.control.sync import RegistrySync
 from services.proxy.counting.log_reader import AccessLogReader
 from services.proxy.counting.request_counts import RequestCounts
 from services.proxy.envoy.admin import EnvoyAdmin, admin_client
 from services.proxy.envoy.files import EnvoyFiles, PressureFile, admin_socket, envoy_folder, prepare
-from services.proxy.envoy.keeper_socket import keeper_fault
 from services.proxy.envoy.limits import read_file_limit
 from services.proxy.metrics import TrafficCollector
 from services.proxy.routes.route_store import RouteStore
@@ -103,6 +105,7 @@ def build_app(settings: Settings) -> FastAPI:
         routers=[
             router(sync, rollouts, reader, pages),
             traffic_router(reader, rollouts),
+            edge_router(EdgeService(control, settings.domain)),
             pages_router(rollouts, pages),
         ],
         loops=loops,

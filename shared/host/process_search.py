@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections import defaultdict
+from collections.abc import Container
 
 import psutil
 
@@ -21,18 +22,20 @@ def marked_pids(name: str, value: str) -> list[int]:
     return found
 
 
-def pids_by_value(name: str) -> dict[str, list[int]]:
-    """Returns value → pids of the living processes that were started with `name=value` in their environment. Reads all
-    processes once, which for many values is cheaper than a search for each.
+def pids_by_value(name: str, wanted: Container[str] | None = None) -> dict[str, list[int]]:
+    """Returns value → pids of the living processes that were started with `name=value` in their environment; with
+    `wanted`, only for these values. Reads all processes once, which for many values is cheaper than a search for each.
     """
     found: defaultdict[str, list[int]] = defaultdict(list)
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             value = process.environ().get(name)
-            if value is not None and process.status() != psutil.STATUS_ZOMBIE:
+            if value is None or (wanted is not None and value not in wanted):
+                continue
+            if process.status() != psutil.STATUS_ZOMBIE:
                 found[value].append(process.pid)
     return found
 
 
 def _look(name: str, value: str) -> list[int]:
-    return pids_by_value(name).get(value, [])
+    return pids_by_value(name, {value}).get(value, [])

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from shared.config import ServiceName
 from shared.models import Environment
@@ -46,6 +47,10 @@ class Deployable:
         self.canary = f"http://{settings.host}:{settings.canary_port}"
         self.repository = Repository(folder, f"{settings.url('build')}/git/{app}.git", stack.token)
         self._stack = stack
+
+    def address(self, url: str) -> str:
+        """Returns the URL as people open it: with the app's host name, by which Envoy finds the app."""
+        return urlsplit(url)._replace(netloc=f"{self.host}:{urlsplit(url).port}").geturl()
 
     def deliver(self, environment: Environment) -> AppDelivery:
         """Pushes HEAD to the environment's branch and waits until the environment's port serves the commit. Raises

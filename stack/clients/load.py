@@ -193,7 +193,7 @@ def main() -> int:
     """Runs a load from the command line. Returns 0 if no request was lost."""
     parser = argparse.ArgumentParser(prog="python -m stack.clients.load", description=__doc__)
     parser.add_argument("--url", default="http://127.0.0.1:3456")
-    parser.add_argument("--host", default="", help="Host header, where several apps share the port")
+    parser.add_argument("--host", default="", help="Host header, <app>.localhost: Envoy finds the app by it")
     parser.add_argument("--rate", type=float, default=200, help="requests a second")
     parser.add_argument("--seconds", type=float, default=10)
     options = parser.parse_args()

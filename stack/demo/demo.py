@@ -79,7 +79,7 @@ def _what_next(settings: SharedSettings) -> str:
         [
             f"Then open:        {settings.url('build')}/  builds (any user name, the token in {settings.home}/token)",
             f"                  {settings.url('deployer')}/docs  the API; each of the five services has its own",
-            f"                  http://{settings.host}:{settings.public_port}/  what visitors get",
+            f"                  http://{APP}.{settings.domain}:{settings.public_port}/  what visitors get",
             f"Deploy your own:  git push {settings.url('build')}/git/<app>.git HEAD:release  (HEAD:dev for a canary)",
         ]
     )

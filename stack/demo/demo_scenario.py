@@ -60,13 +60,13 @@ class DemoScenario:
         delivery = self._app.deliver(Environment.PRODUCTION)
         self._production = delivery.commit
         times = f"{delivery.push_s:.1f} s after the push, {delivery.release_s:.1f} s after the gates"
-        return f"{times}: {self._app.production}"
+        return f"{times}: {self._app.address(self._app.production)}"
 
     def canary(self) -> str:
         self._commit_new_version()
         delivery = self._app.deliver(Environment.CANARY)
         self._production_is_untouched()
-        return f"{delivery.push_s:.1f} s after the push: {self._app.canary}"
+        return f"{delivery.push_s:.1f} s after the push: {self._app.address(self._app.canary)}"
 
     def share(self) -> str:
         app = self._app
@@ -74,7 +74,9 @@ class DemoScenario:
         wait_for(lambda: probe(app.public, "/version", app.host).track == "canary", "a visitor of the canary", 10)
         seen = tracks_of_new_visitors(app.public, NEW_VISITORS, host=app.host)
         share = seen["canary"] / NEW_VISITORS
-        measured = f"{share:.1%} got the canary, {weight:.0%} are set, {seen['lost']} requests lost: {app.public}"
+        measured = (
+            f"{share:.1%} got the canary, {weight:.0%} are set, {seen['lost']} requests lost: {app.address(app.public)}"
+        )
         if seen["lost"] or seen["canary"] + seen["stable"] != NEW_VISITORS or abs(share - weight) > SHARE_TOLERANCE:
             raise StepFailed(f"{measured}; {dict(seen)}")
         return measured

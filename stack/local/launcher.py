@@ -137,7 +137,7 @@ def _greet(settings: SharedSettings, seconds: float) -> None:
     lines = [
         f"Slipway {__version__} is ready after {seconds:.1f} s",
         f"  builds    {build}/   (any user name, the token as password)",
-        f"  visitors  http://{settings.host}:{settings.public_port}/   {only}",
+        f"  visitors  http://<app>.{settings.domain}:{settings.public_port}/   {only}",
         f"  deploy    git push {build}/git/<app>.git HEAD:release   (HEAD:dev for a canary)",
         f"  token     {home}/token",
         f"  logs      {home}/logs/",

@@ -131,6 +131,7 @@ def test_an_app_goes_on_its_canary_is_promoted_and_an_old_release_comes_back(
         assert told(app, url) == {"greeting": f"hello {environment}", "secret": secret, "new-page": flag}
     seen = tracks_of_new_visitors(app.public, 600, host="kept.example")
     assert 0.12 < seen["canary"] / 600 < 0.28 and seen["lost"] == 0, seen  # 20 % ± 4.9 standard deviations
+    assert probe(app.public, "/version", "unknown.example").status == 200, "it had the unknown hosts, and keeps them"
 
     app.rollout("promote", release="kept-r4")
     wait_for(lambda: app.rollout()["state"] == "promoted", "the promotion", 30)

@@ -88,6 +88,7 @@ EXCUSED: Mapping[str, Mapping[str, object]] = {
     "PUT /rules/{name}": WITH_RULES,
     "PUT /apps/{app}/analysis": WITH_RULES,
     "POST /apps/{app}/sync": WITH_RULES,
+    "PUT /apps/{app}/edge": WITH_RULES,
     "POST /apps/{app}/rollout": WITH_RULES,
     "POST /apps/{app}/rollout/advance": WITH_RULES,
     "PUT /flags/{key}": WITH_RULES,

@@ -15,9 +15,9 @@ from services.build.pipeline.platform_fault import full_disk
 from services.deployer.drivers.driver import InstanceSpec, MachineShort
 from services.deployer.drivers.process.driver import LOG_BYTES, ProcessDriver
 from services.deployer.drivers.process.end import stop_instances
+from services.proxy.control.spare_space import SPARE_BYTES
 from services.proxy.envoy.clusters import eds_file
 from services.proxy.envoy.files import envoy_folder
-from services.proxy.envoy.spare_space import SPARE_BYTES
 from shared.host.directory_digest import directory_digest
 from shared.host.disk_reserve import DiskReserve
 from shared.host.machine import DiskLimits

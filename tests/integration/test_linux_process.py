@@ -4,11 +4,14 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
 
+from services.deployer.drivers.process.end import end
 from services.deployer.drivers.process.linux_process import (
+    boot_id,
     marked_with_each,
     proportional_memory,
     resident_memory,
@@ -16,6 +19,8 @@ from services.deployer.drivers.process.linux_process import (
     session_pids,
     stat_of,
 )
+from services.deployer.drivers.process.record import ProcessRecord, marker_of
+from shared.clock import now
 
 
 def pids(session: int) -> list[int]:
@@ -55,14 +60,21 @@ def test_a_process_that_is_gone_has_nothing() -> None:
     assert (stat_of(child.pid), resident_memory(child.pid)) == (None, 0)
 
 
-def test_processes_of_many_markers_are_found_by_one_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    looks, inner = [], psutil.process_iter
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Returns a list that gets an item at each reading of all processes."""
+    looks: list[int] = []
+    inner = psutil.process_iter
 
     def look() -> Iterator[psutil.Process]:
         looks.append(1)
         return inner()
 
     monkeypatch.setattr(psutil, "process_iter", look)
+    return looks
+
+
+def test_processes_of_many_markers_are_found_by_one_look(looks: list[int]) -> None:
     values = ["one", "two", "three"]
     started = {each: subprocess.Popen(["sleep", "60"], env={**os.environ, "TEST_MARK": each}) for each in values}
     try:
@@ -80,3 +92,36 @@ def test_processes_of_many_markers_are_found_by_one_look(monkeypatch: pytest.Mon
     pids_found = {marker: [stat.pid for stat in stats] for marker, stats in found.items()}
     assert pids_found == {f"TEST_MARK={each}": [process.pid] for each, process in started.items()}
     assert len(looks) == 1
+
+
+@pytest.mark.anyio
+async def test_an_instance_that_takes_its_time_to_end_is_searched_for_at_the_beginning_and_the_end(
+    tmp_path: Path, looks: list[int]
+) -> None:
+    slow = "trap 'sleep 1; exit' TERM; echo; read line"
+    marker = marker_of(tmp_path)
+    name, _, value = marker.partition("=")
+    with subprocess.Popen(
+        ["bash", "-c", slow],
+        env={**os.environ, name: value},
+        start_new_session=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        first = stat_of(process.pid)
+        assert process.stdout is not None and first is not None
+        process.stdout.readline()
+        record = ProcessRecord(
+            id="slow-r1-1",
+            marker=marker,
+            port=0,
+            memory=0,
+            started_at=now(),
+            boot_id=boot_id(),
+            pid=process.pid,
+            start_ticks=first.start_ticks,
+        )
+        began = time.monotonic()
+        await end(record, grace_s=30)
+        assert time.monotonic() - began >= 1
+    assert len(looks) == 3  # for the signal; and twice once what had been found has ended

@@ -80,16 +80,16 @@ class Reconciler:
             for environment_id in await self._store.environments():
                 self._reconciler(environment_id)
             self._are_loaded = True
-        idle = [each for each in self._reconcilers.values() if not self._rounds.runs(each.environment_id)]
         now = time.monotonic()
-        for reconciler in sorted(idle, key=lambda each: each.due_at):
-            if reconciler.due_at > now:
-                return reconciler.due_at - now
+        due = [each for each in self._reconcilers.values() if each.due_at <= now]
+        for reconciler in sorted(due, key=lambda each: each.due_at):
+            if self._rounds.runs(reconciler.environment_id):
+                continue
             if not self._rounds.has_room_for(reconciler.environment_id):
-                break  # the end of a step wakes the loop
+                return math.inf  # the end of a step wakes the loop
             reconciler.due_at = float("inf")  # a wake-up from now on makes it due again
             self._rounds.start(reconciler.environment_id, partial(self._round, reconciler))
-        return math.inf
+        return min((each.due_at - now for each in self._reconcilers.values() if each.due_at > now), default=math.inf)
 
     async def check(self) -> str | None:
         """Returns which environments cannot be reconciled, and why, to be shown by `GET /ready`; None if there are

@@ -36,7 +36,9 @@ class StepFigures(View):
     change within a step; `seconds` is the time in which requests were counted.
     """
 
-    step: int = Field(description="Number of the step, 0 for the first.")
+    step: int = Field(
+        description="Number of the step, 0 for the first. After the last step, what is counted has the number after it."
+    )
     weight: int
     began_at: datetime
     seconds: float = 0.0

@@ -7,6 +7,7 @@ from services.proxy.api import format
 from services.proxy.control.control_plane import ControlPlane
 from services.proxy.control.envoy_loops import TrafficReader
 from services.proxy.counting.request_counts import RequestCounts
+from services.proxy.routes.edge import CATCH_ALL
 from services.proxy.routes.rollout_evidence import TrafficFigures, figures
 from services.proxy.routes.route import Route
 from shared.config import SharedSettings
@@ -66,6 +67,7 @@ class ProxyPages:
             traffic=self._figures(route),
             read_at=self._reader.read_at,
             instances=instances,
+            hosts=sorted(route.claims - {CATCH_ALL}),
             now=self._control.now(),
             key=key,
             same=key == shown,
@@ -84,5 +86,5 @@ def _order(route: Route) -> str:
 def _key(route: Route) -> str:
     """Returns a digest of everything that the page of the app's rollout shows, except traffic figures and instances."""
     shown = {"rollout": {"override_key"}}
-    text = route.model_dump_json(include={"rollout", "earlier", "weight", "enabled"}, exclude=shown)
+    text = route.model_dump_json(include={"rollout", "earlier", "weight", "enabled", "hosts", "edge"}, exclude=shown)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

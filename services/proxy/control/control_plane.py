@@ -116,8 +116,8 @@ class ControlPlane:
         self._record_abort(app, reason, given)
         try:
             changed = [self.routes[each] for each in self._unwritten]
-            self._files.spare.lend(lambda: self._snapshot.write(changed))
-            self._files.spare.lend(lambda: self._files.write(changed, only_endpoints=True))
+            self._snapshot.spare.lend(lambda: self._snapshot.write(changed))
+            self._snapshot.spare.lend(lambda: self._files.write(changed, only_endpoints=True))
             await self._until_accepted(app, eds_file(app, Track.CANARY), ENDPOINTS_FIRST_S)
         finally:
             self._write()
@@ -257,7 +257,7 @@ class ControlPlane:
         assert route.rollout is not None
         release = route.rollout.release
         if release not in self._aborted:
-            self._files.spare.lend(lambda: self._aborted_file.append(release, reason))
+            self._snapshot.spare.lend(lambda: self._aborted_file.append(release, reason))
             self._aborted[release] = reason
         self._set_route(*self._aborted_route(route, reason, given))
 
@@ -284,14 +284,14 @@ class ControlPlane:
     def write_again(self) -> None:
         """Repeats the last write to disk and to Envoy's files, if it failed. Raises OSError."""
         if self._has_written:
-            self._files.spare.take()
+            self._snapshot.spare.take()
         else:
             self._write()
 
     def _write(self) -> None:
         changed, self._has_written = [self.routes[app] for app in self._unwritten], False
-        self._files.spare.lend(lambda: self._snapshot.write(changed))
-        self._files.spare.lend(lambda: self._files.write(changed))
+        self._snapshot.spare.lend(lambda: self._snapshot.write(changed))
+        self._snapshot.spare.lend(lambda: self._files.write(changed))
         self._unwritten.clear()
         self._has_written = True
         self._wake()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from services.proxy.control.spare_space import SpareSpace
 from services.proxy.envoy.files import replace, sync, write
 from services.proxy.routes.rollout import KEPT
 from services.proxy.routes.route import Route
@@ -21,10 +22,11 @@ _ROUTES = TypeAdapter(Routes)
 
 class Snapshot:
     """Stores each route in the file `routes/<app>.json`. A change is written here before it is stored in Redis. Earlier
-    versions of Slipway stored all routes in `state.json`.
+    versions of Slipway stored all routes in `state.json`. `spare` reserves disk space for when the disk is full.
     """
 
     def __init__(self, folder: Path) -> None:
+        self.spare = SpareSpace(folder)
         self._folder = folder / "routes"
         self._earlier = folder / "state.json"
         self._written: Routes | None = None

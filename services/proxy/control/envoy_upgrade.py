@@ -6,9 +6,9 @@ import json
 import logging
 from pathlib import Path
 
+from services.proxy.control.keeper_socket import keeper_fault
 from services.proxy.envoy.admin import EnvoyAdmin
 from services.proxy.envoy.bootstrap import version_of
-from services.proxy.envoy.keeper_socket import keeper_fault
 from shared.errors import Unavailable
 
 log = logging.getLogger(__name__)

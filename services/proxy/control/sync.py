@@ -1,7 +1,6 @@
 """Applies the registry's instances to the routes, when the deployer requests it, and periodically."""
 
 import asyncio
-import re
 import time
 from collections import defaultdict
 
@@ -13,6 +12,7 @@ from services.proxy.counting.request_counts import RequestCounts
 from services.proxy.envoy.admin import Clusters
 from services.proxy.envoy.clusters import cluster_name
 from services.proxy.envoy.limits import FileLimit
+from services.proxy.routes.host_names import checked, default_host, normalised, without_host
 from services.proxy.routes.route import (
     Route,
     instance_route,
@@ -20,7 +20,7 @@ from services.proxy.routes.route import (
     without_drained,
     without_replaced,
 )
-from shared.errors import Conflict, Invalid, Timeout, Unavailable
+from shared.errors import Conflict, Timeout, Unavailable
 from shared.models import InstanceRecord, Track
 from shared.proxy_models import InstanceRoute, SyncRequest, SyncResult
 from shared.registry import Registry
@@ -30,7 +30,6 @@ SETTLE_S = 0.01
 IDLE_READINGS = 3
 POLL_S = 0.005
 ALL_EVERY = 30
-HOST_NAME = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*")
 
 Records = dict[Track, list[InstanceRecord]]
 
@@ -67,6 +66,7 @@ class RegistrySync:
             # No await from here on: Envoy would refuse all routes if two apps claimed one host.
             hosts = self._hosts(app, request.hosts)
             route = self._control.routes.get(app) or self._new_route(app, hosts, request.health)
+            self._take_default_host(app)
             self._observe(route.model_copy(update={"hosts": hosts, "health": request.health}), records, request)
             self._drop_replaced()
         deadline = time.monotonic() + CONFIRM_S
@@ -148,10 +148,7 @@ class RegistrySync:
         now = self._control.now()
         aborted = self._control.aborted
         endpoints = {track: observe(route.endpoints[track], records[track], aborted, request, now) for track in Track}
-        route = route.model_copy(update={"endpoints": endpoints})
-        if route.ready(Track.STABLE) and not self._control.routes.has_catch_all:
-            route = route.model_copy(update={"catch_all": True})
-        self._control.put(route)
+        self._control.put(route.model_copy(update={"endpoints": endpoints}))
 
     def _drop_replaced(self) -> None:
         """Removes, from the routes of all apps, the endpoints whose address now belongs to another instance."""
@@ -182,16 +179,22 @@ class RegistrySync:
         return endpoints != route.endpoints
 
     def _hosts(self, app: str, asked: list[str]) -> list[str]:
-        hosts = sorted({f"{app}.{self._domain}", *(host.lower() for host in asked)})
-        for host in hosts:
-            if not HOST_NAME.fullmatch(host) or len(host) > 253:
-                raise Invalid("hosts", f"`{host}` is not a host name; give names without scheme, port or wildcard")
-            owner = self._control.routes.owner_of(host)
-            if owner not in (None, app):
-                raise Conflict(
-                    f"host {host} belongs to app {owner}; take it out of one of the two", host=host, app=owner
-                )
-        return hosts
+        """Returns the app's host names by its manifest. It keeps one that it has already, even if an earlier version
+        would no longer be allowed to take it, until the app of that name is released.
+        """
+        default = default_host(app, self._domain)
+        routes = self._control.routes
+        kept = {default, *(routes[app].hosts if app in routes else [])}
+        hosts = (normalised(host) for host in asked)
+        return sorted(
+            {default, *(host if host in kept else checked("hosts", host, app, self._domain, routes) for host in hosts)}
+        )
+
+    def _take_default_host(self, app: str) -> None:
+        """Takes the app's default host name from the app that has it, by an earlier version or another domain."""
+        host = default_host(app, self._domain)
+        if (owner := self._control.routes.owner_of(host)) not in (None, app):
+            self._control.put(without_host(self._control.route(owner), host))
 
     def _result(self, app: str, records: Records, clusters: Clusters) -> SyncResult:
         route = self._control.route(app)

@@ -1,4 +1,4 @@
-"""Creates Envoy's bootstrap, its start configuration with three listeners. Routes and clusters come from files,
+"""Creates Envoy's bootstrap, its start configuration with the listeners. Routes and clusters come from files,
 endpoints from the keeper. Pure.
 """
 
@@ -6,11 +6,9 @@ import hashlib
 import json
 from pathlib import Path
 
-from services.proxy.envoy.access_log import access_log
 from services.proxy.envoy.clusters import Json, file_source
-from services.proxy.envoy.routes import rds_file
-from services.proxy.envoy.visitor_cookie import http_filter
-from services.proxy.envoy.visitor_limits import filter_chains, overload_manager
+from services.proxy.envoy.listeners import listeners
+from services.proxy.envoy.visitor_limits import overload_manager
 from shared.config import SharedSettings
 
 CDS_FILE = "cds.json"
@@ -29,16 +27,11 @@ def bootstrap(settings: SharedSettings, folder: Path, admin_socket: Path, visito
     connections that visitors may have at the same time. The metadata in its section `node` contain a hash of the
     document, its version.
     """
-    ports = {
-        "public": settings.public_port,
-        "production": settings.production_port,
-        "canary": settings.canary_port,
-    }
     document = {
         "admin": {"address": {"pipe": {"path": str(admin_socket), "mode": OWNER_ONLY}}},
         "dynamic_resources": {"cds_config": file_source(folder / CDS_FILE), "ads_config": _ads()},
         "static_resources": {
-            "listeners": [_listener(name, settings.host, port, folder, visitors) for name, port in ports.items()],
+            "listeners": listeners(settings, folder, visitors),
             "clusters": [_keeper(folder / KEEPER_SOCKET)],
         },
         "overload_manager": overload_manager(folder, visitors),
@@ -80,37 +73,4 @@ def _keeper(socket: Path) -> Json:
                 "explicit_http_config": {"http2_protocol_options": {}},
             }
         },
-    }
-
-
-def _listener(name: str, host: str, port: int, folder: Path, visitors: int) -> Json:
-    manager = {
-        "@type": "type.googleapis.com/envoy.extensions.filters.network."
-        "http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": name,
-        "rds": {"route_config_name": name, "config_source": file_source(folder / rds_file(name))},
-        "use_remote_address": True,
-        "server_header_transformation": "PASS_THROUGH",
-        "http_protocol_options": {"accept_http_10": True},
-        "upgrade_configs": [{"upgrade_type": "websocket"}],
-        "common_http_protocol_options": {"idle_timeout": "300s"},  # of a connection without requests
-        "stream_idle_timeout": "3600s",  # the default, 5 min, would end quiet event streams
-        "request_headers_timeout": "30s",
-        "request_timeout": "3600s",  # until the request is whole, or its answer begins: one of drops would never end
-        **access_log(folder),
-        "http_filters": [
-            http_filter(),
-            {
-                "name": "envoy.filters.http.router",
-                "typed_config": {
-                    "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
-                    "suppress_envoy_headers": True,
-                },
-            },
-        ],
-    }
-    return {
-        "name": name,
-        "address": {"socket_address": {"address": host, "port_value": port}},
-        **filter_chains(name, visitors, manager),
     }

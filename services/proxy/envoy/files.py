@@ -11,7 +11,6 @@ from services.proxy.envoy.bootstrap import bootstrap
 from services.proxy.envoy.clusters import eds_file
 from services.proxy.envoy.configuration import SHARED_FILES, Configuration, in_writing_order
 from services.proxy.envoy.limits import read_file_limit
-from services.proxy.envoy.spare_space import SpareSpace
 from services.proxy.envoy.visitor_limits import BUSY, PRESSURE_FILE
 from services.proxy.routes.route import Route
 from shared.config import SharedSettings
@@ -57,16 +56,14 @@ def prepare(settings: SharedSettings) -> Path:
 
 
 class EnvoyFiles:
-    """Writes Envoy's files. `versions` holds file name → version on disk; `spare` reserves disk space for when the disk
-    is full. The constructor, which runs at the start of the service, removes unfinished files of processes that were
-    killed.
+    """Writes Envoy's files. `versions` holds file name → version on disk. The constructor, which runs at the start of
+    the service, removes unfinished files of processes that were killed.
     """
 
     def __init__(self, folder: Path) -> None:
         for unfinished in folder.rglob(UNFINISHED):
             unfinished.unlink(missing_ok=True)
         self._folder = folder
-        self.spare = SpareSpace(folder)
         self._configuration = Configuration()
         self._unwritten: set[str] = set()
         self.versions = {

@@ -25,7 +25,6 @@ TRACK_HEADER = "x-slipway-track"
 OVERRIDE_HEADER = "x-canary"
 MIRROR_HEADER = "x-slipway-mirror"
 
-NO_APP = "No app of this platform has this host name."
 NO_PRODUCTION = "has no production instance that is ready. Deploy its release branch, or look at the deployer's log."
 NO_CANARY = "runs no canary at this moment."
 
@@ -49,7 +48,7 @@ def rds_file(listener: str) -> str:
 def route_configuration(listener: str) -> Json:
     """Returns the content of the RDS file of the listener (a RouteConfiguration) without its `virtual_hosts`."""
     # Of the instance that answered, which differs from the route after a failover. Overwrites a header of the app.
-    headers = [_set_header(TRACK_HEADER, "%UPSTREAM_METADATA(slipway:track)%")]
+    headers = [set_header(TRACK_HEADER, "%UPSTREAM_METADATA(slipway:track)%")]
     if listener == "public":
         header = {"key": "set-cookie", "value": SET_COOKIE}
         headers.append({"header": header, "append_action": "APPEND_IF_EXISTS_OR_ADD"})
@@ -61,17 +60,9 @@ def route_configuration(listener: str) -> Json:
     }
 
 
-def virtual_host(listener: str, route: Route) -> Json:
-    """Returns the app's part of the listener's routes (an Envoy VirtualHost): the app's host names, and where their
-    requests go.
-    """
-    domains = sorted(route.hosts) + (["*"] if route.catch_all else [])
-    return {"name": route.app, "domains": domains, "routes": ROUTES[listener](route)}
-
-
 def _public(route: Route) -> list[Json]:
     if not route.serves(Track.STABLE):
-        return [_page(503, f"{route.app} {NO_PRODUCTION}", route.app)]
+        return [page(503, f"{route.app} {NO_PRODUCTION}", route.app)]
     stable, split = _stable(route), Target(Track.CANARY, split_name(route.app))
     routes: list[Json] = []
     if (rollout := route.active_rollout) and route.serves(Track.CANARY):
@@ -106,13 +97,13 @@ def _split(route: Route, weight: int) -> list[Json]:
 
 def _production(route: Route) -> list[Json]:
     if not route.serves(Track.STABLE):
-        return [_page(503, f"{route.app} {NO_PRODUCTION}", route.app)]
+        return [page(503, f"{route.app} {NO_PRODUCTION}", route.app)]
     return _forward(route, "production", _stable(route))
 
 
 def _canary(route: Route) -> list[Json]:
     if not route.serves(Track.CANARY):
-        return [_page(503, f"{route.app} {NO_CANARY}", route.app)]
+        return [page(503, f"{route.app} {NO_CANARY}", route.app)]
     return _forward(route, "canary", Target(Track.CANARY, cluster_name(route.app, Track.CANARY)))
 
 
@@ -182,7 +173,7 @@ def _request_headers(route: Route, track: Track, *, mirror: bool) -> Json:
     added = once_more(route, track)
     if mirror and track is Track.STABLE:
         added.append((MIRROR_HEADER, mirror_name(route.app)))
-    found: Json = {"request_headers_to_add": [_set_header(*each) for each in added]} if added else {}
+    found: Json = {"request_headers_to_add": [set_header(*each) for each in added]} if added else {}
     if mirror and track is not Track.STABLE:
         found["request_headers_to_remove"] = [MIRROR_HEADER]
     return found
@@ -204,11 +195,12 @@ def _header(name: str, value: str) -> Json:
     return {"name": name, "string_match": {"exact": value}}
 
 
-def _set_header(key: str, value: str) -> Json:
+def set_header(key: str, value: str) -> Json:
     return {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
 
 
-def _page(status: int, text: str, app: str = "") -> Json:
+def page(status: int, text: str, app: str = "") -> Json:
+    """Returns a route on which Envoy answers every request itself, with a page."""
     body = (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>{status}</title><h1>{status}</h1><p>{text}</p></html>\n"
@@ -218,9 +210,5 @@ def _page(status: int, text: str, app: str = "") -> Json:
         "name": f"{app}/page",
         "match": {"prefix": "/"},
         "direct_response": {"status": status, "body": {"inline_string": body}},
-        "response_headers_to_add": [_set_header(key, value) for key, value in headers.items()],
+        "response_headers_to_add": [set_header(key, value) for key, value in headers.items()],
     }
-
-
-NO_CATCH_ALL: Json = {"name": "nobody", "domains": ["*"], "routes": [_page(404, NO_APP)]}
-"""Virtual host for unknown host names, used while no app gets their requests."""

@@ -49,7 +49,7 @@ def known_visitor(app: str, release: str) -> tuple[Json, Json, Json]:
     configuration by which the access log gets the cookie.
     """
     match = _has_cookie(app, {"safe_regex": {"regex": f"{re.escape(release)}\\.[0-9a-f-]+"}})  # safe to be logged
-    return match, {"cookie": {"name": cookie_name(app)}}, _metadata("visitor", cookie=cookie_name(app))
+    return match, {"cookie": {"name": cookie_name(app)}}, metadata("visitor", cookie=cookie_name(app))
 
 
 def new_visitor(app: str, release: str) -> tuple[Json, Json]:
@@ -60,7 +60,7 @@ def new_visitor(app: str, release: str) -> tuple[Json, Json]:
     value = f"{release}.\\1"
     cookie = _rewrite(f"{cookie_name(app)}={value}; Max-Age={MAX_AGE_S}; {ATTRIBUTES}")
     by_chance = {"header": {"header_name": "x-request-id", "regex_rewrite": _rewrite(value)}}
-    return by_chance, _metadata("cookie", {"regex_value_rewrite": cookie}, header="x-request-id")
+    return by_chance, metadata("cookie", {"regex_value_rewrite": cookie}, header="x-request-id")
 
 
 def former_visitor(app: str) -> tuple[Json, Json]:
@@ -69,14 +69,14 @@ def former_visitor(app: str) -> tuple[Json, Json]:
     """
     name = cookie_name(app)
     removed = {"value": f"{name}=; Max-Age=0; {ATTRIBUTES}"}
-    return _has_cookie(app, {"prefix": f"{app}-r"}), _metadata("cookie", removed, cookie=name)
+    return _has_cookie(app, {"prefix": f"{app}-r"}), metadata("cookie", removed, cookie=name)
 
 
 def _has_cookie(app: str, value: Json) -> Json:
     return {"cookies": [{"name": cookie_name(app), "string_match": value}]}
 
 
-def _metadata(key: str, value: Json | None = None, **source: str) -> Json:
+def metadata(key: str, value: Json | None = None, **source: str) -> Json:
     """Returns the part of a route by which Envoy stores a value as `key`, for the access log and the answer, when a
     request has the header or cookie that `source` names: `value` or, if that is None, the content of the header or
     cookie.

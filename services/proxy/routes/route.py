@@ -4,9 +4,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Set
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from services.proxy.routes.edge import EdgeSettings
 from services.proxy.routes.rollout import Rollout
 from shared.canary import DEFAULT_WEIGHT
 from shared.clock import lasts
@@ -59,9 +61,9 @@ class Route(View):
     """
 
     app: str
-    hosts: list[str]
+    hosts: list[str] = Field(description="The app's default host name, and the manifest's.")
     health: str
-    catch_all: bool = Field(False, description="The app also gets requests for unknown host names.")
+    edge: EdgeSettings = EdgeSettings()
     clusters: bool = Field(False, description="Envoy has loaded the app's clusters, so Envoy's routes may name them.")
     endpoints: dict[Track, Endpoints] = Field({track: {} for track in Track})
     enabled: bool = True
@@ -71,6 +73,19 @@ class Route(View):
     retirements: list[Retirement] = Field([])
     revision: int = Field(0, description="Number of changes of the route.")
     unsent: list[Event] = Field([], description="Events that are not stored in Redis yet.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_edge(cls, data: Any) -> Any:
+        """Returns what an earlier version stored with `catch_all` in its present place."""
+        if isinstance(data, dict) and data.get("catch_all") and "edge" not in data:
+            return {**data, "edge": {"catch_all": True}}
+        return data
+
+    @property
+    def claims(self) -> frozenset[str]:
+        """Returns the host names and wildcards whose requests the app gets; `*` stands for those that no app has."""
+        return frozenset([*self.hosts, *self.edge.claims])
 
     def ready(self, track: Track) -> list[Endpoint]:
         """Returns the endpoints of the track (production or canary) whose instances are ready."""

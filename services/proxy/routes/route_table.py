@@ -18,7 +18,6 @@ class RouteTable(Mapping[str, Route]):
         """Address → ids of the ready instances with a registry entry there."""
         self._unrecorded: defaultdict[str, set[str]] = defaultdict(set)
         """Address → apps with an endpoint there that has no registry entry."""
-        self._catch_alls: set[str] = set()
         for route in routes:
             self.put(route)
 
@@ -36,8 +35,7 @@ class RouteTable(Mapping[str, Route]):
         if before := self._routes.get(route.app):
             self._forget(before)
         self._routes[route.app] = route
-        (self._catch_alls.add if route.catch_all else self._catch_alls.discard)(route.app)
-        self._owners.update(dict.fromkeys(route.hosts, route.app))
+        self._owners.update(dict.fromkeys(route.claims, route.app))
         (self._busy.add if route.is_busy else self._busy.discard)(route.app)
         for endpoint in _endpoints(route):
             if not endpoint.recorded:
@@ -50,12 +48,6 @@ class RouteTable(Mapping[str, Route]):
         if route := self._routes.pop(app, None):
             self._forget(route)
             self._busy.discard(app)
-            self._catch_alls.discard(app)
-
-    @property
-    def has_catch_all(self) -> bool:
-        """Returns True if an app gets the requests for unknown host names."""
-        return bool(self._catch_alls)
 
     def busy(self) -> list[Route]:
         """Returns the routes for which a background loop may have something to do: Envoy lacks the app's clusters, an
@@ -79,7 +71,7 @@ class RouteTable(Mapping[str, Route]):
         return [self._routes[app] for app in sorted(apps)]
 
     def _forget(self, route: Route) -> None:
-        for host in route.hosts:
+        for host in route.claims:
             self._owners.pop(host, None)
         for endpoint in _endpoints(route):
             _discard(self._unrecorded, endpoint.address, route.app)

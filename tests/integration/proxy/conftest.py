@@ -19,6 +19,6 @@ def stack(tmp_path: Path, redis_server: str, redis: Redis) -> Iterator[Stack]:
 
 @pytest.fixture
 async def http(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
-    """A visitor of the public port."""
-    async with httpx.AsyncClient(verify=False, base_url=stack.url()) as client:
+    """A visitor of `notes` on the public port."""
+    async with stack.visitor() as client:
         yield client

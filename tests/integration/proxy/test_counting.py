@@ -51,7 +51,7 @@ async def until_counted(stack: Stack, requests: int) -> dict[str, Any]:
 async def visit(stack: Stack, path: str, **headers: str) -> None:
     """A visitor without cookies, who may be left without an answer."""
     with contextlib.suppress(httpx.HTTPError):
-        async with httpx.AsyncClient(base_url=stack.url(), timeout=5) as http:
+        async with stack.visitor(timeout=5) as http:
             await http.get(path, headers=headers)
 
 
@@ -110,7 +110,7 @@ async def test_counts_go_on_when_envoy_restarts_and_there_are_none_while_it_is_a
 async def test_no_line_is_lost_or_read_twice_while_the_log_is_replaced(stack: Stack, canary: RawApp) -> None:
     lines: list[str] = []
     reopened = 0
-    async with admin_client(admin_socket(stack.settings)) as admin, httpx.AsyncClient(base_url=stack.url()) as http:
+    async with admin_client(admin_socket(stack.settings)) as admin, stack.visitor() as http:
         folder = stack.settings.home / "envoy"
 
         async def reopen() -> None:

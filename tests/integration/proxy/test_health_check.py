@@ -7,7 +7,6 @@ import http.server
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 
-import httpx
 import psutil
 import pytest
 
@@ -80,7 +79,7 @@ async def test_checks_leave_no_port_occupied_and_an_app_without_kept_connections
         while simple.checks < CHECKS:
             await asyncio.sleep(0.05)
     assert connections_to(kept.port, psutil.CONN_TIME_WAIT) == 0
-    async with httpx.AsyncClient(verify=False, base_url=stack.url(), headers={"host": "shop.localhost"}) as visitor:
+    async with stack.visitor("shop") as visitor:
         assert (await visitor.get("/")).status_code == 200
 
 

@@ -28,7 +28,7 @@ async def visitors(stack: Stack) -> AsyncIterator[list[str]]:
     stop = asyncio.Event()
 
     async def visit(number: int) -> None:
-        async with httpx.AsyncClient(verify=False, base_url=stack.url(), timeout=10) as http:
+        async with stack.visitor(timeout=10) as http:
             while not stop.is_set():
                 http.cookies.clear()
                 body = f"body {number}"
@@ -104,8 +104,8 @@ async def test_the_service_runs_as_a_process_of_its_own(stack: Stack) -> None:
         service.terminate()
         await asyncio.to_thread(service.wait, 10)
     assert await stack.registry.services() == []
-    async with httpx.AsyncClient(verify=False) as http:
-        assert (await http.get(stack.url())).text == "stable"  # Envoy needs no proxy service
+    async with stack.visitor() as http:
+        assert (await http.get("/")).text == "stable"  # Envoy needs no proxy service
 
 
 async def test_a_websocket_reaches_the_app(stack: Stack) -> None:
@@ -126,7 +126,7 @@ async def test_a_websocket_reaches_the_app(stack: Stack) -> None:
         await stack.put(app)
         await stack.sync()
         reader, writer = await asyncio.open_connection("127.0.0.1", stack.settings.public_port)
-        writer.write(b"GET / HTTP/1.1\r\nhost: x\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n")
+        writer.write(b"GET / HTTP/1.1\r\nhost: notes.localhost\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n")
         assert b" 101 " in await reader.readline()
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"hello")

@@ -198,13 +198,13 @@ async def test_a_poll_leaves_out_what_the_reader_has(stack: Stack, browser: http
         return poller[1], set(re.findall(r'<div id="(\w+)"', page))
 
     path, regions = await poll(PAGE)
-    assert regions == {"state", "steps", "ended", "actions", "figures", "earlier"}
+    assert regions == {"state", "steps", "ended", "actions", "figures", "hosts", "earlier"}
     same, regions = await poll(path)
     assert (same, regions) == (path, {"figures"})
     await stack.api.put(PAGE, json={"weight": 5})
     changed, regions = await poll(path)
     assert changed != path
-    assert regions == {"state", "steps", "ended", "actions", "figures", "earlier"}
+    assert regions == {"state", "steps", "ended", "actions", "figures", "hosts", "earlier"}
 
 
 async def test_the_pages_need_neither_envoy_nor_the_deployer(stack: Stack, browser: httpx.AsyncClient) -> None:

@@ -37,7 +37,7 @@ async def test_a_request_of_death_ends_one_instance_or_two_of_three_and_none_of_
         app = f"app-{stable}-{canary}"
         async with (
             raw_apps(*production, *canaries),
-            httpx.AsyncClient(base_url=stack.url(), headers={"host": f"{app}.localhost"}) as http,
+            stack.visitor(app) as http,
         ):
             await route(stack, production, canaries, of=app)
             assert (await http.get("/die", headers=ALWAYS if canaries else NEVER)).status_code == 503
@@ -93,7 +93,7 @@ async def test_what_was_not_sent_is_answered_by_production(stack: Stack) -> None
         production, canaries, app = instances(3), instances(count, "canary"), f"app-{count}"
         async with (
             raw_apps(*production, *canaries),
-            httpx.AsyncClient(base_url=stack.url(), headers={"host": f"{app}.localhost"}) as http,
+            stack.visitor(app) as http,
         ):
             await route(stack, production, canaries, of=app)
             canaries[0].die()

@@ -276,7 +276,7 @@ async def test_an_abort_needs_neither_redis_nor_a_service_that_had_it(tmp_path: 
     redis = connect(own.url)
     try:
         with running_stack(tmp_path, own.url, redis) as stack:
-            async with httpx.AsyncClient(verify=False, base_url=stack.url()) as http:
+            async with stack.visitor() as http:
                 async with stack.service():
                     await stack.with_canary(100)
                 own.kill()

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from redis.asyncio import Redis
 
@@ -33,7 +32,7 @@ async def test_a_silent_deployer_pauses_over_restarts_and_an_answering_one_resum
         await until(paused, 15)
         view = (await stack.api.get(PAGE)).json()
         assert view["reason"].startswith("the deployer does not answer")
-        async with httpx.AsyncClient(verify=False, base_url=stack.url()) as http:
+        async with stack.visitor() as http:
             assert (await http.get("/")).text == "canary"  # visitors keep what they have
     async with stack.service():
         assert (await stack.api.get(PAGE)).json() == view

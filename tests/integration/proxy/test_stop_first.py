@@ -14,7 +14,7 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 async def http(stack: Stack) -> AsyncIterator[httpx.AsyncClient]:
     """On connections that stay open, over the whole change."""
-    async with stack.service(), httpx.AsyncClient(verify=False, base_url=stack.url(), trust_env=False) as client:
+    async with stack.service(), stack.visitor(trust_env=False) as client:
         yield client
 
 

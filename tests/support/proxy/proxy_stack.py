@@ -298,6 +298,11 @@ class Stack:
         await self.sync()
         return stable, canary
 
+    def visitor(self, app: str = "notes", **options: Any) -> httpx.AsyncClient:
+        """Returns a client whose requests are for the app, on the public port unless they name another one."""
+        headers = {"host": f"{app}.localhost"}
+        return httpx.AsyncClient(verify=False, base_url=self.url(), headers=headers, **options)
+
     def url(self, listener: str = "public") -> str:
         port: int = getattr(self.settings, f"{listener}_port")
         return f"http://127.0.0.1:{port}"

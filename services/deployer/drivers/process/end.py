@@ -62,7 +62,7 @@ def _signal_all(records: Sequence[ProcessRecord], number: signal.Signals, known:
     """Sends the signal to all processes that are left of the instances of `records`; returns these processes by record.
     `known` holds processes of the instances that were found before.
     """
-    left = _left(records, known)
+    left = _left(records, known, search=True)
     for record, processes in left:
         _signal(record, number, processes)
     return left
@@ -122,14 +122,19 @@ def _until_gone(records: list[ProcessRecord], number: signal.Signals, wait_s: fl
         left = _left([record for record, _ in left], left)
 
 
-def _left(records: Sequence[ProcessRecord], known: Iterable[Left] = ()) -> list[Left]:
+def _left(records: Sequence[ProcessRecord], known: Iterable[Left] = (), *, search: bool = False) -> list[Left]:
     """Returns those of `records` of which a process still runs, each with its processes: the ones in `known` that still
-    run, and those that are found now. It reads all processes once, and once more for records without a process, because
-    one that is just starting may be missing at the first reading.
+    run, and those that are found now. Since it then reads all processes of the machine, it searches only for records
+    without a process in `known` that still runs, or, with `search`, for all. It reads all processes once, and once more
+    for records without a process, because one that is just starting may be missing at the first reading.
     """
-    living = {record.id: _still_living(processes) for record, processes in known}
-    looked_for, left = list(records), []
-    for _ in range(2):
+    living = {record.id: still for record, processes in known if (still := _still_living(processes))}
+    left = [] if search else [(record, living[record.id]) for record in records if record.id in living]
+    looked_for = [record for record in records if search or record.id not in living]
+    for wait_s in (0.0, LOOK_AGAIN_S):
+        if not looked_for:
+            break
+        time.sleep(wait_s)
         found = _found(looked_for)
         for record in looked_for:
             processes = {stat.pid: stat for stat in [*living.get(record.id, ()), *found[record.id]]}
@@ -137,9 +142,6 @@ def _left(records: Sequence[ProcessRecord], known: Iterable[Left] = ()) -> list[
                 left.append((record, list(processes.values())))
         kept = {record.id for record, _ in left}
         looked_for = [record for record in looked_for if record.id not in kept]
-        if not looked_for:
-            break
-        time.sleep(LOOK_AGAIN_S)
     return left
 
 

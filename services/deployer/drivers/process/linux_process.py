@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -116,13 +117,15 @@ def marked_with_each(markers: Iterable[str]) -> dict[str, list[ProcessStat]]:
     """Returns marker (`NAME=value`) → the processes that have it in their environment. It reads all processes once; a
     process that is just starting may be missing.
     """
-    wanted = set(markers)
-    found = {}
-    for name in {marker.partition("=")[0] for marker in wanted}:
-        for value, pids in pids_by_value(name).items():
-            if (marker := f"{name}={value}") in wanted:
-                found[marker] = [stat for pid in pids if (stat := process_stat(pid)) is not None]
-    return found
+    wanted: defaultdict[str, set[str]] = defaultdict(set)
+    for marker in markers:
+        name, _, value = marker.partition("=")
+        wanted[name].add(value)
+    return {
+        f"{name}={value}": [stat for pid in pids if (stat := process_stat(pid)) is not None]
+        for name, values in wanted.items()
+        for value, pids in pids_by_value(name, values).items()
+    }
 
 
 def marked_with(marker: str) -> list[ProcessStat]:

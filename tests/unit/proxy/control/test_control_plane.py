@@ -12,6 +12,7 @@ from services.proxy.control.control_plane import ControlPlane
 from services.proxy.control.disk_state import AbortedReleases, Snapshot
 from services.proxy.envoy.configuration import Configuration
 from services.proxy.envoy.files import EnvoyFiles, envoy_folder
+from services.proxy.routes.edge import EdgeSettings
 from services.proxy.routes.route import EndpointState, Route
 from services.proxy.routes.route_store import RouteStore
 from shared.errors import Timeout
@@ -102,7 +103,7 @@ async def test_the_files_after_many_changes_are_those_of_all_routes_rendered_ane
     control = plane.control
     control.put(route(endpoint("new-r1-1"), app="new").model_copy(update={"clusters": False}))
     await control.confirm("new", 1.0)
-    control.put(control.route("app3").model_copy(update={"catch_all": True}))
+    control.put(control.route("app3").model_copy(update={"edge": EdgeSettings(catch_all=True)}))
     control.put(control.route("app4").model_copy(update={"hosts": ["app4.example.com"], "health": "/healthz"}))
     control.put(with_more(plane, "app7"))
     control.abort("app8", "errors")

@@ -11,6 +11,7 @@ from services.proxy.control.disk_state import AbortedReleases, Snapshot
 from services.proxy.control.sync import RegistrySync
 from services.proxy.envoy.files import EnvoyFiles, envoy_folder
 from services.proxy.envoy.limits import FileLimit
+from services.proxy.routes.edge import EdgeSettings
 from services.proxy.routes.route_store import RouteStore
 from shared.errors import Conflict, NotFound
 from shared.models import InstanceState, Track
@@ -36,7 +37,7 @@ async def a_plane(home: Path, redis: Redis, *others: str) -> Plane:
     """`notes` has production, an aborted canary and the requests for unknown hosts."""
     notes = route(endpoint("notes-r1-1"), canary=(endpoint("notes-r2-1", port=20001),), rollout="notes-r2")
     apps = [route(endpoint(f"{app}-r1-1", port=20002), app=app) for app in others]
-    plane = Plane(home, redis, notes.model_copy(update={"catch_all": True}), *apps)
+    plane = Plane(home, redis, notes.model_copy(update={"edge": EdgeSettings(catch_all=True)}), *apps)
     plane.control.abort("notes", "errors")
     await plane.control.save()
     return plane
@@ -62,7 +63,7 @@ async def test_nothing_is_left_of_a_removed_route(tmp_path: Path, redis: Redis, 
         assert await traces(plane, redis) == []
     with pytest.raises(NotFound):
         plane.control.route("notes")
-    assert list(plane.control.routes) == [*others] and not plane.control.routes.has_catch_all
+    assert list(plane.control.routes) == [*others] and plane.control.routes.owner_of("*") is None
     assert plane.control.aborted == set(), "a new notes-r2 is another release"
     plane.start()
     assert list(plane.control.routes) == [*others]

@@ -155,3 +155,41 @@ async def test_an_endpoint_without_an_entry_stays_while_nobody_has_its_address(t
     await registry_sync(plane, redis).step()
 
     assert list(plane.control.route("old").endpoints[Track.STABLE]) == ["old-r1-1"]
+
+
+async def test_the_first_app_does_not_get_the_unknown_hosts(tmp_path: Path, redis: Redis) -> None:
+    plane = Plane(tmp_path, redis, route())
+    await Registry(redis).put_instance("notes", Track.STABLE, record("notes-r1-1"))
+    await registry_sync(plane, redis).step()
+    assert plane.control.route("notes").ready(Track.STABLE)
+    assert plane.control.route("notes").claims == {"notes.localhost"}
+
+
+async def test_a_manifests_hosts_are_taken_in_their_normal_form_and_wildcards_too(tmp_path: Path, redis: Redis) -> None:
+    plane = Plane(tmp_path, redis)
+    await registry_sync(plane, redis).sync("notes", SyncRequest(hosts=["WWW.example.com.", "*.example.org"]))
+    assert plane.control.route("notes").claims == {"notes.localhost", "www.example.com", "*.example.org"}
+
+
+async def test_no_manifest_takes_the_host_name_of_an_app_that_is_still_to_come(tmp_path: Path, redis: Redis) -> None:
+    plane = Plane(tmp_path, redis, route())
+    with pytest.raises(Conflict, match=r"host later\.localhost belongs to app later; ") as refusal:
+        await registry_sync(plane, redis).sync("notes", SyncRequest(hosts=["later.localhost"]))
+    assert refusal.value.extra["app"] == "later"
+    assert plane.control.route("notes").claims == {"notes.localhost"}
+
+
+async def test_what_an_earlier_version_let_an_app_take_stays_until_the_app_of_that_name_comes(
+    tmp_path: Path, redis: Redis
+) -> None:
+    hosts = ["later.localhost", "notes.localhost"]
+    plane = Plane(tmp_path, redis, route().model_copy(update={"hosts": hosts}))
+    sync = registry_sync(plane, redis)
+    await sync.sync("notes", SyncRequest(hosts=hosts))
+    assert plane.control.route("notes").claims == {*hosts}
+
+    await sync.sync("later", SyncRequest(hosts=[]))
+    assert plane.control.route("notes").claims == {"notes.localhost"}
+    assert plane.control.route("later").claims == {"later.localhost"}
+    with pytest.raises(Conflict, match=r"host later\.localhost belongs to app later; "):
+        await sync.sync("notes", SyncRequest(hosts=hosts))

@@ -7,6 +7,7 @@ import pytest
 from services.proxy.envoy.admin import files_of, version_stat
 from services.proxy.envoy.configuration import Configuration, in_writing_order
 from services.proxy.envoy.files import EnvoyFiles, PressureFile, envoy_folder, prepare
+from services.proxy.routes.edge import EdgeSettings
 from services.proxy.routes.route import EndpointState, Route
 from shared.config import SharedSettings
 from tests.support.proxy.routes import endpoint, route
@@ -122,7 +123,7 @@ def test_an_app_whose_clusters_envoy_has_not_had_is_not_routed_yet() -> None:
 
 
 def test_one_app_takes_the_hosts_that_nobody_named() -> None:
-    routes = [SPLIT.model_copy(update={"catch_all": True}), route(app="shop")]
+    routes = [SPLIT.model_copy(update={"edge": EdgeSettings(catch_all=True)}), route(app="shop")]
     assert sorted(routes_of(routes)) == ["notes", "shop"]
 
 

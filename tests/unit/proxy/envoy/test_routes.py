@@ -6,7 +6,7 @@ import pytest
 
 from services.proxy.envoy.clusters import clusters
 from services.proxy.envoy.configuration import Configuration
-from services.proxy.envoy.routes import virtual_host
+from services.proxy.envoy.routes import ROUTES
 from services.proxy.routes.rollout import ended
 from services.proxy.routes.route import Endpoint, EndpointState, Route
 from shared.models import Track
@@ -28,8 +28,7 @@ def split(stable: int = 1, canary: int = 1, **rollout: Any) -> Route:
 
 
 def routes_of(given: Route, listener: str = PUBLIC) -> list[Any]:
-    routes: list[Any] = virtual_host(listener, given)["routes"]
-    return routes
+    return ROUTES[listener](given)
 
 
 def kinds(given: Route, listener: str = PUBLIC) -> list[str]:

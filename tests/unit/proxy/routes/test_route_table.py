@@ -2,6 +2,7 @@
 
 import random
 
+from services.proxy.routes.edge import EdgeSettings
 from services.proxy.routes.route import EndpointState, Route
 from services.proxy.routes.route_table import RouteTable
 from shared.models import Track
@@ -51,8 +52,11 @@ def test_every_question_is_answered_as_by_a_look_at_each_route() -> None:
         assert {name: table.owner_of(name) for name in names} == {name: owners.get(name) for name in names}
 
 
-def test_the_app_with_the_unknown_hosts_is_remembered() -> None:
-    table = RouteTable([route(app="shop")])
-    assert not table.has_catch_all
-    table.put(route(app="notes").model_copy(update={"catch_all": True}))
-    assert table.has_catch_all
+def test_the_app_of_a_host_is_found_also_if_the_host_was_set_on_the_app() -> None:
+    edge = EdgeSettings(hosts=["*.example.com"], canonical_host="www.example.org", catch_all=True)
+    claims = ["notes.localhost", "*.example.com", "www.example.org", "*"]
+    table = RouteTable([route(app="shop"), route(app="notes").model_copy(update={"edge": edge})])
+    assert [table.owner_of(host) for host in claims] == ["notes"] * 4
+
+    table.put(route(app="notes"))
+    assert [table.owner_of(host) for host in claims] == ["notes", None, None, None]
