@@ -44,7 +44,7 @@ from tests.support.proxy.proxy_stack import running_stack
 
 pytestmark = [
     pytest.mark.anyio,
-    pytest.mark.timeout(900),  # 45 s of one core for each document, most of them to make the cases
+    pytest.mark.timeout(900),  # 20 to 40 s of one core for each document, most of them to make the cases
     pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisWarning"),  # large cases, and a service's `random`
 ]
 TOKEN = "secret-token"
@@ -126,7 +126,7 @@ async def test_build(redis: Redis, redis_server: str, tmp_path: Path) -> None:
     settings.build_logs.mkdir(parents=True, exist_ok=True)
     known = {"path.app": ["notes"], "path.build_id": ["notes-1", "notes-2", "notes-3"], "query.file": ["app.py"]}
     # Without its loops: a source that is made up is not fetched.
-    await hold(build_service(settings), TOKEN, 20, known, loops=False)
+    await hold(build_service(settings), TOKEN, 17, known, loops=False)
 
 
 async def test_deployer(settings: DeployerSettings, outside: Outside) -> None:
@@ -135,7 +135,7 @@ async def test_deployer(settings: DeployerSettings, outside: Outside) -> None:
         await service.deployed(builds[0])
     known = {"path.app": ["notes"], "path.id": ["notes-r1"], "body.build": builds}
     # Without its loops: what the changes ask for is not done, which would start some hundred processes.
-    await hold(deployer(settings), TOKEN, 80, known, loops=False)
+    await hold(deployer(settings), TOKEN, 74, known, loops=False)
 
 
 async def test_flags(redis: Redis, redis_server: str, tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ async def test_monitor(redis: Redis, redis_server: str, tmp_path: Path) -> None:
         ]
     )
     known = {"path.app": ["notes"], "path.id": ["notes-r9-1", "notes-r9"], "path.name": ["errors"]}
-    await hold(monitor(settings), TOKEN, 46, known)
+    await hold(monitor(settings), TOKEN, 32, known)
 
 
 async def test_proxy(redis: Redis, redis_server: str, tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ async def test_proxy(redis: Redis, redis_server: str, tmp_path: Path) -> None:
         async with stack.service():
             await stack.with_canary()
         known = {"path.app": ["notes"], "path.release": ["notes-r2"], "body.release": ["notes-r2"]}
-        await hold(proxy(stack.settings), PROXY_TOKEN, 62, known)
+        await hold(proxy(stack.settings), PROXY_TOKEN, 44, known)
 
 
 def _repository(bare: Path, work: Path) -> str:

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import hypothesis
 import schemathesis
 from fastapi import FastAPI
+from hypothesis.internal.conjecture.providers import AVAILABLE_PROVIDERS
 from schemathesis.config import SchemathesisConfig
 from schemathesis.engine import Status, events, from_schema
 from schemathesis.python.asgi import shutdown_lifespans
@@ -16,7 +18,15 @@ SEED = int(os.environ.get("E2E_SEED", "1"))
 CASES = int(os.environ.get("E2E_CASES", "2000"))  # 20 000 in `make soak`
 MOST_TOLD = 1500  # characters of an answer
 MOST_PASSES = 4
+AT_ONE_REQUEST = 5  # cases of a call that takes nothing, as `GET /metrics`: all of them ask the same
 ONLY_FUZZING = {name: {"enabled": False} for name in ("examples", "coverage", "stateful")}
+
+
+# With any other backend than the one named `hypothesis`, it draws each case anew. By that name it makes most cases from
+# those before, by mutation and by a climb to what succeeds, which repeats itself: of 2 112 requests of the deployer's
+# document 875 were different, of 2 281 that were drawn anew 1 326; of all five, 7 014 of 11 120 and 8 156 of 10 535.
+AVAILABLE_PROVIDERS["anew"] = AVAILABLE_PROVIDERS["hypothesis"]
+hypothesis.settings.register_profile("anew", hypothesis.settings.get_profile("default"), backend="anew")
 
 
 @dataclass
@@ -55,12 +65,20 @@ def fuzzed(
         "request-timeout": 10,
         "suppress-health-check": ["all"],
         "checks": excused.get("", {}),
-        "operations": [{"include-name": call, "checks": checks} for call, checks in excused.items() if call],
+        "operations": [
+            *({"include-name": call, "checks": checks} for call, checks in excused.items() if call),
+            *(
+                {"include-name": call, "generation": {"max-examples": AT_ONE_REQUEST}}
+                for call in _that_take_nothing(app)
+            ),
+        ],
         "generation": {"max-examples": examples, "no-shrink": True, "database": "none"},
         "dictionaries": {name: {"values": values} for name, values in known.items()},
         "parameters": {name: {"dictionary": name, "probability": 0.5} for name in known},
     }
     outcome = Outcome()
+    previous = hypothesis.settings.get_current_profile_name()
+    hypothesis.settings.load_profile("anew")
     try:
         while outcome.cases < CASES and outcome.passes < MOST_PASSES:
             config["seed"] = SEED + outcome.passes
@@ -68,8 +86,18 @@ def fuzzed(
             _pass(served, SchemathesisConfig.from_dict(config), outcome)
             outcome.passes += 1
     finally:
+        hypothesis.settings.load_profile(previous)
         shutdown_lifespans()
     return outcome
+
+
+def _that_take_nothing(app: FastAPI) -> list[str]:
+    return [
+        f"{method.upper()} {path}"
+        for path, methods in app.openapi()["paths"].items()
+        for method, call in methods.items()
+        if not call.get("parameters") and "requestBody" not in call
+    ]
 
 
 def _pass(app: Any, config: Any, outcome: Outcome) -> None:
