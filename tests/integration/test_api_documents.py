@@ -89,6 +89,7 @@ EXCUSED: Mapping[str, Mapping[str, object]] = {
     "PUT /apps/{app}/analysis": WITH_RULES,
     "POST /apps/{app}/sync": WITH_RULES,
     "PUT /apps/{app}/edge": WITH_RULES,
+    "PUT /apps/{app}/certificates/{host}": WITH_RULES,
     "POST /apps/{app}/rollout": WITH_RULES,
     "POST /apps/{app}/rollout/advance": WITH_RULES,
     "PUT /flags/{key}": WITH_RULES,
