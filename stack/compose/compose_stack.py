@@ -61,7 +61,7 @@ def compose_stack(home: Path, variables: Mapping[str, str] = MappingProxyType({}
     settings = settings_on_free_ports(home)
     project = f"slipway-test-{uuid.uuid4().hex[:8]}"
     home.mkdir(parents=True, exist_ok=True)
-    own = {name: value for name, value in environment(settings).items() if name.endswith("_PORT")}
+    own = {name: value for name, value in environment(settings).items() if name.endswith("_PORT") and value != "0"}
     own |= {
         "COMPOSE_PROJECT_NAME": project,
         "SLIPWAY_NETWORK": project,
