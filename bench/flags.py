@@ -69,7 +69,7 @@ class FlagStream:
 
 @dataclass(frozen=True)
 class FlagCosts:
-    """What one switch costs among `count` flags, and what is asked of all of them."""
+    """Holds what one switch of a flag costs among `count` flags, and what requests for all of these flags cost."""
 
     count: int
     redis_ms: float

@@ -32,7 +32,7 @@ POLL_S = 1.0
 
 @dataclass
 class Seen:
-    """What was seen of instances and releases while the machine was busy."""
+    """Holds what was seen of the instances and of the deployer while the machine was busy."""
 
     ill: set[str] = field(default_factory=set)
     """Ids of the instances that were unhealthy or failed at some time."""

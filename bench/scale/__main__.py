@@ -49,7 +49,7 @@ BAD = """        bad = ANSWER.replace(b"200 OK", b"500 Broken")
 
 @dataclass(frozen=True)
 class ScaleRow:
-    """What was measured at `apps` live apps."""
+    """Holds what was measured with `apps` live apps."""
 
     apps: int
     idle_cpu_s: dict[str, float]

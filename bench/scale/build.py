@@ -55,7 +55,7 @@ Step = Callable[[], Awaitable[float | None]]
 
 @dataclass(frozen=True)
 class BuildRow:
-    """What an idle minute costs at `apps` apps."""
+    """Holds what an idle minute of the build service costs with `apps` apps."""
 
     apps: int
     processes: int

@@ -39,7 +39,7 @@ ROUTES = {InstanceState.READY: "routable"}
 
 
 class DeployerCost(NamedTuple):
-    """What a deployer with `apps` idle apps costs: CPU in seconds a minute, answers in milliseconds (median)."""
+    """Holds what a deployer with `apps` idle apps costs: CPU in seconds a minute, answers in milliseconds (median)."""
 
     apps: int
     alone_cpu_s: float

@@ -81,7 +81,7 @@ Step = Callable[[], Awaitable[None]]
 
 @dataclass(frozen=True)
 class MonitorRow:
-    """What was measured at `apps` apps. CPU and commands are those of an idle minute."""
+    """Holds what was measured of the monitor with `apps` apps. CPU and commands are those of an idle minute."""
 
     apps: int
     cpu_s: float

@@ -18,7 +18,7 @@ START_S = 10.0
 
 @dataclass(frozen=True)
 class RedisUse:
-    """What a server has done since its start."""
+    """Holds the commands that a Redis server has processed since its start, and the CPU seconds that it has used."""
 
     commands: int
     cpu_s: float

@@ -42,7 +42,7 @@ def echoed(stack: LocalStack, app: Deployable, environment: Environment) -> int:
 
 
 def times_without_service(results: list[Result]) -> list[tuple[float, float]]:
-    """When the first and the last request of each row of lost ones was due, seconds."""
+    """Returns when the first and the last request of each series of lost requests were due, in seconds."""
     lost = sorted(result.due for result in results if result.lost)
     ends = [earlier for earlier, later in pairwise([*lost, float("inf")]) if later - earlier > APART_S]
     begins = [later for earlier, later in pairwise([float("-inf"), *lost]) if later - earlier > APART_S]

@@ -1,5 +1,5 @@
-"""What a push prints of its deploy, and how a deploy ends: live, failed, cancelled, superseded, or by the platform's
-fault. The deployer is a small server that says what a test tells it to.
+"""Tests what a push prints of its deploy, and how a deploy ends: live, cancelled, superseded, or by a fault of the
+platform. The deployer is a small server that says what a test tells it to.
 """
 
 import asyncio

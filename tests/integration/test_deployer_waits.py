@@ -1,4 +1,4 @@
-"""How long a release waits for its instances, what it says meanwhile, and what takes its place, on real processes."""
+"""Tests how long a release waits for its real processes, what it says meanwhile, and what takes its place."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""What people read of a release that failed: the causes are real apps with the usual mistakes."""
+"""Tests what people read of a release that failed: the causes are real apps with the usual mistakes."""
 
 import sys
 from typing import Any

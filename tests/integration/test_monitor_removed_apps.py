@@ -1,4 +1,4 @@
-"""What the monitor holds of a removed app is deleted, in memory and on real Redis; a longer name's stays."""
+"""Tests that the monitor deletes what it holds of a removed app, in memory and on real Redis, but of no other app."""
 
 import asyncio
 from datetime import timedelta

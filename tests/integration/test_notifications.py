@@ -375,7 +375,7 @@ async def in_group(monitor: Monitor, *, firing: bool) -> None:
 async def test_a_problem_of_the_platform_is_told_to_the_platforms_addresses_but_not_that_redis_was_away(
     redis: Redis, sink: MailSink, tmp_path: Path
 ) -> None:
-    """That one was told when nothing could be stored."""
+    """The absence of Redis is told while it lasts and nothing can be stored; the stored event is not told again."""
     monitor = Monitor(redis, tmp_path, sink.url("ops@example.com"))
     async with monitor.up():
         for rule in ("redis", "disk"):

@@ -42,7 +42,7 @@ class Service:
     process: subprocess.Popen[bytes]
 
     def api(self) -> httpx.Client:
-        """For the platform's token."""
+        """Returns a client that sends the platform's token."""
         return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {TOKEN}"}, verify=False)
 
 

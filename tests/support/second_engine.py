@@ -65,7 +65,7 @@ class SecondEngine:
         self._signal(signal.SIGTERM)
 
     def stop(self) -> None:
-        """In order, and its containers with it; by force, if it was left killed."""
+        """Removes its containers and ends the engine; if the engine was left killed, kills its containers by force."""
         if self._daemon is not None and self._daemon.poll() is None:
             for container in self._docker("ps", "--all", "--quiet").stdout.split():
                 self._docker("rm", "--force", "--volumes", container)

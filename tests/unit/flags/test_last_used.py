@@ -1,4 +1,4 @@
-"""When a flag was last evaluated: in memory at once, in the store later, from other copies too."""
+"""Tests the time of a flag's last evaluation: in memory at once, in the store later, from other copies too."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""What follows from small trees, on processes and in containers."""
+"""Tests what is inferred from small trees of files, for processes and for containers."""
 
 import json
 from collections.abc import Mapping

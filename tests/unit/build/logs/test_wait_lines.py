@@ -1,4 +1,4 @@
-"""What a pusher reads while something is waited for."""
+"""Tests the lines that a pusher reads while a build waits for something."""
 
 from services.build.logs.wait_lines import WaitLines
 

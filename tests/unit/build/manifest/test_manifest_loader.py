@@ -1,4 +1,4 @@
-"""How a manifest is completed by what was inferred."""
+"""Tests how a manifest is completed by what was inferred."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What a pusher reads while a step prints nothing."""
+"""Tests what a pusher reads while a step prints nothing."""
 
 import asyncio
 from pathlib import Path

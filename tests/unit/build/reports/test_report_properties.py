@@ -66,7 +66,7 @@ def junit(suites: Sequence[Suite], *, nested: bool = False, namespace: str = "")
 
 
 def encoded(root: ElementTree.Element, encoding: str) -> bytes:
-    """What the encoding lacks becomes a reference."""
+    """Returns the XML in this encoding; a character that the encoding lacks becomes a character reference."""
     if encoding == "utf-8-sig":
         return b"\xef\xbb\xbf" + encoded(root, "utf-8")
     data: bytes = ElementTree.tostring(root, encoding, xml_declaration=True)

@@ -109,7 +109,7 @@ class World:
         )
 
     async def stop_builds(self) -> None:
-        """What the scheduler does with builds that are to be stopped."""
+        """Ends the builds that are to be stopped, as the scheduler does."""
         for each in await self.store.unended():
             if each.stop is not None:
                 await self.store.update(each.id, lambda b: domain.ended(b, BuildState.CANCELLED, "stopped", AT))

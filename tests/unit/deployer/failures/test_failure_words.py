@@ -1,4 +1,4 @@
-"""What people read of an instance that failed."""
+"""Tests what people read of an instance that failed."""
 
 import pytest
 

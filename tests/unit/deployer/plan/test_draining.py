@@ -1,4 +1,4 @@
-"""How instances leave the route, and who tells what was cut off by that."""
+"""Tests how instances leave the route, and which release tells of the requests that were cut off by that."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""How long a release waits for its instances, and when its clock stands."""
+"""Tests how long a release waits for its instances, and when its clock stands."""
 
 from dataclasses import replace
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""What one probe makes of an app's answer, and does to the app and to the machine's ports."""
+"""Tests what one probe makes of an app's answer, and what it does to the app and to the machine's ports."""
 
 import asyncio
 import contextlib

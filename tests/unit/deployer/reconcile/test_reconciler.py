@@ -1,4 +1,4 @@
-"""When environments are due, and that none waits for another."""
+"""Tests when environments are reconciled, and that none waits for another."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""What runs with the stack's marks and is not recorded: what is ended, and what is left alone. On real Redis."""
+"""Tests which unrecorded instances with the stack's marks are ended, and which are left alone. On real Redis."""
 
 from dataclasses import replace
 

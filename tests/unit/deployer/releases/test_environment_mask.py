@@ -1,4 +1,4 @@
-"""What no text that leaves the deployer shows."""
+"""Tests which values of an app's environment are masked in texts that leave the deployer."""
 
 from services.deployer.releases.environment import AppFacts, Override, SecretOverride
 from services.deployer.releases.environment_mask import environment_mask

@@ -1,4 +1,4 @@
-"""When a memory limit is doubled, when halved, and why it stays: one look at a time."""
+"""Tests when a memory limit is doubled or halved, and why it stays: one look at a time."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the page of one app shows besides its rollout."""
+"""Tests what the page of one app shows besides its rollout."""
 
 import re
 from pathlib import Path

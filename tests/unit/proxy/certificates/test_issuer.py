@@ -1,4 +1,4 @@
-"""When no order is made, and what is shown of it. Orders are made with real Envoy, in the integration tests."""
+"""Tests when no certificate is ordered, and what is shown then. The integration tests order some, with real Envoy."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta

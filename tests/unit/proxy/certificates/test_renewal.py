@@ -1,4 +1,4 @@
-"""When a certificate is got and renewed, and when that is tried again."""
+"""Tests when a certificate is ordered and renewed, and when a failed attempt is repeated."""
 
 from datetime import datetime, timedelta
 

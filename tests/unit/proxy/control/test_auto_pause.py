@@ -36,7 +36,7 @@ def rollout(plane: Plane, app: str = "notes") -> Rollout:
 
 @pytest.fixture
 async def plane(tmp_path: Path, redis: Redis) -> Plane:
-    """That has heard the deployer."""
+    """Returns a control plane that the deployer has answered once."""
     plane = Plane(tmp_path, redis, ROUTE)
     await plane.probe_deployer(True)
     return plane

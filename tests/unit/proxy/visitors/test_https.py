@@ -21,7 +21,7 @@ def secured(tls: TlsSettings | None = None, *hosts: str) -> Route:
 
 
 def location(given: Route, authority: str, https_port: int, proto: str = "http") -> str | None:
-    """Where Envoy sends a request to `/a`; None: to the app."""
+    """Returns the URL to which Envoy redirects a request to `/a`; None if Envoy sends the request to the app."""
     found: dict[str, Any] = virtual_hosts("public", given, {}, https_port)[0]
     for each in found["routes"]:
         if "redirect" not in each:

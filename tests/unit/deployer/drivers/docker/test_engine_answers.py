@@ -1,4 +1,4 @@
-"""What engines of several versions answer, read by the driver's own functions.
+"""Tests that the Docker driver's own functions read the answers of engines of several versions.
 
 Recorded by `tests/support/deployer/engine_answers.py` on cgroup v1: `20.10` and `28.5` are Debian's packages,
 `28.5-containerd` is the same with containerd's image store, `29-next` was built from the engine's source of August 2026
