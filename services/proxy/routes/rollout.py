@@ -35,8 +35,8 @@ def _at(fields: dict[str, Any]) -> Any:
 
 
 class Rollout(View):
-    """Describes the rollout of a canary release, whose id identifies it. `promotion` is null unless a promotion was
-    requested and is not finished.
+    """Describes the rollout of a canary release, whose id identifies it. `promotion` is null unless a
+    requested promotion is still under way.
     """
 
     release: str
