@@ -30,7 +30,7 @@ class Model(BaseModel):
 
 def whole_numbers(data: Any) -> Any:
     """Returns the fields of an object with whole numbers as int (`5.0` as 5, which is the same number in JSON). Returns
-    data that are no object unchanged.
+    data that are not an object unchanged.
     """
     if not isinstance(data, dict):
         return data

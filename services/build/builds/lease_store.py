@@ -1,4 +1,4 @@
-"""Stores a lease, by which only one service runs builds if several homes (data folders) share one Redis."""
+"""Stores a lease that lets only one service run builds, even if several homes (data folders) share one Redis."""
 
 from typing import Any
 

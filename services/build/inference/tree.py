@@ -118,5 +118,5 @@ def table(value: Any, *keys: str) -> dict[str, Any]:
 
 
 def texts(value: Any) -> dict[str, str]:
-    """Returns the items of the object `value` whose values are texts; empty if `value` is no object."""
+    """Returns the entries of the object `value` whose values are strings; empty if `value` is not an object."""
     return {key: each for key, each in value.items() if isinstance(each, str)} if isinstance(value, dict) else {}

@@ -1,4 +1,4 @@
-"""Finds the files of the commit that paths and URIs in a report mean. Pure."""
+"""Finds the files of the commit to which paths and URIs in a report refer. Pure."""
 
 import contextlib
 import posixpath
@@ -50,7 +50,7 @@ class PathResolver:
     def find_all(
         self, names: Iterable[str], roots: Sequence[str] = (), report: str = "", working: Sequence[str] = ()
     ) -> dict[str, str]:
-        """Returns name → file of the commit, without the names that mean no file of it. `roots` are the folders that
+        """Returns name → file of the commit, without the names that match none. `roots` are the folders that
         the report declares; `report` is the report's own path; `working` are the folders in which its step works. An
         absolute name must lie below the checkout or below one of `roots`. A relative name is looked up below each of
         `roots`. The relative names that this does not find are looked up below one common folder: of the repository's

@@ -12,8 +12,8 @@ READ_AGAIN_S = 600.0
 
 @dataclass(frozen=True)
 class AppState:
-    """Holds what is known of an app without running git. If two states are equal, so are the app's branches and their
-    environments.
+    """Holds what is known of an app without running git. Two equal states mean that the app's branches and their
+    environments are the same.
     """
 
     refs: RefStamp | None

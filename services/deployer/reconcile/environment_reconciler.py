@@ -175,8 +175,8 @@ class EnvironmentReconciler:
         return cpu_waited_s() - self._pressure[1]
 
     async def _wait_for_engine(self, error: DriverError) -> None:
-        """Records that a starting release waits for the driver's engine, so that its time does not count. Nothing else
-        can be decided without the statuses of instances.
+        """Records that a starting release waits for the driver's engine, so that the wait does not count
+        toward its time limit. Without the statuses of instances, nothing else can be decided.
         """
         async with self._lock:
             stored = await self._work_context.store.load(self.environment_id)

@@ -58,8 +58,9 @@ class AnalysisCollector(Collector):
 
 
 def cause_of(event: Event) -> tuple[str, str]:
-    """Returns the labels (rule, harm) of an aborted rollout: the rule that aborted it, or `by-hand`, `superseded` or
-    `release` without one; and the kind of harm, if the rule was the canary analysis. Both come from fixed sets.
+    """Returns the labels (rule, harm) of an aborted rollout. The first is the rule that aborted it (`other` for
+    people's own rules) or, if no rule did, `by-hand`, `superseded`, or `release` (the release ended). The second is the
+    kind of harm if the rule was the canary analysis, else empty. Both come from fixed sets.
     """
     fields = event.model_extra or {}
     evidence = fields["evidence"] if isinstance(fields.get("evidence"), dict) else {}

@@ -67,8 +67,8 @@ class LoggedRequest(View):
 
 
 class VisitorLog:
-    """Finds requests in the log in `folder` (Envoy's), and keeps it and its three older parts within `longest` bytes.
-    With 0, it removes them. `reopen` makes Envoy write to a new file.
+    """Finds requests in Envoy's log in `folder`. Keeps the log and its three older parts within `longest` bytes in
+    total; if `longest` is 0, removes them. `reopen` makes Envoy write to a new file.
     """
 
     def __init__(self, folder: Path, reopen: Callable[[], Awaitable[None]], longest: int) -> None:

@@ -35,8 +35,8 @@ def _at(fields: dict[str, Any]) -> Any:
 
 
 class Rollout(View):
-    """Describes the rollout of a canary release, whose id identifies it. `promotion` is null unless a promotion was
-    requested and is not finished.
+    """Describes the rollout of a canary release, whose id identifies it. `promotion` is null unless a
+    requested promotion is still under way.
     """
 
     release: str
@@ -50,7 +50,7 @@ class Rollout(View):
     resumes_by_itself: bool = Field(False, description="The platform paused the rollout, and will resume it.")
     evidence: dict[str, JsonValue] = Field({}, description="Measurements at the end of the rollout.")
     steps: list[CanaryStep] = Field([], description="Empty: a fixed share, until people end the rollout.")
-    ended_steps: list[RolloutStepEnd] = Field([], description="How the first steps ended, one entry for each.")
+    ended_steps: list[RolloutStepEnd] = Field([], description="How the steps that are over ended, in order.")
     awaits_person: bool = Field(False, description="The current step is over; `resume` begins the next one.")
     halted_s: float = Field(0, description="Seconds of the current step in which the rollout was paused.")
     hold: str = Field("", description="The monitor's reason to hold the current step, whose time is over.")
