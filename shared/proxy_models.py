@@ -129,7 +129,7 @@ class RolloutView(View):
     evidence: dict[str, JsonValue] = Field({})
     opened_at: datetime | None = None
     steps: list[CanaryStep] = Field([])
-    ended_steps: list[RolloutStepEnd] = Field([], description="How the first steps ended, one entry for each.")
+    ended_steps: list[RolloutStepEnd] = Field([], description="How the steps that are over ended, in order.")
     step: int = Field(0, description="Number of the current step, 0 for the first; once all have ended, of the steps.")
     step_at: datetime | None = Field(None, description="Time at which the current step began.")
     step_ends_at: datetime | None = Field(
