@@ -126,7 +126,7 @@ def build_app(settings: Settings) -> FastAPI:
         registry,
         description=DESCRIPTION,
         routers=[
-            router(sync, rollouts, reader, pages),
+            router(sync, rollouts, reader, pages, request_log),
             traffic_router(reader, rollouts),
             requests_router(control, request_log, pages),
             certificates_router(certificates),

@@ -30,7 +30,8 @@ OBJECTS = {
 }
 FILES = (
     "find /var/lib/slipway -path '*{name}*';"
-    " grep --recursive --exclude='access.log*' --files-with-matches {name} /var/lib/slipway/envoy"
+    " grep --recursive --exclude='*.log*' --files-with-matches {name} /var/lib/slipway/envoy;"
+    ' grep --files-with-matches \'"route":"{name}/\' /var/lib/slipway/envoy/requests.log*'
 )
 
 

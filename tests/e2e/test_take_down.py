@@ -35,9 +35,13 @@ def files(stack: LocalStack, name: str) -> list[str]:
     """Files with the app's name, and those of Envoy and the proxy that hold it. The access log keeps its lines."""
     home = stack.settings.home
     named = [path for path in home.rglob(f"*{name}*") if "volumes" not in path.parts]
-    held = [path for path in (home / "envoy").rglob("*") if path.is_file() and not path.name.startswith("access.log")]
+    logs = ("access.log", "requests.log")
+    held = [path for path in (home / "envoy").rglob("*") if path.is_file() and not path.name.startswith(logs)]
     inside = [path for path in held if name.encode() in path.read_bytes()]
-    return [str(path.relative_to(home)) for path in {*named, *inside}]
+    logged = [
+        each for each in (home / "envoy").glob("requests.log*") if f'"route":"{name}/'.encode() in each.read_bytes()
+    ]
+    return [str(path.relative_to(home)) for path in {*named, *inside, *logged}]
 
 
 def traces(stack: LocalStack, name: str) -> list[Any]:

@@ -11,6 +11,7 @@ from services.proxy.api.page_views import ProxyPages
 from services.proxy.control.envoy_loops import TrafficReader
 from services.proxy.control.rollout_service import RolloutService
 from services.proxy.control.sync import RegistrySync
+from services.proxy.counting.visitor_log import FLUSHED_S, VisitorLog
 from shared.models import AppName, Model, Page, View, release_number
 from shared.proxy_models import (
     AppTraffic,
@@ -96,7 +97,9 @@ def traffic_router(reader: TrafficReader, rollouts: RolloutService) -> APIRouter
     return routes
 
 
-def router(sync: RegistrySync, rollouts: RolloutService, reader: TrafficReader, pages: ProxyPages) -> APIRouter:
+def router(
+    sync: RegistrySync, rollouts: RolloutService, reader: TrafficReader, pages: ProxyPages, log: VisitorLog
+) -> APIRouter:
     routes = APIRouter(prefix="/apps/{app}")
 
     @routes.post(
@@ -121,12 +124,13 @@ def router(sync: RegistrySync, rollouts: RolloutService, reader: TrafficReader, 
 
     @routes.delete("/route", tags=["routes"], summary="Remove the app's route", status_code=204, responses=CHANGE)
     async def delete_route(app: App) -> None:
-        """Removes the app's hosts, clusters, rollouts and aborted releases, and answers when Envoy has accepted that.
-        The deployer sends this request when the app's last environment is removed. It may be repeated. The answer is
-        409 if the registry has instances of the app, and 504 if Envoy has not confirmed within 5 s; the request should
-        then be repeated.
+        """Removes the app's hosts, clusters, rollouts and aborted releases and, when Envoy has accepted that, its lines
+        in the log of requests. The deployer sends this request when the app's last environment is removed. It may be
+        repeated. The answer is 409 if the registry has instances of the app, and 504 if Envoy has not confirmed within
+        5 s; the request should then be repeated.
         """
-        await sync.remove(app)
+        existed = await sync.remove(app)
+        await log.forget(app, wait_s=FLUSHED_S if existed else 0)
 
     @routes.get(
         "/rollout",

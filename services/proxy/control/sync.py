@@ -78,14 +78,15 @@ class RegistrySync:
             clusters = await self._control.confirm(app, deadline - time.monotonic(), healthy=True)
         return self._result(app, records, clusters)
 
-    async def remove(self, app: str) -> None:
-        """Removes the app's route, and returns when Envoy has accepted that. Does nothing if there is none. Raises
+    async def remove(self, app: str) -> bool:
+        """Removes the app's route, and returns when Envoy has accepted that, whether there was one. Raises
         Conflict while the registry has instances of the app, RedisError if the registry does not answer, and Timeout if
         Envoy has not accepted the change within 5 s; the caller may then call again.
         """
         async with self._locks[app]:
             if left := [record.id for records in (await self._read(app)).values() for record in records]:
                 raise Conflict(f"{app} has instances: {', '.join(left)}; the deployer ends them first")
+            existed = app in self._control.routes
             await self._control.remove(app)
             self._counts.forget(app)
             self._unread.discard(app)
@@ -94,6 +95,7 @@ class RegistrySync:
             if time.monotonic() >= deadline:
                 raise Timeout(f"after {CONFIRM_S:g} s Envoy has not accepted {', '.join(missing)}", missing=missing)
             await asyncio.sleep(SETTLE_S)
+        return existed
 
     async def limit_warning(self) -> str | None:
         """Returns a warning, with the remedy, if Envoy may not open enough files for many more instances; else None."""

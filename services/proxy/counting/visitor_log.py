@@ -19,6 +19,7 @@ from shared.models import View
 
 PARTS = 4
 BLOCK = 2**18
+FLUSHED_S = 1.5  # Envoy writes what it has logged within a second
 _FIRST_BYTE, _DURATION = re.compile(rb'"first_byte_ms":(\d+)'), re.compile(rb'"duration_ms":(\d+)')
 
 
@@ -80,17 +81,35 @@ class VisitorLog:
         self._is_reopened = False
         """False: Envoy may write to an older part, because this service was killed while it renamed the log."""
         self._one_search = asyncio.Lock()
+        self._one_change = asyncio.Lock()
 
     async def rotate(self) -> None:
         """Renames a log that has a fourth of the allowed size, and removes the oldest part. Raises OSError, and
         Unavailable if Envoy does not answer; another call then goes on.
         """
+        async with self._one_change:
+            await self._rotate(self._longest // PARTS)
+
+    async def forget(self, app: str, *, wait_s: float = FLUSHED_S) -> None:
+        """Removes the requests of an app whose route Envoy no longer has, from the log and its older parts; if there
+        are any, the oldest part is removed, too. First waits until Envoy has written what it had logged. Raises as
+        `rotate` does; another call then goes on.
+        """
+        await asyncio.sleep(wait_s)
+        mark = _mark(app)
+        async with self._one_change, self._one_search:
+            if await asyncio.to_thread(lambda: any(True for path in self._paths for _ in _lines_backwards(path, mark))):
+                await self._rotate(0)
+                for path in self._paths[1:]:
+                    await asyncio.to_thread(_remove_lines, path, mark)
+
+    async def _rotate(self, longest: int) -> None:
         if not self._longest:
             for path in self._paths:
                 path.unlink(missing_ok=True)
             return
         log = self._paths[0]
-        if log.exists() and log.stat().st_size >= self._longest / PARTS:
+        if log.exists() and log.stat().st_size >= longest:
             for older, newer in zip(self._paths[:0:-1], self._paths[-2::-1], strict=True):
                 if newer.exists():
                     newer.replace(older)
@@ -126,9 +145,24 @@ class VisitorLog:
 
     def _lines(self, app: str) -> Iterator[bytes]:
         """Yields the lines of the app's requests, the last one first."""
-        mark = f'"route":"{app}/'.encode()  # within a text of a visitor, the quotes would have backslashes
         for path in self._paths:
-            yield from _lines_backwards(path, mark)
+            yield from _lines_backwards(path, _mark(app))
+
+
+def _mark(app: str) -> bytes:
+    return f'"route":"{app}/'.encode()  # within a text of a visitor, the quotes would have backslashes
+
+
+def _remove_lines(path: Path, mark: bytes) -> None:
+    """Removes the lines of the file that contain `mark`, if it exists. An interrupted call changes nothing."""
+    if not path.exists():
+        return
+    without = path.with_name(f"{REQUEST_LOG}.new")
+    without.unlink(missing_ok=True)
+    create_log(without)
+    with path.open("rb") as lines, without.open("wb") as kept:
+        kept.writelines(line for line in lines if mark not in line)
+    without.replace(path)
 
 
 def _waited_ms(line: bytes) -> int:

@@ -12,6 +12,7 @@ from services.proxy.api.page_views import ProxyPages
 from services.proxy.api.pages import pages_router
 from services.proxy.api.rest import router
 from services.proxy.control.sync import RegistrySync
+from services.proxy.counting.visitor_log import VisitorLog
 from services.proxy.envoy.limits import FileLimit
 from services.proxy.routes.rollout import Rollout
 from services.proxy.routes.route import Route
@@ -41,7 +42,8 @@ async def client(tmp_path: Path, redis: Redis) -> AsyncIterator[httpx.AsyncClien
     pages = ProxyPages(plane.control, plane.counts, plane.reader, plane.settings)
     registry = Registry(redis)
     sync = RegistrySync(plane.control, registry, plane.counts, "localhost", FileLimit(20_000))
-    routers = [router(sync, plane.rollouts, plane.reader, pages), pages_router(plane.rollouts, pages)]
+    log = VisitorLog(tmp_path, plane.control.admin.reopen_logs, 0)
+    routers = [router(sync, plane.rollouts, plane.reader, pages, log), pages_router(plane.rollouts, pages)]
     app = create_app("proxy", plane.settings, registry, description="", routers=routers)
     headers = {"Authorization": "Bearer token"}
     transport = httpx.ASGITransport(app)

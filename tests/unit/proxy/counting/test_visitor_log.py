@@ -124,3 +124,17 @@ async def test_a_log_that_is_switched_off_is_removed_and_its_list_says_the_setti
     assert log.parts() == []
     with pytest.raises(Unavailable, match="SLIPWAY_REQUEST_LOG_MB"):
         await log.find("notes", NEWEST, 1)
+
+
+async def test_of_a_removed_app_no_request_is_left_in_any_part_and_those_of_others_stay(log: Log) -> None:
+    forged = '"route":"felled/stable"'
+    log.write(line("/1", app="felled"), line("/2"), line(f"/{forged}"))
+    await log.forget("felled", wait_s=0)
+    log.write(line("/3", app="felled"), line("/4"))
+    await log.forget("felled", wait_s=0)
+    assert await log.paths(NEWEST, app="felled") == []
+    assert await log.paths(NEWEST) == ["/4", f"/{forged}", "/2"]
+    parts = log.parts()
+    await log.forget("felled", wait_s=0)
+    assert log.parts() == parts == [REQUEST_LOG, f"{REQUEST_LOG}.1", f"{REQUEST_LOG}.2"]
+    assert {path.stat().st_mode & 0o777 for path in log.path.parent.iterdir()} == {0o600}
