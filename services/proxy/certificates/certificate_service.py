@@ -79,7 +79,7 @@ def _warning(route: Route, host: str, now: datetime) -> str | None:
     certificate = route.certificates[host]
     ends = f"{'expired' if certificate.not_after <= now else 'expires'} at {certificate.not_after.isoformat()}"
     what = f"the certificate of {host} (app {route.app}) {ends}"
-    own = f"set a new one (PUT /apps/{route.app}/certificates/{host})"
+    own = f'set a new one (PUT /apps/{route.app}/certificates/{host} {{"chain": "…", "key": "…"}})'
     if certificate.source is CertificateSource.OWN:
         return f"{what}: {own}" if certificate.not_after - now < WARNED else None
     if not is_overdue(certificate, now):

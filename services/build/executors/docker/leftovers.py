@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 BUILD = "io.slipway.build"  # label of containers of steps, and of volumes that are removed with a build
 CACHE = "io.slipway.cache"  # label of an app's cache volume, which stays after a build
+FORCED_AFTER_S = 2.0
 GONE_TIMEOUT_S = 30.0
 
 
@@ -120,14 +121,24 @@ def remove_container(engine: docker.DockerClient, container_id: str) -> None:
 
 def remove_network(engine: docker.DockerClient, network: str) -> None:
     """Removes a network, by name or id; does nothing if there is none. For up to 30 s the engine may refuse, because it
-    still counts a container that was removed while it started. Raises APIError if it still refuses then.
+    still counts a container that was removed while it started; after 2 s such containers are taken out of the network
+    by force. Raises APIError if it still refuses then.
     """
-    deadline = time.monotonic() + GONE_TIMEOUT_S
+    began = time.monotonic()
     with contextlib.suppress(NotFound):
         while True:
             try:
                 return engine.api.remove_network(network)
             except APIError as error:
-                if error.status_code != HTTPStatus.FORBIDDEN or time.monotonic() > deadline:
+                lasted = time.monotonic() - began
+                if error.status_code != HTTPStatus.FORBIDDEN or lasted > GONE_TIMEOUT_S:
                     raise
+                if lasted > FORCED_AFTER_S:
+                    _take_out(engine, network)
                 time.sleep(0.05)
+
+
+def _take_out(engine: docker.DockerClient, network: str) -> None:
+    for container_id in engine.api.inspect_network(network)["Containers"] or ():
+        with contextlib.suppress(APIError):
+            engine.api.disconnect_container_from_network(container_id, network, force=True)
