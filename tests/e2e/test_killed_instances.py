@@ -149,7 +149,11 @@ def ends(stack: LocalStack, app: Deployable, number: int, chance: random.Random)
         kill = killed(stack, app, chance, spare="canary" if number % 2 else "")
         time.sleep(chance.random() / 2)
         asked(app, action, release)
-    wait_for(lambda: app.rollout()["state"] in ("promoted", "aborted"), "the rollout's end", 60)
+    try:
+        wait_for(lambda: app.rollout()["state"] in ("promoted", "aborted"), "the rollout's end", 60)
+    except TimeoutError as error:
+        newest = [app.latest_release(each) for each in Environment]
+        raise AssertionError(f"{error}; {action}, {kill}, {app.rollout()}, {newest}, {instances(app)}") from error
     return str(app.rollout()["state"]), kill
 
 
