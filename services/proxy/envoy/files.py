@@ -1,6 +1,7 @@
 """Writes Envoy's files in `<home>/envoy` atomically: each new file is moved onto the old one."""
 
 import contextlib
+import hashlib
 import json
 import logging
 import os
@@ -134,7 +135,8 @@ class EnvoyFiles:
 
 class CertificateWriter:
     """Writes the certificates of hosts, with their keys, to files in `folder` that only their owner may read. The
-    keeper reads them and sends them to Envoy. A certificate that differs has another fingerprint.
+    keeper reads them and sends them to Envoy. The version of a file is a hash of the chain, since a person may set a
+    certificate once more with the missing ones of its authorities.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -155,7 +157,7 @@ class CertificateWriter:
         self._remove(had - {name for certificates in wanted.values() for name in certificates})
         for certificates in wanted.values():
             for name, certificate in certificates.items():
-                if self._versions.get(name) != certificate.fingerprint:
+                if self._versions.get(name) != _chain_version(certificate):
                     self._write(name, certificate)
 
     def remove(self, app: str) -> None:
@@ -174,9 +176,9 @@ class CertificateWriter:
             log.error("the certificate in %s stays as it is, since the new one's key cannot be read: %s", name, error)
             return
         secret = {"certificate_chain": {"inline_string": certificate.chain}, "private_key": {"inline_string": key}}
-        document = {"version_info": certificate.fingerprint, "resources": [{"tls_certificate": secret}]}
+        document = {"version_info": _chain_version(certificate), "resources": [{"tls_certificate": secret}]}
         replace(self._folder / name, json.dumps(document) + "\n")
-        self._versions[name] = certificate.fingerprint
+        self._versions[name] = _chain_version(certificate)
 
 
 def certificate_vault(folder: Path) -> Vault:
@@ -187,6 +189,10 @@ def certificate_vault(folder: Path) -> Vault:
 def _by_file(route: Route) -> dict[str, Certificate]:
     """Returns file name → certificate, for the hosts of the app that have one."""
     return {f"{host.replace('*', '_')}.json": route.certificates[host] for host in route.secured()}
+
+
+def _chain_version(certificate: Certificate) -> str:
+    return hashlib.sha256(certificate.chain.encode()).hexdigest()
 
 
 def _version(path: Path) -> str:

@@ -16,7 +16,7 @@ def certificate(
     *,
     source: CertificateSource = CertificateSource.ACME,
     lasts: timedelta = DAYS_90,
-    fingerprint: str = "ab" * 32,
+    chain: str = "chain",
     sealed_key: str = "sealed",
 ) -> Certificate:
     """Returns a certificate from `NOW` on."""
@@ -24,11 +24,11 @@ def certificate(
         source=source,
         names=[host],
         issuer="Test",
-        fingerprint=fingerprint,
+        fingerprint="ab" * 32,
         not_before=NOW,
         not_after=NOW + lasts,
         set_at=NOW,
-        chain="chain",
+        chain=chain,
         sealed_key=sealed_key,
     )
 

@@ -151,23 +151,23 @@ def test_a_pressure_that_has_not_changed_is_not_written_again(tmp_path: Path) ->
 
 
 def secured(folder: Path, app: str = "notes", key: str = "key", **hosts: str) -> Route:
-    """A route with the hosts `<name>.example.com`, each with a certificate of this fingerprint."""
-    names = {f"{name}.example.com": fingerprint for name, fingerprint in hosts.items()}
-    found = {
-        host: certificate(host, fingerprint=fingerprint, sealed_key=sealed(folder, key))
-        for host, fingerprint in names.items()
-    }
+    """A route with the hosts `<name>.example.com`, each with a certificate of this chain."""
+    names = {f"{name}.example.com": chain for name, chain in hosts.items()}
+    found = {host: certificate(host, chain=chain, sealed_key=sealed(folder, key)) for host, chain in names.items()}
     return route(app=app).model_copy(update={"hosts": list(names), "certificates": found})
 
 
 def keys(folder: Path) -> dict[str, tuple[str, str]]:
-    """Host → version and key, as the files for the keeper hold them."""
-    found = {}
+    """Host → chain and key, as the files for the keeper hold them; different chains have different versions."""
+    found: dict[str, tuple[str, str]] = {}
+    versions: dict[str, str] = {}
     for path in (folder / "certificates").iterdir():
         assert path.stat().st_mode & 0o777 == 0o600
         document = json.loads(path.read_text())
         [secret] = document["resources"]
-        found[path.stem] = document["version_info"], secret["tls_certificate"]["private_key"]["inline_string"]
+        chain, key = (secret["tls_certificate"][each]["inline_string"] for each in ("certificate_chain", "private_key"))
+        found[path.stem] = chain, key
+        assert versions.setdefault(document["version_info"], chain) == chain
     return found
 
 
