@@ -9,7 +9,7 @@ from shared.errors import Problem
 from shared.http import ServiceClient
 from shared.proxy_models import InstanceRoute, RolloutAction, RolloutRequest, RouteState, SyncResult
 
-SYNC_TIMEOUT_S = 10.0  # the proxy itself answers within 5 s
+SYNC_TIMEOUT_S = 10.0  # the proxy waits for Envoy for up to 5 s, and at a removal for its log
 RARER = 20  # the longer instances drain, the longer the pauses: a 20th of it, up to
 LONGEST_PAUSE_S = 1.0
 

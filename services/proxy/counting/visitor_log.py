@@ -91,17 +91,22 @@ class VisitorLog:
             await self._rotate(self._longest // PARTS)
 
     async def forget(self, app: str, *, wait_s: float = FLUSHED_S) -> None:
-        """Removes the requests of an app whose route Envoy no longer has, from the log and its older parts; if there
-        are any, the oldest part is removed, too. First waits until Envoy has written what it had logged. Raises as
-        `rotate` does; another call then goes on.
+        """Removes the requests of an app whose route Envoy no longer has, from the log and its older parts. If the
+        newest part has any, the oldest part is removed, too. First waits until Envoy has written what it had logged.
+        Raises Unavailable if Envoy does not answer or a part cannot be written; another call then goes on.
         """
         await asyncio.sleep(wait_s)
         mark = _mark(app)
         async with self._one_change, self._one_search:
-            if await asyncio.to_thread(lambda: any(True for path in self._paths for _ in _lines_backwards(path, mark))):
-                await self._rotate(0)
+            try:
+                if await asyncio.to_thread(_has_lines, self._paths[0], mark):
+                    await self._rotate(0)
                 for path in self._paths[1:]:
-                    await asyncio.to_thread(_remove_lines, path, mark)
+                    if await asyncio.to_thread(_has_lines, path, mark):
+                        await asyncio.to_thread(_remove_lines, path, mark)
+            except OSError as error:
+                why = f"the requests of {app} cannot be removed from {self._paths[0]} ({error.strerror})"
+                raise Unavailable(f"{why}; make room on the disk, or remove the log and its older parts") from error
 
     async def _rotate(self, longest: int) -> None:
         if not self._longest:
@@ -153,16 +158,21 @@ def _mark(app: str) -> bytes:
     return f'"route":"{app}/'.encode()  # within a text of a visitor, the quotes would have backslashes
 
 
+def _has_lines(path: Path, mark: bytes) -> bool:
+    return any(True for _ in _lines_backwards(path, mark))
+
+
 def _remove_lines(path: Path, mark: bytes) -> None:
-    """Removes the lines of the file that contain `mark`, if it exists. An interrupted call changes nothing."""
-    if not path.exists():
-        return
-    without = path.with_name(f"{REQUEST_LOG}.new")
-    without.unlink(missing_ok=True)
-    create_log(without)
-    with path.open("rb") as lines, without.open("wb") as kept:
-        kept.writelines(line for line in lines if mark not in line)
-    without.replace(path)
+    """Removes the lines of the file that contain `mark`. An interrupted call changes nothing."""
+    without = path.with_name(f".{path.name}.{os.getpid()}")  # if it is left behind, the service's next start removes it
+    try:
+        create_log(without)
+        with path.open("rb") as lines, without.open("wb") as kept:
+            kept.writelines(line for line in lines if mark not in line)
+        without.replace(path)
+    except OSError:
+        without.unlink(missing_ok=True)
+        raise
 
 
 def _waited_ms(line: bytes) -> int:

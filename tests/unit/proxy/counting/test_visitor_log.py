@@ -1,11 +1,13 @@
 """The log of requests is kept within its size, and the last and slowest requests of an app are found in it."""
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from services.proxy.counting import visitor_log
 from services.proxy.counting.visitor_log import BLOCK, RequestOrder, VisitorLog
 from services.proxy.envoy.access_log import REQUEST_LOG, create_log
 from shared.errors import Unavailable
@@ -138,3 +140,22 @@ async def test_of_a_removed_app_no_request_is_left_in_any_part_and_those_of_othe
     await log.forget("felled", wait_s=0)
     assert log.parts() == parts == [REQUEST_LOG, f"{REQUEST_LOG}.1", f"{REQUEST_LOG}.2"]
     assert {path.stat().st_mode & 0o777 for path in log.path.parent.iterdir()} == {0o600}
+
+
+async def test_a_part_that_cannot_be_written_is_told_with_the_remedy_and_loses_nothing(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log.write(line("/1", app="felled"), line("/2"))
+
+    def full(_: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(visitor_log, "create_log", full)
+        with pytest.raises(Unavailable, match=r"felled cannot be removed .*No space left.*make room"):
+            await log.forget("felled", wait_s=0)
+    log.write(line("/3"))
+    assert await log.paths(NEWEST) == ["/3", "/2"]
+    await log.forget("felled", wait_s=0)
+    assert await log.paths(NEWEST, app="felled") == []
+    assert await log.paths(NEWEST) == ["/3", "/2"]
