@@ -45,7 +45,7 @@ test-unit: $(VENV)/dev ## every unit test and the layout, in about a minute: no 
 test: $(VENV)/dev ## before a push, in five minutes: unit, integration, a smoke test of each promise; no Docker, no root
 	$(PYTEST) -m "not docker and (unit or smoke or not slow)"
 
-test-all: $(VENV)/dev ## every test, in some 17 minutes; with Docker, Chromium, Node and root only those of `make soak` are skipped
+test-all: $(VENV)/dev ## every test, in 20 to 30 minutes; with Docker, Chromium, Node and root only those of `make soak` are skipped
 	$(PYTEST) --durations=30
 
 soak: $(VENV)/dev ## the long forms, in an hour and a half: longer outages, more kills, pushes and releases, a slower leak, also in containers

@@ -1,4 +1,4 @@
-"""Which ports a container listens on, by the kernel's tables."""
+"""The ports on which a container listens are read from the kernel's tables."""
 
 import socket
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Which virtual hosts Envoy gets for apps with further host names and mapped paths."""
+"""Apps with further host names and mapped paths get these virtual hosts in Envoy."""
 
 import json
 from typing import Any

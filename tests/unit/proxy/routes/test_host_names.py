@@ -1,4 +1,4 @@
-"""Which host names an app may have, and what the refusal of another says."""
+"""An app may have some host names, and the refusal of another says why."""
 
 import pytest
 

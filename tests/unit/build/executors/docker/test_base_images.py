@@ -1,4 +1,4 @@
-"""Which images a Dockerfile starts from, and when they are pulled again."""
+"""The images from which a Dockerfile starts are found, and pulled again when they are old."""
 
 import pytest
 

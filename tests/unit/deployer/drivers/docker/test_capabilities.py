@@ -1,4 +1,4 @@
-"""Which capabilities a container keeps, by what the engine says of its image."""
+"""A container keeps some capabilities, by what the engine says of its image."""
 
 import pytest
 
